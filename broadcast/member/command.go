@@ -1,0 +1,251 @@
+package member
+
+import (
+	"errors"
+	"time"
+
+	"parallax/internal/keys"
+)
+
+// Wish is what a user, a bot or a script asks of a membership: one of the
+// types below. Wishes and their answers are plain data that survives JSON, so
+// that the command line, the socket and a replay share them.
+type Wish interface{ Wish() string }
+
+// CreateGroup founds a group. Answer: GroupInfo. Only for a new membership.
+type CreateGroup struct {
+	Group    string         `json:"group"`
+	Name     string         `json:"name"`
+	Relays   []FoundingSpot `json:"relays"`
+	Strict   bool           `json:"strict,omitempty"`
+	Deadline time.Duration  `json:"deadline,omitempty"` // a path may stay silent; zero: DefaultDeadline
+}
+
+// FoundingSpot is a relay that a founder names.
+type FoundingSpot struct {
+	Key   keys.RelayPublic `json:"key"`
+	Addrs []string         `json:"addrs"`
+	Token string           `json:"token,omitempty"` // that relay's permission to found a channel
+}
+
+// JoinGroup joins by link. Answer: GroupInfo, when the admission is complete
+// and every seat on the boards was compared, or the deadline passed. Only for
+// a new membership.
+type JoinGroup struct {
+	Link string `json:"link"`
+	Name string `json:"name"`
+}
+
+// MakeInvite makes an invitation. Answer: InviteInfo, when q operators keep it.
+type MakeInvite struct {
+	Uses  uint32        `json:"uses,omitempty"`  // zero: 50
+	Valid time.Duration `json:"valid,omitempty"` // zero: 7 days
+}
+
+// SendText sends to the group. Answer: SentInfo, by Wait. The message is
+// durable in the outbox before the first byte leaves, whatever Wait says.
+type SendText struct {
+	Text string `json:"text"`
+	Wait Wait   `json:"wait,omitempty"` // empty: quorum
+}
+
+// Wait tells when a send is answered.
+type Wait string
+
+const (
+	WaitQuorum Wait = "quorum" // receipts of q operators
+	WaitAll    Wait = "all"    // receipts of every relay
+	WaitNone   Wait = "none"   // durable here
+)
+
+// GetStatus asks for the whole state that people look at. Answer: Status.
+type GetStatus struct{}
+
+// GetPaths asks how messages came over the paths. Answer: Paths.
+type GetPaths struct {
+	Message string `json:"message,omitempty"` // message id, or a unique beginning; empty: the newest
+	Limit   int    `json:"limit,omitempty"`   // zero: 20
+}
+
+// GetCode asks for the 60-digit code of the group, or of the pair with a
+// member (name, seat or a unique beginning of it). Answer: CodeInfo.
+type GetCode struct {
+	Member string `json:"member,omitempty"`
+}
+
+// GetEvidence asks for the evidence held. Answer: []EvidenceInfo; with an ID
+// just that one, its Text filled.
+type GetEvidence struct {
+	ID string `json:"id,omitempty"`
+}
+
+func (CreateGroup) Wish() string { return "create" }
+func (JoinGroup) Wish() string   { return "join" }
+func (MakeInvite) Wish() string  { return "invite" }
+func (SendText) Wish() string    { return "send" }
+func (GetStatus) Wish() string   { return "status" }
+func (GetPaths) Wish() string    { return "paths" }
+func (GetCode) Wish() string     { return "code" }
+func (GetEvidence) Wish() string { return "evidence" }
+
+// GroupInfo names a membership.
+type GroupInfo struct {
+	Group   string `json:"group"`    // its name
+	ID      string `json:"id"`       // group id, hex
+	ShortID string `json:"short_id"` // for people to compare: T0
+	Seat    string `json:"seat"`
+	Name    string `json:"name"` // own name
+}
+
+// InviteInfo answers MakeInvite.
+type InviteInfo struct {
+	Link    string    `json:"link"`
+	Uses    uint32    `json:"uses"`
+	Expires time.Time `json:"expires"`
+	Relays  int       `json:"relays"` // that keep it already
+}
+
+// SentInfo answers SendText.
+type SentInfo struct {
+	ID       string `json:"id"`       // message id, 16 hex digits
+	Members  int    `json:"members"`  // with a slot in it
+	Waiting  int    `json:"waiting"`  // members without a session: they cannot read it
+	Held     int    `json:"held"`     // seats that are contested: nothing is sent to them
+	Receipts int    `json:"receipts"` // relays that gave theirs
+	Relays   int    `json:"relays"`
+}
+
+// Mark is what one path did for one subject: awaiting, matched, dissented,
+// silent, failed.
+type Mark string
+
+// Event is what a membership tells its application. Numbered events are
+// history and can be read again; Number 0 events are passing hints.
+type Event struct {
+	Kind   EventKind `json:"kind"`
+	Number uint64    `json:"number,omitempty"`
+	Time   time.Time `json:"time"`             // when this device learned it
+	ID     string    `json:"id,omitempty"`     // message id
+	Seat   string    `json:"seat,omitempty"`   // whom it concerns, hex
+	Member string    `json:"member,omitempty"` // display name, told apart where two seats carry one
+	Text   string    `json:"text,omitempty"`
+	Sent   time.Time `json:"sent,omitzero"` // by the sender's clock
+	Own    bool      `json:"own,omitempty"`
+	Late   bool      `json:"late,omitempty"`
+	// Alarm: which relay (R1.. in the genesis' order, operator), what was done.
+	Relay    string          `json:"relay,omitempty"`
+	Evidence string          `json:"evidence,omitempty"` // evidence id
+	Marks    map[string]Mark `json:"marks,omitempty"`
+	Done     int             `json:"done,omitempty"` // progress
+	Total    int             `json:"total,omitempty"`
+}
+
+// EventKind tells events apart.
+type EventKind string
+
+const (
+	EventMessage  EventKind = "message"  // delivered, once
+	EventJoined   EventKind = "joined"   // a seat became usable
+	EventDispute  EventKind = "dispute"  // a subject is disputed: marked, nobody blamed
+	EventRelay    EventKind = "relay"    // a path failed or dissented: status only
+	EventEvidence EventKind = "evidence" // a relay's own signatures convict it; it was set aside
+	EventBlame    EventKind = "blame"    // a member sent two texts under one number
+	EventMarks    EventKind = "marks"    // hint: a message's marks changed
+	EventProgress EventKind = "progress" // hint: joining or catching up
+	EventLink     EventKind = "link"     // hint: a relay came or went
+)
+
+// Status answers GetStatus.
+type Status struct {
+	GroupInfo
+	Strict   bool           `json:"strict"`
+	Quorum   int            `json:"quorum"`
+	Ready    bool           `json:"ready"` // joined
+	Relays   []RelayStatus  `json:"relays"`
+	Members  []MemberStatus `json:"members"`
+	Evidence int            `json:"evidence"`
+	Disputes int            `json:"disputes"`
+	Outbox   int            `json:"outbox"` // posts that wait for receipts
+	Messages uint64         `json:"messages"`
+	Events   uint64         `json:"events"` // number of the newest event
+}
+
+// RelayStatus is one path.
+type RelayStatus struct {
+	Label     string           `json:"label"` // R1..
+	Key       keys.RelayPublic `json:"key"`
+	Operator  string           `json:"operator"`
+	Connected bool             `json:"connected"`
+	CaughtUp  bool             `json:"caught_up"`
+	SetAside  bool             `json:"set_aside"`
+	Position  uint64           `json:"position"` // number read up to
+	Outbox    int              `json:"outbox"`
+	Matched   uint64           `json:"matched"`
+	Dissented uint64           `json:"dissented"`
+	Silent    uint64           `json:"silent"`
+	Failed    uint64           `json:"failed"`
+	Problem   string           `json:"problem,omitempty"`
+}
+
+// MemberStatus is one seat.
+type MemberStatus struct {
+	Seat      string          `json:"seat"`
+	Name      string          `json:"name"`
+	Label     string          `json:"label"`   // name, told apart where two seats carry one
+	Verdict   string          `json:"verdict"` // unconfirmed, agreed, contested
+	Usable    bool            `json:"usable"`
+	Session   bool            `json:"session"`
+	Own       bool            `json:"own"`
+	Founder   bool            `json:"founder"`
+	Operators int             `json:"operators"` // that show it
+	Marks     map[string]Mark `json:"marks"`
+}
+
+// Paths answers GetPaths: messages × relays, newest last.
+type Paths struct {
+	Relays   []string   `json:"relays"` // labels
+	Messages []PathsRow `json:"messages"`
+}
+
+// PathsRow is one message.
+type PathsRow struct {
+	ID      string          `json:"id"`
+	Member  string          `json:"member"`
+	Text    string          `json:"text"`
+	Verdict string          `json:"verdict"`
+	Marks   map[string]Mark `json:"marks"`
+}
+
+// CodeInfo answers GetCode.
+type CodeInfo struct {
+	Code   string `json:"code"` // twelve groups of five digits
+	Of     string `json:"of"`
+	Seats  int    `json:"seats"`
+	Usable bool   `json:"usable"`
+}
+
+// EvidenceInfo describes evidence held.
+type EvidenceInfo struct {
+	ID       string    `json:"id"`
+	Relay    string    `json:"relay"` // label
+	Operator string    `json:"operator"`
+	Sentence string    `json:"sentence"`
+	Time     time.Time `json:"time"`
+	Text     string    `json:"text,omitempty"`
+}
+
+// Why a wish is refused. Each has one exit code in cmd/parallax.
+var (
+	ErrNotReady   = errors.New("this membership is not ready: it has not joined yet")
+	ErrTaken      = errors.New("this membership exists already")
+	ErrNotAdmin   = errors.New("only the founder can do this")
+	ErrNoSuch     = errors.New("there is nothing of that name")
+	ErrAmbiguous  = errors.New("that name fits more than one")
+	ErrContested  = errors.New("the key is contested: the relays do not agree on it")
+	ErrRefused    = errors.New("a relay refused")
+	ErrUnreached  = errors.New("the relays could not be reached")
+	ErrGenesis    = errors.New("what the relays show is not the group of this link")
+	ErrTooLong    = errors.New("the text is longer than a message may be")
+	ErrOutboxFull = errors.New("too many messages wait for receipts")
+	ErrExpired    = errors.New("the invitation has expired or is used up")
+)

@@ -1,0 +1,418 @@
+package member
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"parallax/crossverify"
+	"parallax/internal/wire"
+)
+
+// subjectChanged follows up when a deadline changed a verdict or a status.
+func (m *Machine) subjectChanged(s crossverify.Subject) {
+	switch s.Kind {
+	case crossverify.Open, crossverify.Signed:
+		if st := m.seats[wire.Seat(s.ID)]; st != nil {
+			m.seatChanged(st)
+		}
+	case crossverify.Message:
+		if msg := m.messages[messageKey{source{wire.Seat(s.ID), s.Incarnation}, s.N}]; msg != nil {
+			m.marksChanged(msg)
+		}
+	}
+}
+
+// seatChanged follows up on anything new about a seat.
+func (m *Machine) seatChanged(st *seatState) {
+	if m.ledger == nil || st.ann == nil {
+		return
+	}
+	usable := m.usable(st)
+	switch {
+	case usable && st.since.IsZero():
+		st.since = m.now
+		m.retryHeld(st.seat)
+	case !usable:
+		st.since = time.Time{}
+	}
+	if m.isMember() && usable && !st.shown && !st.own {
+		st.shown = true
+		r := m.report(st)
+		m.show(Event{Kind: EventJoined, Seat: st.seat.String(), Member: m.display(st), Marks: m.marks(r.Status),
+			Text: fmt.Sprintf("%s is in the group: %s.", m.display(st), m.agreed(r))})
+	}
+	m.disputes(st, usable)
+	m.saveSeat(st)
+}
+
+// agreed says how many relays show something; never "verified", which is kept
+// for codes that people compare.
+func (m *Machine) agreed(r crossverify.Report) string {
+	if len(m.paths) == 1 {
+		return "on the only relay, so nothing is compared"
+	}
+	n := 0
+	for _, s := range r.Status {
+		if s == crossverify.Matched {
+			n++
+		}
+	}
+	return fmt.Sprintf("agreed on %d of %d relays", n, len(m.paths))
+}
+
+func (m *Machine) marks(status []crossverify.Status) map[string]Mark {
+	marks := make(map[string]Mark, len(m.paths))
+	for i, p := range m.paths {
+		s := crossverify.Awaiting
+		if i < len(status) {
+			s = status[i]
+		}
+		marks[p.label()] = Mark(strings.ToLower(s.String()))
+	}
+	return marks
+}
+
+// disputes tells, once for one cause, what the paths do not agree on. Nobody is
+// blamed: only a relay's own signatures can do that.
+func (m *Machine) disputes(st *seatState, usable bool) {
+	r := m.report(st)
+	shown, missing := m.showing(r.Status)
+	if r.Verdict == crossverify.Contested && !st.dispute && !st.own {
+		st.dispute = true
+		name := m.display(st)
+		e := Event{Kind: EventDispute, Seat: st.seat.String(), Member: name, Marks: m.marks(r.Status)}
+		hidden := m.hiddenBy(st, shown)
+		switch {
+		case hidden != nil && m.usable(hidden):
+			e.Relay = shown[0].label()
+			e.Text = fmt.Sprintf("%s %s %s and %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to the second until more relays know it. Nothing for you to do.",
+				names(shown, "Relay"), verb(shown, "hides", "hide"), m.display(hidden), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(),
+				labels(missing), verb(missing, "does", "do"))
+		case m.acceptedNamesake(st) != nil:
+			other := m.acceptedNamesake(st)
+			_, hiding := m.showing(r.Status)
+			if len(hiding) > 0 {
+				e.Relay = hiding[0].label()
+			}
+			e.Text = fmt.Sprintf("%s %s %s, whom %s %s, and %s another %q [%s]. They are two members. By this group's rule (%d of %d) the second one counts and gets what you send; the first gets nothing until more relays show it. Compare the code with the person you mean.",
+				names(hiding, "Relay"), verb(hiding, "hides", "hide"), name, labels(shown), verb(shown, "shows", "show"), verb(hiding, "lists", "list"),
+				st.ann.Name, other.seat.Short(), m.genesis.Needed(), len(m.paths))
+		default:
+			e.Kind = EventRelay
+			if len(m.namesakes(st)) > 0 {
+				e.Kind = EventDispute
+			}
+			e.Text = fmt.Sprintf("%s is known to %s only. Nothing is sent to this member until more relays know it. Nothing for you to do.", name, labels(shown))
+		}
+		m.show(e)
+	}
+	if r.Verdict != crossverify.Contested {
+		st.dispute = false
+	}
+	if usable && r.Settled && len(shown) > 0 {
+		for _, p := range missing {
+			if p.read.opened && p.listed && p.caughtUp && !st.own {
+				m.relayEvent(p, "hides "+st.seat.String(), m.display(st),
+					fmt.Sprintf("Relay %s does not show %s, whom %s %s. Messages reach %s over the others. Nothing for you to do.",
+						p.name(), m.display(st), labels(shown), verb(shown, "shows", "show"), st.ann.Name))
+			}
+		}
+	}
+}
+
+// showing splits the paths into those that show a subject and those that do not.
+func (m *Machine) showing(status []crossverify.Status) (shown, missing []*path) {
+	for i, s := range status {
+		switch s {
+		case crossverify.Matched:
+			shown = append(shown, m.paths[i])
+		case crossverify.Silent, crossverify.Failed, crossverify.Dissented:
+			missing = append(missing, m.paths[i])
+		}
+	}
+	return shown, missing
+}
+
+// hiddenBy finds a seat that the given paths hide while they show st: first one
+// of the same name.
+func (m *Machine) hiddenBy(st *seatState, shown []*path) (found *seatState) {
+	for _, o := range m.sortedSeats() {
+		if o == st || o.own || o.ann == nil || !m.usable(o) {
+			continue
+		}
+		hidden := len(shown) > 0
+		for _, p := range shown {
+			if !p.listed || m.shows(p, "announcement/"+o.seat.String()) {
+				hidden = false
+			}
+		}
+		if hidden && (found == nil || o.ann.Name == st.ann.Name) {
+			found = o
+		}
+	}
+	return found
+}
+
+func (m *Machine) acceptedNamesake(st *seatState) *seatState {
+	for _, o := range m.namesakes(st) {
+		if m.usable(o) {
+			return o
+		}
+	}
+	return nil
+}
+
+func labels(ps []*path) string {
+	if len(ps) == 0 {
+		return "no relay"
+	}
+	var s []string
+	for _, p := range ps {
+		s = append(s, p.label())
+	}
+	if len(s) == 1 {
+		return s[0]
+	}
+	return strings.Join(s[:len(s)-1], ", ") + " and " + s[len(s)-1]
+}
+
+func names(ps []*path, word string) string {
+	if len(ps) == 1 {
+		return word + " " + ps[0].name()
+	}
+	return word + "s " + labels(ps)
+}
+
+func verb(ps []*path, one, many string) string {
+	if len(ps) == 1 {
+		return one
+	}
+	return many
+}
+
+// Views: the newest head per relay that a sender knew.
+type viewKey struct {
+	path    int
+	lineage wire.Lineage
+	n       uint64
+}
+
+type claimedHead struct {
+	seat wire.Seat
+	head wire.Digest
+}
+
+// maxViews bounds the heads that members claim for numbers not read yet.
+const maxViews = 1024
+
+// compareView holds what a sender saw against what this member saw.
+func (m *Machine) compareView(st *seatState, v View) {
+	for _, rv := range v.Relays {
+		p := m.pathOf(rv.Relay)
+		if p == nil || rv.Lineage != p.lineage || rv.N == 0 {
+			continue
+		}
+		if own, ok := p.heads[rv.N]; ok {
+			if own.H != rv.Head {
+				m.headsDiffer(p, rv.N)
+			}
+		} else if rv.N > p.position && len(m.views) < maxViews {
+			k := viewKey{p.index, rv.Lineage, rv.N}
+			if len(m.views[k]) < len(m.paths)+4 {
+				m.views[k] = append(m.views[k], claimedHead{st.seat, rv.Head})
+			}
+		}
+	}
+	for _, rec := range v.Recents {
+		for key, msg := range m.messagesOf(rec) {
+			if msg.d != rec.D && !msg.mismatch {
+				msg.mismatch = true
+				m.show(Event{Kind: EventDispute, ID: msg.d.Short(), Seat: key.seat.String(), Member: m.display(m.seatOf(key.seat)),
+					Text: fmt.Sprintf("%s says that %s sent another text under the number of message %s: either %s sent two texts or %s misreports. No relay is blamed.",
+						m.display(st), m.display(m.seatOf(key.seat)), msg.d.Short(), m.display(m.seatOf(key.seat)), m.display(st))})
+			}
+		}
+	}
+}
+
+func (m *Machine) messagesOf(rec Recent) map[messageKey]*message {
+	for _, st := range m.sortedSeats() {
+		if [8]byte(st.seat[:8]) == rec.Seat {
+			k := messageKey{source{st.seat, rec.Incarnation}, rec.Sequence}
+			if msg := m.messages[k]; msg != nil && msg.opened {
+				return map[messageKey]*message{k: msg}
+			}
+		}
+	}
+	return nil
+}
+
+// checkHead compares a relay's statement with every other one of the same
+// number that reached this member, and with what members claimed.
+func (m *Machine) checkHead(p *path, s crossverify.Statement) {
+	if s.Lineage != p.lineage {
+		return
+	}
+	for _, known := range []map[uint64]crossverify.Statement{p.heads, p.ownHead} {
+		if o, ok := known[s.N]; ok && o != s {
+			if e, ok := crossverify.FindFork(o, s); ok {
+				m.share(p, o, s)
+				m.convict(p, e)
+			}
+		}
+	}
+	if s.N <= p.position {
+		delete(p.ownHead, s.N)
+	}
+	k := viewKey{p.index, s.Lineage, s.N}
+	for _, c := range m.views[k] {
+		if c.head != s.H {
+			m.headsDiffer(p, s.N)
+			break
+		}
+	}
+	delete(m.views, k)
+}
+
+// keepStatement remembers a statement for a number that was not read yet.
+func (m *Machine) keepStatement(p *path, s crossverify.Statement) {
+	if s.Lineage == p.lineage && s.N > p.position && len(p.ownHead) < m.cfg.Limits.Heads {
+		if _, ok := p.ownHead[s.N]; !ok {
+			p.ownHead[s.N] = s
+		}
+	}
+}
+
+// exchangeDue is a statement exchange that waits for its jitter.
+type exchangeDue struct {
+	at    time.Time
+	path  int
+	n     uint64
+	proof []crossverify.Statement // to share whatever was convicted meanwhile
+}
+
+// headsDiffer: another member saw another head at n. Statements settle it.
+func (m *Machine) headsDiffer(p *path, n uint64) {
+	s, ok := p.heads[n]
+	if !ok || m.shared[s.H] || p.aside || slices.ContainsFunc(m.exchange, func(e exchangeDue) bool { return e.path == p.index && e.n == n }) {
+		return
+	}
+	j := m.draw32()
+	wait := time.Duration(uint64(j[0])<<8|uint64(j[1])) * m.cfg.Limits.ExchangeJitter / (1 << 16)
+	m.exchange = append(m.exchange, exchangeDue{at: m.now.Add(wait), path: p.index, n: n})
+}
+
+// share sends both statements of a contradiction, so that every member holds it.
+func (m *Machine) share(p *path, a, b crossverify.Statement) {
+	if p.aside || (m.shared[a.H] && m.shared[b.H]) {
+		return
+	}
+	m.exchange = append(m.exchange, exchangeDue{at: m.now, path: p.index, n: a.N, proof: []crossverify.Statement{a, b}})
+}
+
+func (m *Machine) runExchanges() {
+	if !m.isMember() {
+		return
+	}
+	due := m.exchange
+	m.exchange = nil
+	for _, e := range due {
+		if m.now.Before(e.at) {
+			m.exchange = append(m.exchange, e)
+			continue
+		}
+		p := m.paths[e.path]
+		list := e.proof
+		if list == nil {
+			s, ok := p.heads[e.n]
+			if !ok || p.aside || m.shared[s.H] {
+				continue
+			}
+			list = []crossverify.Statement{s}
+		}
+		for _, s := range list {
+			m.shared[s.H] = true
+		}
+		m.sendBundle(KindStatements, AppendStatements(nil, list))
+	}
+}
+
+// sawStatements takes a statement exchange of a member.
+func (m *Machine) sawStatements(body []byte) {
+	list, err := ParseStatements(body)
+	if err != nil {
+		return
+	}
+	for _, s := range list {
+		p := m.pathOf(s.Relay)
+		if p == nil || !m.ours(p, s) || s.Lineage != p.lineage {
+			continue
+		}
+		m.checkHead(p, s)
+		m.keepStatement(p, s)
+		if own, ok := p.heads[s.N]; ok && own.H == s.H {
+			m.shared[s.H] = true
+		}
+	}
+}
+
+// evidenceRecord is evidence held, as stored (JSON).
+type evidenceRecord struct {
+	ID       string
+	Path     int
+	Form     string
+	Sentence string
+	Time     time.Time
+	Text     string
+}
+
+// convict takes evidence: checked again as a stranger would, stored, told, and
+// the relay is set aside. Once for one relay and form.
+func (m *Machine) convict(p *path, e crossverify.Evidence) {
+	f, err := e.Check(m.cfg.Verify)
+	if err != nil || f.Relay != p.ref.Key {
+		return
+	}
+	form := fmt.Sprint(f.Form)
+	for _, r := range m.evidence {
+		if r.Path == p.index && r.Form == form {
+			return
+		}
+	}
+	text := e.Text()
+	d := wire.Hash("parallax/1/evidence/id", []byte(text))
+	rec := &evidenceRecord{ID: hex.EncodeToString(d[:8]), Path: p.index, Form: form, Sentence: f.Sentence, Time: m.now.UTC(), Text: text}
+	m.evidence = append(m.evidence, rec)
+	m.put(m.key(keyEvidence, d[:8]), mustJSON(rec))
+	m.setAside(rec)
+	m.show(Event{Kind: EventEvidence, Relay: p.label(), Evidence: rec.ID,
+		Text: fmt.Sprintf("Relay %s is convicted by its own signatures: %s It is set aside: nothing is posted to it and it does not count; it is still read and compared. Nothing for you to do.", p.name(), f.Sentence)})
+	for _, q := range p.queue {
+		m.forgetPost(p, q)
+	}
+	p.queue = nil
+}
+
+func (m *Machine) setAside(rec *evidenceRecord) {
+	p := m.paths[rec.Path]
+	p.aside = true
+	if m.ledger != nil {
+		m.ledger.SetAside(crossverify.Path(p.index), true)
+	}
+}
+
+func (m *Machine) loadEvidence(_, value []byte) error {
+	rec := &evidenceRecord{}
+	if err := json.Unmarshal(value, rec); err != nil {
+		return err
+	}
+	if rec.Path < 0 || rec.Path >= len(m.paths) {
+		return wire.ErrFormat
+	}
+	m.evidence = append(m.evidence, rec)
+	return nil
+}

@@ -1,0 +1,14 @@
+// Package member is the member's side of docs/protocol.md: one membership is
+// one machine (broadcast.Machine) without I/O, clock or randomness of its own.
+//
+// It guarantees: a message is handed to the application once, from the first
+// path whose slot opens; nothing is encrypted to a key before its seat's
+// admission is usable; what a relay does to one path changes that path's
+// status only, and a relay is set aside only by evidence, which is its own
+// signatures; nothing is encrypted twice for one sequence, whatever crashes.
+//
+// A machine is not safe for concurrent use; everything else here is a pure
+// value. The files: genesis, announcement, admission, invite, welcome, link
+// and content are the objects; command is what users ask; machine, links,
+// join, receive, compare, send and state are the membership itself.
+package member

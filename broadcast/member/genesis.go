@@ -1,0 +1,341 @@
+package member
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"parallax/internal/keys"
+	"parallax/internal/wire"
+)
+
+// Limits of the group objects (docs/protocol.md section 8).
+const (
+	MaxName      = 64  // bytes of a group's, member's or operator's name
+	MaxRelays    = 16  // relays of one group
+	MaxAddresses = 8   // addresses of one relay
+	MaxAddress   = 256 // bytes of one address
+)
+
+const (
+	// ModeOpen: whoever holds the link admits itself (docs/protocol.md section 8).
+	ModeOpen uint8 = 1
+	// Suite1 is the only suite of this version (docs/protocol.md section 2).
+	Suite1 uint8 = 1
+
+	objectFormat = 1 // format number that every group object begins with
+)
+
+const (
+	tagGenesis = "parallax/1/genesis"
+	tagSeat    = "parallax/1/seat"
+	tagMailbox = "parallax/1/mailbox"
+)
+
+// Why a group object is refused, beside the errors of wire.Reader.
+var (
+	ErrName         = errors.New("is not a usable name")
+	ErrNewerFormat  = errors.New("was written by a newer version of Parallax: update this one")
+	ErrSuite        = errors.New("uses a cipher suite this version does not have")
+	ErrBadSignature = errors.New("has a signature that does not verify")
+	ErrBadSeat      = errors.New("names a seat that is not its signing key's")
+)
+
+// Policy is what the founder fixed for the group.
+type Policy struct {
+	Quorum    uint8         // operators that must agree; 0: a majority of them
+	Strict    bool          // all operators must agree, whatever Quorum says
+	Mode      uint8         // ModeOpen
+	Suite     uint8         // least suite of an announcement
+	Deadline  time.Duration // how long a path may stay silent: 1 to 65,535 whole seconds
+	Retention time.Duration // how long entries and old keys are kept: 1 to 2^32-1 whole seconds
+}
+
+// RelayRef names one relay of the group and who runs it.
+type RelayRef struct {
+	Key          keys.RelayPublic
+	Operator     keys.OperatorPublic
+	OperatorName string
+	Addrs        []string // multiaddrs as text
+}
+
+// Genesis is where a group begins; its hash is the group id.
+type Genesis struct {
+	Name    string
+	Founder keys.SigningPublic
+	Created time.Time // for people
+	Policy  Policy
+	Relays  []RelayRef // 1 to MaxRelays in the founder's order, keys distinct
+	Random  [32]byte   // so that two groups are never the same
+}
+
+// Check tells whether ParseGenesis would take what Append writes. The founder
+// calls it before the group id is computed for the first time.
+func (g *Genesis) Check() error {
+	if err := CheckName(g.Name); err != nil {
+		return fmt.Errorf("genesis: group name: %w", err)
+	}
+	if g.Founder.IsZero() {
+		return fmt.Errorf("genesis: the founder's key is missing: %w", wire.ErrFormat)
+	}
+	if len(g.Relays) == 0 || len(g.Relays) > MaxRelays {
+		return fmt.Errorf("genesis: a group has 1 to %d relays, not %d: %w", MaxRelays, len(g.Relays), wire.ErrFormat)
+	}
+	seen := make(map[keys.RelayPublic]bool, len(g.Relays))
+	for i := range g.Relays {
+		ref := &g.Relays[i]
+		if seen[ref.Key] || ref.Key.IsZero() || ref.Operator.IsZero() {
+			return fmt.Errorf("genesis: relay %s is named twice or without a key: %w", ref.Key, wire.ErrFormat)
+		}
+		seen[ref.Key] = true
+		if err := CheckName(ref.OperatorName); err != nil {
+			return fmt.Errorf("genesis: operator of relay %s: %w", ref.Key, err)
+		}
+		if err := checkAddresses(ref.Addrs); err != nil {
+			return fmt.Errorf("genesis: relay %s: %w", ref.Key, err)
+		}
+	}
+	p := &g.Policy
+	switch {
+	case g.Created.Unix() > maxSeconds:
+		return fmt.Errorf("genesis: created at %d Unix seconds, at most %d: %w", g.Created.Unix(), int64(maxSeconds), wire.ErrFormat)
+	case int(p.Quorum) > g.operators():
+		return fmt.Errorf("genesis: a quorum of %d can never be met by %d operators: %w", p.Quorum, g.operators(), wire.ErrFormat)
+	case p.Mode != ModeOpen:
+		return fmt.Errorf("genesis: mode %d is unknown: %w", p.Mode, wire.ErrFormat)
+	case p.Suite != Suite1:
+		return fmt.Errorf("genesis: least suite %d: the group %w", p.Suite, ErrSuite)
+	case !wholeSeconds(p.Deadline, 1<<16-1):
+		return fmt.Errorf("genesis: deadline %v is not 1 to 65535 whole seconds: %w", p.Deadline, wire.ErrFormat)
+	case !wholeSeconds(p.Retention, 1<<32-1):
+		return fmt.Errorf("genesis: retention %v is not 1 to 4294967295 whole seconds: %w", p.Retention, wire.ErrFormat)
+	}
+	return nil
+}
+
+// Append appends the genesis as docs/protocol.md section 8 lays it out.
+func (g *Genesis) Append(b []byte) []byte {
+	b = append(b, objectFormat)
+	b = wire.AppendBytes(b, []byte(g.Name))
+	b = append(b, g.Founder[:]...)
+	b = appendSeconds(b, g.Created)
+	b = append(b, g.Policy.Quorum)
+	b = wire.AppendBool(b, g.Policy.Strict)
+	b = append(b, g.Policy.Mode, g.Policy.Suite)
+	b = wire.AppendU16(b, uint16(g.Policy.Deadline/time.Second))
+	b = wire.AppendU32(b, uint32(g.Policy.Retention/time.Second))
+	b = append(b, uint8(len(g.Relays)))
+	for i := range g.Relays {
+		ref := &g.Relays[i]
+		b = append(b, ref.Key[:]...)
+		b = append(b, ref.Operator[:]...)
+		b = wire.AppendBytes(b, []byte(ref.OperatorName))
+		b = appendAddresses(b, ref.Addrs)
+	}
+	return append(b, g.Random[:]...)
+}
+
+// ParseGenesis reads what Append wrote and nothing else.
+func ParseGenesis(b []byte) (*Genesis, error) {
+	g := new(Genesis)
+	r := wire.NewReader(b)
+	readObjectFormat(r)
+	g.Name = string(r.Bytes(MaxName))
+	r.Fixed(g.Founder[:])
+	g.Created = readSeconds(r)
+	g.Policy.Quorum = r.U8()
+	g.Policy.Strict = r.Bool()
+	g.Policy.Mode = r.U8()
+	g.Policy.Suite = r.U8()
+	g.Policy.Deadline = time.Duration(r.U16()) * time.Second
+	g.Policy.Retention = time.Duration(r.U32()) * time.Second
+	for range readCount8(r, MaxRelays) {
+		var ref RelayRef
+		r.Fixed(ref.Key[:])
+		r.Fixed(ref.Operator[:])
+		ref.OperatorName = string(r.Bytes(MaxName))
+		ref.Addrs = readAddresses(r)
+		if r.Err() != nil {
+			break
+		}
+		g.Relays = append(g.Relays, ref)
+	}
+	r.Fixed(g.Random[:])
+	if err := r.Done(); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	if err := g.Check(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// ID is the group id: H("genesis", genesis).
+func (g *Genesis) ID() wire.GroupID {
+	return wire.GroupID(wire.Hash(tagGenesis, g.Append(nil)))
+}
+
+// Needed is how many operators make a fact Agreed: all in a strict group,
+// otherwise the policy's quorum, otherwise a majority. Two relays of one
+// operator count once.
+func (g *Genesis) Needed() int {
+	switch n := g.operators(); {
+	case g.Policy.Strict:
+		return n
+	case g.Policy.Quorum != 0:
+		return int(g.Policy.Quorum)
+	default:
+		return n/2 + 1
+	}
+}
+
+func (g *Genesis) operators() int {
+	distinct := make(map[keys.OperatorPublic]bool, len(g.Relays))
+	for i := range g.Relays {
+		distinct[g.Relays[i].Operator] = true
+	}
+	return len(distinct)
+}
+
+// NewSeat is the seat of the member whose first signing key this is.
+func NewSeat(gid wire.GroupID, first keys.SigningPublic) wire.Seat {
+	return wire.Seat(wire.Hash(tagSeat, gid[:], first[:]))
+}
+
+// NewMailboxID is the id of the mailbox that this key opens on one channel.
+func NewMailboxID(relay keys.RelayPublic, channel wire.ChannelID, key keys.MailboxPublic) (id wire.MailboxID) {
+	d := wire.Hash(tagMailbox, relay[:], channel[:], key[:])
+	copy(id[:], d[:])
+	return id
+}
+
+// ShortID is how people tell their groups apart: ten decimal digits, as
+// "12345-67890", from the first 8 bytes of the group id as a big-endian number
+// modulo 10^10. It is one word on a command line. It proves nothing: 33 bits
+// can be met by trying, so members compare the group code, not this.
+func ShortID(gid wire.GroupID) string {
+	n := binary.BigEndian.Uint64(gid[:8]) % 10_000_000_000
+	return fmt.Sprintf("%05d-%05d", n/100_000, n%100_000)
+}
+
+// CheckName says why people cannot be shown this name of a group, a member or
+// an operator: names stand in the middle of lines, next to names of others, so
+// they must not end a line, hide, or turn the text after them around.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("an empty name %w: give it at least one character", ErrName)
+	case len(name) > MaxName:
+		return fmt.Errorf("a name of %d bytes %w: it may have %d bytes", len(name), ErrName, MaxName)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("a name that is no valid UTF-8 %w", ErrName)
+	}
+	for i, c := range name {
+		if unicode.IsControl(c) || c == '\u2028' || c == '\u2029' {
+			return fmt.Errorf("a name with the control character %U at byte %d %w", c, i, ErrName)
+		}
+		if unicode.Is(unicode.Bidi_Control, c) {
+			return fmt.Errorf("a name with the character %U at byte %d, which changes the direction of text, %w", c, i, ErrName)
+		}
+	}
+	first, _ := utf8.DecodeRuneInString(name)
+	last, _ := utf8.DecodeLastRuneInString(name)
+	if unicode.IsSpace(first) || unicode.IsSpace(last) {
+		return fmt.Errorf("a name that begins or ends with a space %w", ErrName)
+	}
+	return nil
+}
+
+// checkAddresses: each is a multiaddr as text, so printable ASCII without
+// spaces; what it means is the driver's to know.
+func checkAddresses(addrs []string) error {
+	if len(addrs) > MaxAddresses {
+		return fmt.Errorf("%d addresses are more than %d: %w", len(addrs), MaxAddresses, wire.ErrTooLong)
+	}
+	for _, a := range addrs {
+		if len(a) == 0 || len(a) > MaxAddress {
+			return fmt.Errorf("an address has 1 to %d bytes, not %d: %w", MaxAddress, len(a), wire.ErrTooLong)
+		}
+		for i := range len(a) {
+			if a[i] <= ' ' || a[i] > '~' {
+				return fmt.Errorf("address %q is not printable ASCII: %w", a, wire.ErrFormat)
+			}
+		}
+	}
+	return nil
+}
+
+func appendAddresses(b []byte, addrs []string) []byte {
+	b = append(b, uint8(len(addrs)))
+	for _, a := range addrs {
+		b = wire.AppendBytes(b, []byte(a))
+	}
+	return b
+}
+
+func readAddresses(r *wire.Reader) (addrs []string) {
+	for range readCount8(r, MaxAddresses) {
+		addrs = append(addrs, string(r.Bytes(MaxAddress)))
+	}
+	return addrs
+}
+
+// readObjectFormat reads the format number that every group object begins with.
+func readObjectFormat(r *wire.Reader) {
+	if v := r.U8(); r.Err() == nil && v != objectFormat {
+		if v == 0 {
+			r.Fail(wire.ErrFormat)
+		}
+		r.Fail(ErrNewerFormat)
+	}
+}
+
+// readCount8 reads a one-byte count of at most limit, 0 after an error.
+func readCount8(r *wire.Reader, limit int) int {
+	n := int(r.U8())
+	if n > limit {
+		r.Fail(wire.ErrTooLong)
+	}
+	if r.Err() != nil {
+		return 0
+	}
+	return n
+}
+
+// maxSeconds is the end of the year 9999 in Unix seconds, the last that
+// time.Time prints with four digits.
+const maxSeconds = 253402300799
+
+// appendSeconds appends Unix seconds; the zero time and what was before 1970
+// become 0.
+func appendSeconds(b []byte, t time.Time) []byte {
+	return wire.AppendU64(b, uint64(max(t.Unix(), 0)))
+}
+
+// readSeconds reads Unix seconds; 0 is the zero time.
+func readSeconds(r *wire.Reader) time.Time {
+	s := r.U64()
+	if s > maxSeconds {
+		r.Fail(wire.ErrFormat)
+	}
+	if s == 0 || r.Err() != nil {
+		return time.Time{}
+	}
+	return time.Unix(int64(s), 0).UTC()
+}
+
+// checkExpiry refuses the zero time, so that 0 is never read as "never".
+func checkExpiry(t time.Time) error {
+	if s := t.Unix(); s < 1 || s > maxSeconds {
+		return fmt.Errorf("it expires at %d Unix seconds, outside 1 to %d: %w", s, int64(maxSeconds), wire.ErrFormat)
+	}
+	return nil
+}
+
+// wholeSeconds tells whether d is 1 to limit seconds without a rest.
+func wholeSeconds(d time.Duration, limit int64) bool {
+	return d%time.Second == 0 && d >= time.Second && int64(d/time.Second) <= limit
+}

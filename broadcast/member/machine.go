@@ -1,0 +1,346 @@
+package member
+
+import (
+	"fmt"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
+	"parallax/internal/keys"
+	"parallax/internal/store"
+	"parallax/internal/wire"
+)
+
+// Config is what all memberships of a process share.
+type Config struct {
+	Verify keys.Verify // nil: keys.Ed25519
+	Limits Limits
+}
+
+// Limits bound a membership. Zero means the default.
+type Limits struct {
+	Window         uint32        // entries a relay may push ahead of acks. Default: 256
+	InFlight       int           // posts without an answer on one link. Default: 64
+	Outbox         int           // bundles that wait for receipts. Default: 256
+	Held           int           // undelivered items kept per membership. Default: 4,096
+	OpenMessages   int           // messages whose paths may still answer. Default: 65,536
+	Heads          int           // newest statements per path kept in memory. Default: 4,096
+	HelloWait      time.Duration // for a newcomer's hello, before starting ourselves. Default: 10 s
+	FoundWait      time.Duration // for the relays when founding. Default: 30 s
+	ExchangeJitter time.Duration // before statements are exchanged. Default: 500 ms
+	RetryPost      time.Duration // after a refusal that allows a retry. Default: 2 s
+}
+
+func (l Limits) withDefaults() Limits {
+	set(&l.Window, 256)
+	set(&l.InFlight, 64)
+	set(&l.Outbox, 256)
+	set(&l.Held, 4096)
+	set(&l.OpenMessages, 65536)
+	set(&l.Heads, 4096)
+	set(&l.HelloWait, 10*time.Second)
+	set(&l.FoundWait, 30*time.Second)
+	set(&l.ExchangeJitter, 500*time.Millisecond)
+	set(&l.RetryPost, 2*time.Second)
+	return l
+}
+
+func set[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// Defaults of a group's policy and of an invitation.
+const (
+	DefaultDeadline  = 30 * time.Second
+	DefaultRetention = 21 * 24 * time.Hour
+	DefaultUses      = 50
+	DefaultPerHour   = 20
+	DefaultValid     = 7 * 24 * time.Hour
+)
+
+// Machine is one membership. It implements broadcast.Machine.
+type Machine struct {
+	cfg     Config
+	unit    store.Unit
+	entropy broadcast.Entropy
+	now     time.Time
+
+	// What the next Ready hands over.
+	revision uint64
+	ops      []store.Op
+	opAt     map[string]int // key to its place in ops: the last write of a turn counts
+	turn     uint64
+	sends    []broadcast.Send
+	events   []broadcast.Event
+	answers  []broadcast.Answer
+	reads    []broadcast.Read
+	links    []broadcast.WantLink // as last handed over
+	linksSet bool
+
+	meta     *metaRecord
+	gid      wire.GroupID
+	genesis  *Genesis
+	self     wire.Seat
+	keyring  *keyring
+	paths    []*path
+	byLink   map[broadcast.Link]*path
+	ledger   *crossverify.Ledger
+	seats    map[wire.Seat]*seatState
+	invites  map[[16]byte]*InviteRecord
+	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
+	chains   chainVector
+	received map[source]*sequences
+	messages map[messageKey]*message
+	recent   []*message // newest last: for views and paths
+	held     map[heldKey]*heldItem
+	bundles  map[uint64]*bundleRecord
+	sets     map[wire.Digest]*recipientSet
+	seen     map[wire.Digest]bool // transcripts of hellos
+	evidence []*evidenceRecord
+	exchange []exchangeDue
+	shared   map[wire.Digest]bool // statements sent in an exchange already
+	counters counters
+	waiting  []waiter
+	deadline time.Time // founding or joining ends
+	views    map[viewKey][]claimedHead
+	progress int
+	awake    bool // deadlines run
+}
+
+// waiter is a command that is answered when done says so.
+type waiter struct {
+	id    uint64
+	until time.Time // zero: no deadline
+	done  func() (any, error, bool)
+	late  func() (any, error)
+}
+
+// Open returns the function that opens memberships.
+func Open(cfg Config) broadcast.Open {
+	if cfg.Verify == nil {
+		cfg.Verify = keys.Ed25519
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	return func(unit store.Unit, r store.Reader, entropy broadcast.Entropy) (broadcast.Machine, error) {
+		m := &Machine{cfg: cfg, unit: unit, entropy: entropy}
+		if err := m.load(r); err != nil {
+			return nil, fmt.Errorf("membership %x: %w", unit[:4], err)
+		}
+		return m, nil
+	}
+}
+
+// reset empties all state but configuration.
+func (m *Machine) reset() {
+	*m = Machine{
+		cfg: m.cfg, unit: m.unit, entropy: m.entropy, now: m.now, turn: m.turn,
+		opAt:     map[string]int{},
+		byLink:   map[broadcast.Link]*path{},
+		seats:    map[wire.Seat]*seatState{},
+		invites:  map[[16]byte]*InviteRecord{},
+		orphans:  map[wire.Seat][]orphan{},
+		received: map[source]*sequences{},
+		messages: map[messageKey]*message{},
+		held:     map[heldKey]*heldItem{},
+		bundles:  map[uint64]*bundleRecord{},
+		sets:     map[wire.Digest]*recipientSet{},
+		seen:     map[wire.Digest]bool{},
+		shared:   map[wire.Digest]bool{},
+		views:    map[viewKey][]claimedHead{},
+	}
+}
+
+// Step implements broadcast.Machine.
+func (m *Machine) Step(now time.Time, in broadcast.Input) error {
+	m.advance(now)
+	m.wakeUp()
+	var err error
+	switch in := in.(type) {
+	case broadcast.Up:
+		m.up(in)
+	case broadcast.Down:
+		m.down(in)
+	case broadcast.Received:
+		m.receive(in)
+	case broadcast.Command:
+		m.command(in)
+	case broadcast.Loaded, broadcast.Finished, broadcast.Applied:
+	case broadcast.Changed:
+		err = m.changed(in.Reader)
+	default:
+		return fmt.Errorf("member: input of type %T", in)
+	}
+	m.settle()
+	return err
+}
+
+// Tick implements broadcast.Machine.
+func (m *Machine) Tick(now time.Time) {
+	m.advance(now)
+	m.wakeUp()
+	m.settle()
+}
+
+func (m *Machine) advance(now time.Time) {
+	if now.After(m.now) {
+		m.now = now
+	}
+}
+
+// wakeUp starts, at the first input after opening, the deadlines of what was
+// under way: what is durable has no clock.
+func (m *Machine) wakeUp() {
+	if m.awake || m.meta == nil {
+		return
+	}
+	m.awake = true
+	m.resume()
+	if m.ledger == nil {
+		return
+	}
+	for _, st := range m.sortedSeats() {
+		m.askedAll(st)
+		if m.usable(st) {
+			st.since = m.now
+		}
+	}
+	for _, msg := range m.messages {
+		m.awaitCopies(msg)
+	}
+}
+
+// changed starts again from what is durable. A membership has one process, so
+// this follows a refused write only.
+func (m *Machine) changed(r store.Reader) error {
+	for _, w := range m.waiting {
+		m.answers = append(m.answers, broadcast.Answer{ID: w.id, Err: ErrUnreached})
+	}
+	answers := m.answers
+	if err := m.load(r); err != nil {
+		return err
+	}
+	m.answers = answers
+	return nil
+}
+
+// settle follows up on whatever the input changed: deadlines, joining, hellos,
+// exchanges, answers to commands.
+func (m *Machine) settle() {
+	if m.ledger != nil {
+		for _, s := range m.ledger.Advance(m.now) {
+			m.subjectChanged(s)
+		}
+	}
+	m.stepFounding()
+	m.stepJoining()
+	m.greet()
+	m.runExchanges()
+	m.trimMessages()
+	m.pumpPosts()
+	m.answerWaiting()
+}
+
+func (m *Machine) answerWaiting() {
+	rest := m.waiting[:0]
+	for _, w := range m.waiting {
+		if v, err, ok := w.done(); ok {
+			m.answers = append(m.answers, broadcast.Answer{ID: w.id, Value: v, Err: err})
+		} else if !w.until.IsZero() && !m.now.Before(w.until) {
+			v, err := w.late()
+			m.answers = append(m.answers, broadcast.Answer{ID: w.id, Value: v, Err: err})
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	m.waiting = rest
+}
+
+// Ready implements broadcast.Machine.
+func (m *Machine) Ready() broadcast.Ready {
+	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Reads: m.reads, Wake: m.wake()}
+	if len(m.ops) > 0 {
+		r.Write = &store.Batch{Unit: m.unit, Base: m.revision, Ops: m.ops}
+		m.revision++
+	}
+	if r.Write != nil || len(r.Sends)+len(r.Events)+len(r.Answers) > 0 {
+		m.turn++
+		r.Turn = m.turn
+	}
+	if want := m.wantLinks(); !m.linksSet || !sameLinks(want, m.links) {
+		m.links, m.linksSet = want, true
+		r.Links = want
+	}
+	m.ops, m.sends, m.events, m.answers, m.reads = nil, nil, nil, nil, nil
+	clear(m.opAt)
+	return r
+}
+
+func (m *Machine) wake() (t time.Time) {
+	soonest := func(u time.Time) {
+		if !u.IsZero() && (t.IsZero() || u.Before(t)) {
+			t = u
+		}
+	}
+	if m.ledger != nil {
+		soonest(m.ledger.Next())
+	}
+	soonest(m.deadline)
+	for _, w := range m.waiting {
+		soonest(w.until)
+	}
+	for _, e := range m.exchange {
+		soonest(e.at)
+	}
+	for _, p := range m.paths {
+		soonest(p.retryAt)
+	}
+	soonest(m.nextGreeting())
+	return t
+}
+
+// put writes one key in this turn.
+func (m *Machine) put(key, value []byte) {
+	if value == nil {
+		value = []byte{}
+	}
+	m.op(store.Op{Key: key, Value: value})
+}
+
+func (m *Machine) del(key []byte) { m.op(store.Op{Key: key}) }
+
+func (m *Machine) op(o store.Op) {
+	if i, ok := m.opAt[string(o.Key)]; ok {
+		m.ops[i] = o
+		return
+	}
+	m.opAt[string(o.Key)] = len(m.ops)
+	m.ops = append(m.ops, o)
+}
+
+// send queues a frame for after everything of this turn is durable.
+func (m *Machine) send(l broadcast.Link, msg proto.Message) {
+	m.sends = append(m.sends, broadcast.Send{Link: l, Frame: proto.Encode(msg)})
+}
+
+// show numbers an event, stores it and shows it.
+func (m *Machine) show(e Event) uint64 {
+	m.counters.event++
+	e.Number = m.counters.event
+	e.Time = m.now.UTC()
+	m.put(m.key(keyEvent, wire.U64(e.Number)), mustJSON(e))
+	m.saveCounters()
+	m.events = append(m.events, broadcast.Event{Number: e.Number, Body: e})
+	return e.Number
+}
+
+// hint shows an event that is not stored.
+func (m *Machine) hint(e Event) {
+	e.Time = m.now.UTC()
+	m.events = append(m.events, broadcast.Event{Body: e})
+}
+
+func (m *Machine) isMember() bool { return m.meta != nil && m.meta.Phase == phaseMember }

@@ -1,0 +1,458 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
+	"parallax/internal/keys"
+	"parallax/internal/wire"
+)
+
+// path is one relay as this member sees it.
+type path struct {
+	index   int
+	ref     RelayRef
+	channel wire.ChannelID
+	box     keys.MailboxPrivate
+	mailbox wire.MailboxID
+
+	read readLink
+	post postLink
+
+	pathRecord
+	tree    crossverify.Tree // the board as this path shows it
+	ownHead map[uint64]crossverify.Statement
+	heads   map[uint64]crossverify.Statement // newest ones, for views and evidence
+	oldest  uint64                           // smallest number kept in heads
+
+	queue   []*postItem // unanswered posts, in order
+	retryAt time.Time
+
+	caughtUp bool
+	failures map[wire.Seat]int // slots that did not open, by sender
+	problem  string
+	aside    bool
+	noted    map[string]bool    // relay events shown since opening: once for one cause
+	stash    []proto.BoardEntry // board entries that came before the epoch key
+	refused  error              // why it refused a newcomer or a founder
+}
+
+// pathRecord is what a path keeps; fixed layout, rewritten with each position.
+type pathRecord struct {
+	registered bool
+	listed     bool // the board was read whole once in this lineage
+	listedAt   uint64
+	lineage    wire.Lineage
+	position   uint64
+	head, root wire.Digest
+	newest     crossverify.Statement // zero: none
+	stats      [5]uint64             // by crossverify.Status
+}
+
+// label is how people see the path: R1.. in the genesis' order.
+func (p *path) label() string { return fmt.Sprintf("R%d", p.index+1) }
+
+// name is label and operator.
+func (p *path) name() string {
+	if p.ref.OperatorName == "" {
+		return p.label()
+	}
+	return fmt.Sprintf("%s (operator %s)", p.label(), p.ref.OperatorName)
+}
+
+func (m *Machine) savePath(p *path) {
+	b := wire.AppendBool(nil, p.registered)
+	b = wire.AppendBool(b, p.listed)
+	b = wire.AppendU64(b, p.listedAt)
+	b = append(b, p.lineage[:]...)
+	b = wire.AppendU64(b, p.position)
+	b = append(b, p.head[:]...)
+	b = append(b, p.root[:]...)
+	for _, s := range p.stats {
+		b = wire.AppendU64(b, s)
+	}
+	b = p.newest.Append(b)
+	m.put(m.key(keyPath, []byte{byte(p.index)}), b)
+}
+
+func (m *Machine) loadPath(key, value []byte) error {
+	p, err := m.pathAt(key)
+	if err != nil {
+		return err
+	}
+	r := wire.NewReader(value)
+	p.registered, p.listed, p.listedAt = r.Bool(), r.Bool(), r.U64()
+	r.Fixed(p.lineage[:])
+	p.position = r.U64()
+	r.Fixed(p.head[:])
+	r.Fixed(p.root[:])
+	for i := range p.stats {
+		p.stats[i] = r.U64()
+	}
+	raw := r.Raw(crossverify.StatementSize)
+	if err := r.Done(); err != nil {
+		return err
+	}
+	p.newest, err = crossverify.ParseStatement(raw)
+	if err == nil && p.newest.N > 0 {
+		p.keepHead(p.newest, m.cfg.Limits.Heads)
+	}
+	return err
+}
+
+// pathAt finds the path of a record whose key begins with its index.
+func (m *Machine) pathAt(key []byte) (*path, error) {
+	if len(key) == 0 || int(key[0]) >= len(m.paths) {
+		return nil, wire.ErrFormat
+	}
+	return m.paths[key[0]], nil
+}
+
+// keepHead remembers a statement for as long as views may ask for it.
+func (p *path) keepHead(s crossverify.Statement, limit int) {
+	if p.heads == nil {
+		p.heads = map[uint64]crossverify.Statement{}
+		p.oldest = s.N
+	}
+	p.heads[s.N] = s
+	for len(p.heads) > limit {
+		delete(p.heads, p.oldest)
+		p.oldest++
+	}
+}
+
+// syncRoot prepares a path after loading.
+func (p *path) syncRoot() {
+	if p.ownHead == nil {
+		p.ownHead = map[uint64]crossverify.Statement{}
+	}
+	if p.failures == nil {
+		p.failures = map[wire.Seat]int{}
+	}
+	if p.noted == nil {
+		p.noted = map[string]bool{}
+	}
+}
+
+// startLineage begins to read a log from its first number.
+func (m *Machine) startLineage(p *path, l wire.Lineage) {
+	p.lineage, p.position = l, 0
+	p.head = crossverify.ChainStart(p.ref.Key, p.channel, l)
+	p.root = wire.Digest{}
+	p.newest = crossverify.Statement{}
+	p.heads, p.ownHead = nil, map[uint64]crossverify.Statement{}
+	p.listed, p.listedAt = false, 0
+	m.savePath(p)
+}
+
+// wantLinks is which links the membership wants now.
+func (m *Machine) wantLinks() []broadcast.WantLink {
+	var want []broadcast.WantLink
+	for _, p := range m.paths {
+		if m.meta.Phase != phaseFounding || p.post.founded {
+			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
+		}
+		if (m.meta.Phase == phaseFounding || len(p.queue) > 0) && !p.aside {
+			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.PostLink, Addrs: p.ref.Addrs})
+		} else if p.post.link != 0 {
+			// A post link that stands is kept: the next message goes at once.
+			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.PostLink, Addrs: p.ref.Addrs})
+		}
+	}
+	return want
+}
+
+func sameLinks(a, b []broadcast.WantLink) bool {
+	return slices.EqualFunc(a, b, func(x, y broadcast.WantLink) bool {
+		return x.Relay == y.Relay && x.Use == y.Use
+	})
+}
+
+// readLink is the state of the link that receives.
+type readLink struct {
+	link   broadcast.Link
+	nonce  [32]byte
+	opened bool
+	board  []proto.BoardEntry // pages so far
+	acked  uint64
+	shown  crossverify.Position // what Open showed
+	shownS crossverify.Statement
+}
+
+// postLink is the state of the link that posts.
+type postLink struct {
+	link     broadcast.Link
+	welcome  bool
+	founded  bool // founding: the channel exists
+	operator *proto.InfoIs
+	lists    map[wire.Digest]bool // fan-out lists sent on this link
+}
+
+func (m *Machine) pathOf(key keys.RelayPublic) *path {
+	for _, p := range m.paths {
+		if p.ref.Key == key {
+			return p
+		}
+	}
+	return nil
+}
+
+func (m *Machine) up(in broadcast.Up) {
+	p := m.pathOf(in.Relay)
+	if p == nil {
+		return
+	}
+	m.byLink[in.Link] = p
+	if in.Use == broadcast.ReadLink {
+		p.read = readLink{link: in.Link}
+	} else {
+		p.post.link, p.post.welcome = in.Link, false
+		p.post.lists = map[wire.Digest]bool{}
+		for _, q := range p.queue {
+			q.inFlight = false
+		}
+	}
+	p.problem = ""
+	m.send(in.Link, proto.Hello{Min: proto.Version, Max: proto.Version, Channel: p.channel})
+}
+
+func (m *Machine) down(in broadcast.Down) {
+	p := m.pathOf(in.Relay)
+	if p == nil {
+		return
+	}
+	p.problem = in.Why
+	m.drop(p, in.Link, in.Use)
+}
+
+// drop forgets a link.
+func (m *Machine) drop(p *path, l broadcast.Link, use broadcast.Use) {
+	if l == 0 {
+		return
+	}
+	delete(m.byLink, l)
+	switch {
+	case use == broadcast.ReadLink && p.read.link == l:
+		p.read = readLink{}
+		p.caughtUp = false
+		m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("The link to relay %s is down.", p.name())})
+	case use == broadcast.PostLink && p.post.link == l:
+		p.post.link, p.post.welcome = 0, false
+		for _, q := range p.queue {
+			q.inFlight = false
+		}
+	}
+}
+
+// closeLink ends a link on which the relay broke the protocol; the driver
+// dials again, with backoff.
+func (m *Machine) closeLink(p *path, l broadcast.Link, why string) {
+	p.problem = why
+	m.sends = append(m.sends, broadcast.Send{Link: l, Close: true})
+	if p.read.link == l {
+		m.drop(p, l, broadcast.ReadLink)
+	} else {
+		m.drop(p, l, broadcast.PostLink)
+	}
+}
+
+// receive takes one frame.
+func (m *Machine) receive(in broadcast.Received) {
+	p := m.byLink[in.Link]
+	if p == nil {
+		return
+	}
+	msg, err := proto.Parse(in.Frame)
+	if err != nil {
+		if errors.Is(err, proto.ErrSkippable) {
+			return
+		}
+		m.closeLink(p, in.Link, fmt.Sprintf("relay %s sent a frame that does not read: %v", p.label(), err))
+		return
+	}
+	if in.Link == p.read.link {
+		m.onRead(p, msg)
+	} else {
+		m.onPost(p, msg)
+	}
+}
+
+// onRead handles what comes on the link that receives.
+func (m *Machine) onRead(p *path, msg proto.Message) {
+	switch f := msg.(type) {
+	case proto.Welcome:
+		p.read.nonce = f.Nonce
+		if !p.registered {
+			m.register(p)
+		} else {
+			m.openMailbox(p)
+		}
+	case proto.Registered:
+		m.registered(p, f)
+	case proto.Opened:
+		m.opened(p, f)
+	case proto.Deliver:
+		m.deliver(p, f)
+	case proto.Bare:
+		m.bare(p, f)
+	case proto.Entry:
+		m.entry(p, f)
+	case proto.Trimmed:
+		m.trimmed(p, f)
+	case proto.CaughtUp:
+		if !p.caughtUp && f.N <= p.position {
+			p.caughtUp = true
+			m.retryHeld(wire.Seat{})
+		}
+	case proto.BoardPage:
+		m.boardPage(p, f)
+	case proto.Refused:
+		p.problem = fmt.Sprintf("relay %s refused: %s", p.label(), f.Text)
+		if !m.isMember() {
+			m.noteRefusal(p, f)
+		}
+		m.closeLink(p, p.read.link, p.problem)
+	case proto.Leaving:
+		m.closeLink(p, p.read.link, fmt.Sprintf("relay %s is shutting down", p.label()))
+	}
+}
+
+// register asks for a mailbox: by the posting key, or by the invite's while
+// the epoch key is not known yet.
+func (m *Machine) register(p *path) {
+	var capability keys.PostingPrivate
+	if len(m.keyring.epochs) > 0 {
+		capability = PostingKey(&m.keyring.epoch().Key, p.ref.Key)
+	} else {
+		inv := Invitation{Secret: m.keyring.invite}
+		capability = inv.InvitePosting(p.ref.Key)
+	}
+	r := proto.Register{Mailbox: p.box.Public(), Capability: capability.Public()}
+	r.Sign(capability, p.ref.Key, p.channel)
+	m.send(p.read.link, r)
+}
+
+func (m *Machine) registered(p *path, f proto.Registered) {
+	s := f.Statement
+	if p.registered || !m.ours(p, s) || f.Mailbox != p.mailbox {
+		m.closeLink(p, p.read.link, fmt.Sprintf("relay %s answered a registration with a statement that is not its own", p.label()))
+		return
+	}
+	p.registered = true
+	p.lineage, p.position, p.head, p.root, p.newest = s.Lineage, s.N, s.H, s.Root, s
+	p.keepHead(s, m.cfg.Limits.Heads)
+	m.savePath(p)
+	m.openMailbox(p)
+}
+
+// ours tells whether s is a statement of this path's relay and channel.
+func (m *Machine) ours(p *path, s crossverify.Statement) bool {
+	return s.Relay == p.ref.Key && s.Channel == p.channel && s.Verify(m.cfg.Verify)
+}
+
+func (m *Machine) openMailbox(p *path) {
+	o := proto.Open{Mailbox: p.mailbox, Lineage: p.lineage, After: p.position, Window: m.cfg.Limits.Window}
+	p.read.shown, p.read.shownS = crossverify.Position{}, crossverify.Statement{}
+	if p.newest.N > 0 {
+		known := p.newest
+		o.Known = &known
+		p.read.shown, p.read.shownS = p.newest.Position(), p.newest
+	}
+	p.read.acked = p.position
+	o.Sign(p.box, p.ref.Key, p.channel, p.read.nonce)
+	m.send(p.read.link, o)
+}
+
+func (m *Machine) opened(p *path, f proto.Opened) {
+	s := f.Statement
+	o := crossverify.Opened{Relay: p.ref.Key, Channel: p.channel, Nonce: p.read.nonce, Shown: p.read.shown,
+		Lineage: s.Lineage, N: s.N, H: s.H, Signature: f.Signature}
+	if !m.ours(p, s) || !o.Verify(m.cfg.Verify) {
+		m.closeLink(p, p.read.link, fmt.Sprintf("relay %s opened the mailbox with a signature that is not its own", p.label()))
+		return
+	}
+	if p.read.shown.N > 0 {
+		if e, ok := crossverify.FindAnswer(p.read.shownS, o); ok {
+			m.convict(p, e)
+		}
+	}
+	p.read.opened = true
+	if s.Lineage != p.lineage {
+		if p.newest.N > 0 {
+			m.relayEvent(p, "lineage", "", fmt.Sprintf("Relay %s lost data and started again. What other relays keep is read from them. Nothing for you to do.", p.name()))
+		}
+		m.startLineage(p, s.Lineage)
+	}
+	m.checkHead(p, s)
+	m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("Relay %s is connected.", p.name())})
+	if !p.listed {
+		p.read.board = nil
+		m.send(p.read.link, proto.BoardList{Limit: proto.MaxBoardPage})
+	}
+}
+
+// trimmed: numbers before f.First are gone at the relay, by its own policy.
+func (m *Machine) trimmed(p *path, f proto.Trimmed) {
+	t := crossverify.Trimmed{Relay: p.ref.Key, Channel: p.channel, Lineage: f.Lineage, First: f.First, H: f.H, Signature: f.Signature}
+	if f.Lineage != p.lineage || !t.Verify(m.cfg.Verify) || f.First == 0 || f.First-1 < p.position {
+		m.closeLink(p, p.read.link, fmt.Sprintf("relay %s sent a trim that does not fit its log", p.label()))
+		return
+	}
+	p.position, p.head = f.First-1, f.H
+	p.listed = false // board writes in between were not seen
+	m.savePath(p)
+	m.relayEvent(p, "trimmed", "", fmt.Sprintf("Relay %s does not keep messages before number %d any more.", p.name(), f.First))
+	m.send(p.read.link, proto.BoardList{Limit: proto.MaxBoardPage})
+}
+
+// next checks that number n with digest d and root continues the path's chain
+// and is signed, and moves the position. It closes the link otherwise.
+func (m *Machine) next(p *path, n uint64, d, root wire.Digest, sig [64]byte) bool {
+	if !p.read.opened || n != p.position+1 {
+		m.pathFailed(p, fmt.Sprintf("relay %s sent number %d where %d follows", p.label(), n, p.position+1))
+		return false
+	}
+	s := crossverify.Statement{Relay: p.ref.Key, Channel: p.channel, Lineage: p.lineage, N: n, D: d,
+		H: crossverify.ChainNext(p.head, n, d, root), Root: root, Signature: sig}
+	if !s.Verify(m.cfg.Verify) {
+		m.pathFailed(p, fmt.Sprintf("relay %s sent number %d with a statement that does not continue its log", p.label(), n))
+		return false
+	}
+	p.position, p.head, p.root, p.newest = n, s.H, root, s
+	p.keepHead(s, m.cfg.Limits.Heads)
+	m.checkHead(p, s)
+	m.savePath(p)
+	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) {
+		p.read.acked = n
+		m.send(p.read.link, proto.Ack{UpTo: n})
+	}
+	return true
+}
+
+// pathFailed notes what the relay broke and ends the link: status only.
+func (m *Machine) pathFailed(p *path, why string) {
+	p.stats[crossverify.Failed]++
+	m.savePath(p)
+	m.relayEvent(p, why, "", fmt.Sprintf("Path %s failed: %s. Other paths carry the messages. Nothing for you to do.", p.name(), why))
+	m.closeLink(p, p.read.link, why)
+}
+
+// relayEvent shows an event about a path once for one cause.
+func (m *Machine) relayEvent(p *path, cause, member, text string) {
+	if p.noted[cause] {
+		return
+	}
+	p.noted[cause] = true
+	m.show(Event{Kind: EventRelay, Relay: p.label(), Member: member, Text: text})
+}
+
+func (m *Machine) bare(p *path, f proto.Bare) {
+	if m.next(p, f.N, f.D, f.Root, f.Signature) {
+		m.checkRoot(p, f.N, f.Root)
+	}
+}

@@ -1,0 +1,145 @@
+package member
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"parallax/crossverify"
+	"parallax/ratchet"
+)
+
+func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
+
+// status answers GetStatus.
+func (m *Machine) status() Status {
+	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Evidence: len(m.evidence), Events: m.counters.event, Messages: uint64(len(m.recent))}
+	if m.genesis != nil {
+		s.Strict, s.Quorum = m.genesis.Policy.Strict, m.genesis.Needed()
+	}
+	for _, p := range m.paths {
+		s.Relays = append(s.Relays, RelayStatus{
+			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Connected: p.read.opened, CaughtUp: p.caughtUp,
+			SetAside: p.aside, Position: p.position, Outbox: len(p.queue), Problem: p.problem,
+			Matched: p.stats[crossverify.Matched], Dissented: p.stats[crossverify.Dissented],
+			Silent: p.stats[crossverify.Silent], Failed: p.stats[crossverify.Failed],
+		})
+		s.Outbox += len(p.queue)
+	}
+	if m.ledger == nil {
+		return s
+	}
+	for _, st := range m.sortedSeats() {
+		if st.ann == nil {
+			continue
+		}
+		r := m.report(st)
+		ms := MemberStatus{Seat: st.seat.String(), Name: st.ann.Name, Label: m.display(st), Verdict: strings.ToLower(r.Verdict.String()), Usable: m.usable(st),
+			Session: m.sender(st) != nil, Own: st.own, Founder: m.isFounder(st), Operators: r.Operators, Marks: m.marks(r.Status)}
+		if r.Verdict == crossverify.Contested {
+			s.Disputes++
+		}
+		s.Members = append(s.Members, ms)
+	}
+	slices.SortStableFunc(s.Members, func(a, b MemberStatus) int { return strings.Compare(a.Name, b.Name) })
+	return s
+}
+
+// pathsOf answers GetPaths.
+func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
+	set(&w.Limit, 20)
+	var v Paths
+	for _, p := range m.paths {
+		v.Relays = append(v.Relays, p.label())
+	}
+	list := m.recent
+	if w.Message != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(msg *message) bool { return !strings.HasPrefix(msg.d.Short(), strings.ToLower(w.Message)) })
+		switch {
+		case len(list) == 0:
+			return v, fmt.Errorf("%w: message %s is not among the %d newest", ErrNoSuch, w.Message, len(m.recent))
+		case len(list) > 1:
+			return v, fmt.Errorf("%w: %s begins %d messages", ErrAmbiguous, w.Message, len(list))
+		}
+	}
+	if len(list) > w.Limit {
+		list = list[len(list)-w.Limit:]
+	}
+	for _, msg := range list {
+		r := m.ledger.Report(msg.key.subject())
+		v.Messages = append(v.Messages, PathsRow{ID: msg.d.Short(), Member: m.display(m.seatOf(msg.key.seat)), Text: preview(msg.text),
+			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.marks(r.Status)})
+	}
+	return v, nil
+}
+
+// findMember finds a seat by name, seat, or a unique beginning of the seat.
+func (m *Machine) findMember(name string) (*seatState, error) {
+	var found []*seatState
+	for _, st := range m.sortedSeats() {
+		if st.ann == nil {
+			continue
+		}
+		if st.ann.Name == name || m.display(st) == name || (len(name) >= 4 && strings.HasPrefix(st.seat.String(), strings.ToLower(name))) {
+			found = append(found, st)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("%w: no member is called %q", ErrNoSuch, name)
+	case 1:
+		return found[0], nil
+	}
+	var seats []string
+	for _, st := range found {
+		seats = append(seats, st.seat.Short())
+	}
+	return nil, fmt.Errorf("%w: %q is the name of the seats %s; name the seat", ErrAmbiguous, name, strings.Join(seats, ", "))
+}
+
+// code answers GetCode.
+func (m *Machine) code(w GetCode) (CodeInfo, error) {
+	if w.Member != "" {
+		st, err := m.findMember(w.Member)
+		if err != nil {
+			return CodeInfo{}, err
+		}
+		if st.own {
+			return CodeInfo{}, fmt.Errorf("%w: a code compares you with another member", ErrNoSuch)
+		}
+		holder := func(st *seatState) ratchet.CodeHolder {
+			return ratchet.CodeHolder{Seat: st.seat, Key: st.ann.Signing}
+		}
+		code := ratchet.PairCode(holder(m.seats[m.self]), holder(st))
+		return CodeInfo{Code: code.String(), Of: m.display(st), Seats: 2, Usable: m.usable(st)}, nil
+	}
+	var holders []ratchet.CodeHolder
+	for _, st := range m.sortedSeats() {
+		if m.usable(st) {
+			holders = append(holders, ratchet.CodeHolder{Seat: st.seat, Key: st.ann.Signing})
+		}
+	}
+	code := ratchet.GroupCode(m.gid, holders)
+	return CodeInfo{Code: code.String(), Of: m.meta.Group, Seats: len(holders), Usable: true}, nil
+}
+
+// evidenceOf answers GetEvidence.
+func (m *Machine) evidenceOf(w GetEvidence) ([]EvidenceInfo, error) {
+	list := []EvidenceInfo{}
+	for _, r := range m.evidence {
+		p := m.paths[r.Path]
+		info := EvidenceInfo{ID: r.ID, Relay: p.label(), Operator: p.ref.OperatorName, Sentence: r.Sentence, Time: r.Time}
+		if w.ID != "" {
+			if !strings.HasPrefix(r.ID, strings.ToLower(w.ID)) {
+				continue
+			}
+			info.Text = r.Text
+		}
+		list = append(list, info)
+	}
+	if w.ID != "" && len(list) == 0 {
+		return nil, fmt.Errorf("%w: there is no evidence %s", ErrNoSuch, w.ID)
+	}
+	return list, nil
+}

@@ -1,0 +1,228 @@
+package member
+
+import (
+	"slices"
+
+	"parallax/internal/keys"
+	"parallax/internal/wire"
+	"parallax/ratchet"
+)
+
+// sessions are the pairwise sessions with one seat, oldest first. More than one
+// stand when both ends initiated; the one with the smaller transcript sends,
+// the others stay receive-only (docs/protocol.md section 5.3).
+type sessions struct {
+	list  []*session
+	index int
+}
+
+// session is a ratchet session and the place of its send chain in the vector.
+type session struct {
+	*ratchet.Session
+	index int
+}
+
+// maxSessions is how many sessions with one seat are kept.
+const maxSessions = 4
+
+// sender is the session that sends, nil if none can.
+func (m *Machine) sender(st *seatState) *session {
+	var best *session
+	for _, s := range st.session.list {
+		if !s.CanSend(m.chains.get(s.index)) {
+			continue
+		}
+		if best == nil || less(s.Transcript(), best.Transcript()) {
+			best = s
+		}
+	}
+	return best
+}
+
+func less(a, b wire.Digest) bool { return slices.Compare(a[:], b[:]) < 0 }
+
+// addSession keeps a new session under the next place in the vector.
+func (m *Machine) addSession(st *seatState, s *ratchet.Session, chain ratchet.SendChain) *session {
+	rec := &session{Session: s, index: m.chains.grow()}
+	m.chains.set(rec.index, chain)
+	st.session.list = append(st.session.list, rec)
+	if len(st.session.list) > maxSessions {
+		st.session.list = slices.Delete(st.session.list, 0, 1)
+	}
+	return rec
+}
+
+func (m *Machine) saveSessions(st *seatState) {
+	b := []byte{byte(len(st.session.list))}
+	for _, s := range st.session.list {
+		b = wire.AppendU32(b, uint32(s.index))
+		raw, err := s.MarshalBinary()
+		if err != nil {
+			panic("member: session record: " + err.Error())
+		}
+		b = wire.AppendBytes(b, raw)
+	}
+	m.put(m.key(keySessions, st.seat[:]), b)
+}
+
+func (m *Machine) loadSessions(key, value []byte) error {
+	if len(key) != 32 {
+		return wire.ErrFormat
+	}
+	st := m.seatOf(wire.Seat(key))
+	r := wire.NewReader(value)
+	n := int(r.U8())
+	if n > maxSessions {
+		return wire.ErrTooLong
+	}
+	for range n {
+		index := int(r.U32())
+		raw := r.Bytes(1 << 20)
+		if r.Err() != nil {
+			break
+		}
+		s, err := ratchet.ParseSession(raw)
+		if err != nil {
+			return err
+		}
+		if index > 1<<20 {
+			return wire.ErrTooLong
+		}
+		m.chains.reserve(index)
+		st.session.list = append(st.session.list, &session{Session: s, index: index})
+	}
+	return r.Done()
+}
+
+// chainVector is the group's send chains, one after the other: a send rewrites
+// it whole and nothing else of any session.
+type chainVector struct{ bytes []byte }
+
+const chainSize = 40
+
+func (v *chainVector) get(i int) ratchet.SendChain {
+	c, err := ratchet.ParseSendChain(v.bytes[i*chainSize : (i+1)*chainSize])
+	if err != nil {
+		return ratchet.SendChain{}
+	}
+	return c
+}
+
+func (v *chainVector) set(i int, c ratchet.SendChain) {
+	c.Append(v.bytes[: i*chainSize : (i+1)*chainSize])
+}
+
+func (v *chainVector) grow() int {
+	i := len(v.bytes) / chainSize
+	v.reserve(i)
+	return i
+}
+
+func (v *chainVector) reserve(i int) {
+	for len(v.bytes) < (i+1)*chainSize {
+		v.bytes = append(v.bytes, make([]byte, chainSize)...)
+	}
+}
+
+func (m *Machine) saveVector() { m.put(m.key(keyVector), slices.Clone(m.chains.bytes)) }
+
+// pathsPolicy is pol of an unmixed first contact.
+func (m *Machine) pathsPolicy() [32]byte {
+	return wire.Hash("parallax/1/paths", m.gid[:], wire.U64(0))
+}
+
+// contact is what this member knows of a first contact with a seat.
+func (m *Machine) contact(st *seatState) *ratchet.Contact {
+	self := m.seats[m.self]
+	return &ratchet.Contact{
+		Group: m.gid, Identity: m.keyring.identity, Paths: m.pathsPolicy(),
+		Self: ratchet.Party{Seat: m.self, Announcement: self.digest, Identity: self.ann.Identity},
+		Peer: ratchet.Party{Seat: st.seat, Announcement: st.digest, Identity: st.ann.Identity},
+	}
+}
+
+// initiate starts a session: the slot's first 1,176 bytes, handshake and share
+// space; the session's message 0 follows.
+func (m *Machine) initiate(st *seatState) (*session, []byte, error) {
+	prekeys := &ratchet.Prekeys{ID: st.ann.PrekeyID, Key: st.ann.Prekey, KEMID: st.ann.KEMID, KEM: st.ann.KEM}
+	s, chain, handshake, err := ratchet.Initiate(m.entropy, m.entropy, m.contact(st), prekeys)
+	if err != nil {
+		return nil, nil, err
+	}
+	share := make([]byte, ratchet.ShareSize)
+	m.draw(share)
+	return m.addSession(st, s, chain), append(handshake[:], share...), nil
+}
+
+// openSlot tries a slot of a seat: a hello begins a session, any other is tried
+// on the sessions there are. Nothing has changed after an error.
+func (m *Machine) openSlot(st *seatState, slot []byte, d wire.Digest) (keys.ContentKey, error) {
+	if len(slot) == ratchet.HelloSlotSize {
+		return m.openHello(st, slot, d)
+	}
+	inner := slot
+	if len(slot) == ratchet.AnsweringSlotSize {
+		inner = slot[ratchet.ShareSize:]
+	}
+	err := errNoSession
+	for i := len(st.session.list) - 1; i >= 0; i-- {
+		s := st.session.list[i]
+		chain := m.chains.get(s.index)
+		open := s.Open
+		if m.drained() {
+			open = s.OpenDrained
+		}
+		key, e := open(m.now, m.entropy, &chain, inner, d)
+		if e == nil {
+			m.chains.set(s.index, chain)
+			m.saveSessions(st)
+			return key, nil
+		}
+		err = e
+	}
+	return keys.ContentKey{}, err
+}
+
+func (m *Machine) openHello(st *seatState, slot []byte, d wire.Digest) (keys.ContentKey, error) {
+	c := m.contact(st)
+	handshake := slot[:ratchet.HandshakeSize]
+	t, err := ratchet.HandshakeTranscript(c, handshake)
+	if err != nil {
+		return keys.ContentKey{}, err
+	}
+	if m.seen[t] {
+		return keys.ContentKey{}, ratchet.ErrDuplicate
+	}
+	s, err := ratchet.Accept(c, m.keyring.prekeys, handshake)
+	if err != nil {
+		return keys.ContentKey{}, err
+	}
+	var chain ratchet.SendChain
+	key, err := s.Open(m.now, m.entropy, &chain, slot[ratchet.HandshakeSize+ratchet.ShareSize:], d)
+	if err != nil {
+		return keys.ContentKey{}, err
+	}
+	m.seen[t] = true
+	m.put(m.key(keyHello, t[:]), nil)
+	m.addSession(st, s, chain)
+	m.saveSessions(st)
+	return key, nil
+}
+
+func (m *Machine) loadHello(key, _ []byte) error {
+	if len(key) != 32 {
+		return wire.ErrFormat
+	}
+	m.seen[wire.Digest(key)] = true
+	return nil
+}
+
+// drained tells whether every path that is connected has nothing waiting.
+func (m *Machine) drained() bool {
+	for _, p := range m.paths {
+		if p.read.opened && !p.caughtUp {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,374 @@
+package member
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/crossverify"
+	"parallax/internal/keys"
+	"parallax/internal/store"
+	"parallax/internal/wire"
+	"parallax/ratchet"
+)
+
+// StoreFormat is the format of what a membership keeps. A newer one is refused.
+const StoreFormat = 1
+
+// Records of a membership, under unit and one byte (docs/architecture.md,
+// "What a member keeps"). Cold records are JSON, hot ones fixed layouts.
+const (
+	keyMeta     = 'm' // metaRecord, JSON
+	keyCounters = 'c' // counters
+	keyPath     = 'r' // relay index u8: pathRecord
+	keyBoard    = 'a' // relay index u8, masked name 32: version u64, value digest 32
+	keySeat     = 'n' // seat 32: seatRecord
+	keySessions = 's' // seat 32: sessions
+	keyVector   = 'v' // send chains, 40 bytes each
+	keySet      = 'f' // digest 32: recipientSet
+	keyBundle   = 'b' // sequence u64: bundleRecord
+	keyPost     = 'q' // relay index u8, order u64: postRecord
+	keyMessage  = 'x' // seat 32, incarnation 8, sequence u64: messageRecord
+	keyReceived = 'g' // seat 32, incarnation 8: sequences
+	keyEvent    = 'e' // number u64: Event, JSON
+	keyHeld     = 'p' // relay index u8, lineage 16, number u64: a Deliver not opened yet
+	keyHello    = 'w' // transcript 32: empty
+	keyEvidence = 'k' // id 8: evidenceRecord, JSON
+	keyInvite   = 'i' // invite id 16: InviteRecord
+)
+
+// EventKey is where an event of a membership is stored, as JSON of Event.
+func EventKey(unit store.Unit, number uint64) []byte {
+	return wire.AppendU64(append(unit[:len(unit):len(unit)], keyEvent), number)
+}
+
+func (m *Machine) key(kind byte, parts ...[]byte) []byte {
+	k := append(append(make([]byte, 0, 64), m.unit[:]...), kind)
+	for _, p := range parts {
+		k = append(k, p...)
+	}
+	return k
+}
+
+// Phases of a membership.
+const (
+	phaseFounding = "founding"
+	phaseJoining  = "joining"
+	phaseMember   = "member"
+)
+
+// metaRecord is what rarely changes. Secrets stand in it as bytes: the store
+// is the member's own folder (0700).
+type metaRecord struct {
+	Format      int
+	Phase       string
+	Group, Name string
+	Founding    *CreateGroup `json:",omitempty"`
+	Link        string       `json:",omitempty"`
+	Genesis     []byte
+	Signing     []byte
+	Identity    []byte
+	PrekeyID    uint32
+	Prekey      []byte
+	KEMID       uint32
+	KEM         []byte // 64-byte seed
+	Owner       []byte
+	Admin       []byte `json:",omitempty"`
+	Door        []byte
+	Invite      []byte // invite secret of the link, or of the founder's newest
+	Channels    []byte
+	Epochs      []epochRecord
+	Incarnation []byte
+	Mailboxes   [][]byte // seeds, in the order of relays
+	Announced   []byte   // own announcement
+	Admitted    []byte   // own admission; empty for the founder
+	Joined      bool
+}
+
+type epochRecord struct {
+	Number uint64
+	Key    []byte
+}
+
+// counters: sequence, event, bundle order, previous D.
+type counters struct {
+	sequence, event, order uint64
+	previous               wire.Digest
+	messages               uint64
+}
+
+func (m *Machine) saveCounters() {
+	b := wire.AppendU64(nil, m.counters.sequence)
+	b = wire.AppendU64(b, m.counters.event)
+	b = wire.AppendU64(b, m.counters.order)
+	b = wire.AppendU64(b, m.counters.messages)
+	m.put(m.key(keyCounters), append(b, m.counters.previous[:]...))
+}
+
+func parseCounters(b []byte) (c counters, err error) {
+	r := wire.NewReader(b)
+	c.sequence, c.event, c.order, c.messages = r.U64(), r.U64(), r.U64(), r.U64()
+	r.Fixed(c.previous[:])
+	return c, r.Done()
+}
+
+func (m *Machine) saveMeta() { m.put(m.key(keyMeta), mustJSON(m.meta)) }
+
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("member: JSON of own record: " + err.Error())
+	}
+	return b
+}
+
+// ErrStore: a record of this membership does not read. The store's engine
+// checks its files, so this is a file changed by something else, or a defect.
+var ErrStore = errors.New("member: a stored record does not read")
+
+// load reads the bounded state of the membership.
+func (m *Machine) load(r store.Reader) error {
+	m.reset()
+	var err error
+	if m.revision, err = r.Revision(m.unit); err != nil {
+		return err
+	}
+	raw, err := r.Get(m.key(keyMeta))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // a new membership
+	}
+	if err != nil {
+		return err
+	}
+	meta := &metaRecord{}
+	if err := json.Unmarshal(raw, meta); err != nil {
+		return fmt.Errorf("%w: meta: %w", ErrStore, err)
+	}
+	if meta.Format > StoreFormat {
+		return &store.FormatError{Path: "membership", Of: "membership", Found: uint64(meta.Format), Supported: StoreFormat}
+	}
+	m.meta = meta
+	if err := m.setUp(); err != nil {
+		return err
+	}
+	if raw, err := r.Get(m.key(keyCounters)); err == nil {
+		if m.counters, err = parseCounters(raw); err != nil {
+			return fmt.Errorf("%w: counters: %w", ErrStore, err)
+		}
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if raw, err := r.Get(m.key(keyVector)); err == nil {
+		m.chains.bytes = raw
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	for _, l := range []struct {
+		kind byte
+		read func(key, value []byte) error
+	}{
+		{keyPath, m.loadPath}, {keyInvite, m.loadInvite}, {keyBoard, m.loadBoard},
+		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
+		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
+		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
+		{keyEvidence, m.loadEvidence},
+	} {
+		if err := m.each(r, l.kind, l.read); err != nil {
+			return fmt.Errorf("record %q: %w", l.kind, err)
+		}
+	}
+	m.finishLoad()
+	return nil
+}
+
+// each calls read with every record of a kind; key without unit and kind.
+func (m *Machine) each(r store.Reader, kind byte, read func(key, value []byte) error) error {
+	from, to := m.key(kind), m.key(kind+1)
+	for {
+		kvs, more, err := r.Scan(from, to, 1<<20)
+		if err != nil {
+			return err
+		}
+		for _, kv := range kvs {
+			if err := read(kv.Key[17:], kv.Value); err != nil {
+				return fmt.Errorf("%w: %w", ErrStore, err)
+			}
+			from = append(append(from[:0:0], kv.Key...), 0)
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// keyring is the membership's keys, ready to use.
+type keyring struct {
+	signing  keys.SigningPrivate
+	identity keys.IdentityPrivate
+	prekeys  []ratchet.PrekeysPrivate
+	door     keys.DoorKey
+	invite   keys.InviteSecret
+	channels keys.ChannelSecret
+	owner    [32]byte
+	admin    [32]byte
+	epochs   []Epoch
+	boxes    []keys.MailboxPrivate
+	inc      wire.Incarnation
+	ann      *Announcement
+	adm      *Admission
+}
+
+func (k *keyring) epoch() *Epoch { return &k.epochs[len(k.epochs)-1] }
+
+// setUp builds keyring, genesis and paths from meta.
+func (m *Machine) setUp() (err error) {
+	meta := m.meta
+	k := &keyring{}
+	m.keyring = k
+	for _, s := range []struct {
+		dst interface{ Set([]byte) error }
+		src []byte
+	}{{&k.door, meta.Door}, {&k.invite, meta.Invite}, {&k.channels, meta.Channels}} {
+		if err := s.dst.Set(s.src); err != nil {
+			return fmt.Errorf("%w: meta: %w", ErrStore, err)
+		}
+	}
+	k.signing = keys.NewPrivate[keys.RoleMember](seed(meta.Signing))
+	k.identity = keys.NewDHPrivate[keys.RoleIdentity](seed(meta.Identity))
+	if k.prekeys, err = loadPrekeys(meta); err != nil {
+		return fmt.Errorf("%w: meta: %w", ErrStore, err)
+	}
+	k.owner, k.admin = seed(meta.Owner), seed(meta.Admin)
+	copy(k.inc[:], meta.Incarnation)
+	for _, e := range meta.Epochs {
+		k.epochs = append(k.epochs, Epoch{Number: e.Number, Key: keys.NewSecret[keys.RoleEpoch](seed(e.Key))})
+	}
+	for _, s := range meta.Mailboxes {
+		k.boxes = append(k.boxes, keys.NewPrivate[keys.RoleMailbox](seed(s)))
+	}
+	var refs []RelayRef
+	switch {
+	case len(meta.Genesis) > 0:
+		if m.genesis, err = ParseGenesis(meta.Genesis); err != nil {
+			return fmt.Errorf("%w: genesis: %w", ErrStore, err)
+		}
+		m.gid = m.genesis.ID()
+		refs = m.genesis.Relays
+		m.ledger = crossverify.NewLedger(m.policy())
+	case meta.Founding != nil:
+		for _, s := range meta.Founding.Relays {
+			refs = append(refs, RelayRef{Key: s.Key, Addrs: s.Addrs})
+		}
+	default:
+		inv, err := ParseLink(meta.Link)
+		if err != nil {
+			return fmt.Errorf("%w: link: %w", ErrStore, err)
+		}
+		m.gid = inv.Group
+		for _, s := range inv.Relays {
+			refs = append(refs, RelayRef{Key: s.Key, Addrs: s.Addrs})
+		}
+	}
+	for i, ref := range refs {
+		p := &path{index: i, ref: ref, channel: ChannelID(&k.channels, ref.Key), box: k.boxes[i]}
+		p.mailbox = NewMailboxID(ref.Key, p.channel, p.box.Public())
+		m.paths = append(m.paths, p)
+	}
+	if len(meta.Announced) > 0 {
+		if k.ann, err = ParseAnnouncement(meta.Announced); err != nil {
+			return fmt.Errorf("%w: announcement: %w", ErrStore, err)
+		}
+		m.self = k.ann.Seat
+	}
+	if len(meta.Admitted) > 0 {
+		if k.adm, err = ParseAdmission(meta.Admitted); err != nil {
+			return fmt.Errorf("%w: admission: %w", ErrStore, err)
+		}
+	}
+	if m.self != (wire.Seat{}) {
+		m.seatOf(m.self).own = true
+	}
+	return nil
+}
+
+func (m *Machine) policy() crossverify.Policy {
+	p := crossverify.Policy{Quorum: m.genesis.Needed(), Strict: m.genesis.Policy.Strict, Deadline: m.genesis.Policy.Deadline}
+	for _, r := range m.genesis.Relays {
+		p.Operators = append(p.Operators, r.Operator)
+	}
+	return p
+}
+
+// finishLoad rebuilds what follows from the records.
+func (m *Machine) finishLoad() {
+	m.sortRecent()
+	for _, p := range m.paths {
+		p.syncRoot()
+	}
+	for i := range m.evidence {
+		m.setAside(m.evidence[i])
+	}
+}
+
+func seed(b []byte) (s [32]byte) { copy(s[:], b); return s }
+
+// draw32 reads 32 random bytes; the driver's entropy does not fail.
+func (m *Machine) draw32() (b [32]byte) { m.draw(b[:]); return b }
+
+func (m *Machine) draw(b []byte) {
+	if _, err := m.entropy.Read(b); err != nil {
+		panic("member: entropy: " + err.Error())
+	}
+}
+
+func (m *Machine) drawID() (id wire.PostID) { m.draw(id[:]); return id }
+
+func loadPrekeys(meta *metaRecord) ([]ratchet.PrekeysPrivate, error) {
+	kem, err := kemFromSeed(meta.KEM)
+	if err != nil {
+		return nil, err
+	}
+	return []ratchet.PrekeysPrivate{{
+		ID: meta.PrekeyID, Key: keys.NewDHPrivate[keys.RolePrekey](seed(meta.Prekey)), KEMID: meta.KEMID, KEM: kem,
+	}}, nil
+}
+
+// newIdentity draws everything a membership needs of its own.
+func (m *Machine) newIdentity(meta *metaRecord, relays int) {
+	fresh := func() []byte { b := m.draw32(); return b[:] }
+	meta.Format = StoreFormat
+	meta.Signing, meta.Identity, meta.Prekey, meta.Owner = fresh(), fresh(), fresh(), fresh()
+	meta.KEM = append(fresh(), fresh()...)
+	meta.PrekeyID, meta.KEMID = 1, 1
+	meta.Incarnation = make([]byte, len(wire.Incarnation{}))
+	m.draw(meta.Incarnation)
+	for range relays {
+		meta.Mailboxes = append(meta.Mailboxes, fresh())
+	}
+}
+
+// announce makes the own announcement, version 1.
+func (m *Machine) announce() {
+	k, meta := m.keyring, m.meta
+	a := &Announcement{
+		Suite: Suite1, Group: m.gid, Version: 1, Signing: k.signing.Public(), Identity: k.identity.Public(),
+		Incarnation: k.inc, PrekeyID: meta.PrekeyID, Prekey: k.prekeys[0].Key.Public(), KEMID: meta.KEMID,
+		Expires: unixTime(m.now.Add(prekeyLife)), Name: meta.Name,
+	}
+	a.Seat = NewSeat(m.gid, a.Signing)
+	copy(a.KEM[:], k.prekeys[0].KEM.EncapsulationKey().Bytes())
+	for _, p := range m.paths {
+		a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox})
+	}
+	a.Sign(k.signing)
+	k.ann = a
+	m.self = a.Seat
+	meta.Announced = a.Append(nil)
+}
+
+var _ broadcast.Machine = (*Machine)(nil)
+
+// unixTime cuts to whole seconds, as the wire has it.
+func unixTime(t time.Time) time.Time { return time.Unix(t.Unix(), 0).UTC() }

@@ -1,0 +1,346 @@
+package crossverify
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"slices"
+	"time"
+
+	"parallax/internal/wire"
+)
+
+const (
+	// MaxSubjects is how many subjects a Ledger holds. When it is full, a
+	// sixteenth leaves at once: settled messages first, then other messages,
+	// then the rest, the oldest of each first. A subject that left and is
+	// claimed again starts anew.
+	MaxSubjects = 65_536
+	// MaxShown is how many different digests of one subject a path is
+	// remembered for: the smallest ones, so that order does not matter. Only
+	// a path that floods its own claims can lose one by it.
+	MaxShown = 4
+
+	leaveShare = 16
+)
+
+// Ledger compares what the paths show, subject by subject. What it reports
+// depends only on which calls were made and on the latest time seen, not on
+// their order or repetition, as long as it was never full. It blames nobody:
+// conviction needs Evidence.
+type Ledger struct {
+	policy   Policy
+	operator []int // of each path: the first path of the same operator
+	needed   int
+	alone    bool // one operator in the whole policy
+	aside    []bool
+	now      time.Time
+	max      int
+	entries  map[Subject]*entry
+	dirty    map[Subject]struct{} // may report something else than at the last Advance
+	due      deadlines
+}
+
+// entry is the union of what was said about one subject; it only grows.
+type entry struct {
+	known bool
+	since time.Time     // first known; not set while only restored
+	truth []wire.Digest // Message: digests that opened, the two smallest
+	split bool          // restored while two digests stood against each other
+	paths []said
+
+	told    Report // as of the last Advance or Restore
+	wasTold bool
+	queued  time.Time // deadline in Ledger.due; zero: none
+}
+
+// said is all that one path said about one subject.
+type said struct {
+	shown  []wire.Digest // ascending, the smallest MaxShown
+	opened bool          // Message: one of them opened here
+	absent bool
+	failed bool
+	silent bool // restored as Silent
+	other  bool // restored as Dissented: the digest was not kept
+}
+
+// NewLedger makes an empty ledger for a policy.
+func NewLedger(policy Policy) *Ledger {
+	if policy.Deadline == 0 {
+		policy.Deadline = DefaultDeadline
+	}
+	l := &Ledger{
+		policy:  policy,
+		needed:  policy.Needed(),
+		alone:   policy.Distinct() == 1,
+		aside:   make([]bool, len(policy.Operators)),
+		max:     MaxSubjects,
+		entries: make(map[Subject]*entry),
+		dirty:   make(map[Subject]struct{}),
+	}
+	for _, o := range policy.Operators {
+		l.operator = append(l.operator, slices.Index(policy.Operators, o))
+	}
+	return l
+}
+
+// Claim: path showed digest for subject. For Signed and Open the caller has
+// checked the signatures; for Message it is a copy whose slot is not known to
+// open. A path that the policy does not have is ignored, here and below.
+func (l *Ledger) Claim(now time.Time, path Path, subject Subject, digest wire.Digest) {
+	if e := l.touch(now, path, subject); e != nil {
+		e.paths[path].shown = insert(e.paths[path].shown, digest, MaxShown)
+	}
+}
+
+// Opened: on path the slot of a Message opened, which fixes the message's
+// digest. Another digest that opens too is the sender's doing. For the other
+// kinds it is Claim.
+func (l *Ledger) Opened(now time.Time, path Path, subject Subject, digest wire.Digest) {
+	e := l.touch(now, path, subject)
+	if e == nil {
+		return
+	}
+	p := &e.paths[path]
+	p.shown = insert(p.shown, digest, MaxShown)
+	if subject.Kind == Message {
+		p.opened = true
+		e.truth = insert(e.truth, digest, 2)
+	}
+}
+
+// Absent: path was asked for subject and shows nothing, by its answer or by
+// giving none. That is lag until the deadline; then the path is Silent.
+func (l *Ledger) Absent(now time.Time, path Path, subject Subject) {
+	if e := l.touch(now, path, subject); e != nil {
+		e.paths[path].absent = true
+		l.queue(subject, e)
+	}
+}
+
+// Fail: path gave something for subject that does not open or verify. With
+// Message that is the fate of all the path's copies that did not open; with
+// the other kinds a valid claim of the same path outweighs it.
+func (l *Ledger) Fail(now time.Time, path Path, subject Subject) {
+	if e := l.touch(now, path, subject); e != nil {
+		e.paths[path].failed = true
+	}
+}
+
+// SetAside makes path count, or not count, for quorum. It is compared all the
+// same.
+func (l *Ledger) SetAside(path Path, aside bool) {
+	if int(path) >= len(l.aside) || l.aside[path] == aside {
+		return
+	}
+	l.aside[path] = aside
+	for s := range l.entries {
+		l.dirty[s] = struct{}{}
+	}
+}
+
+// Advance lets deadlines pass and returns the subjects that report something
+// else than at the Advance before, ascending by kind, id, incarnation and
+// number.
+func (l *Ledger) Advance(now time.Time) []Subject {
+	l.see(now)
+	for len(l.due) > 0 && !l.due[0].at.After(l.now) {
+		d := heap.Pop(&l.due).(deadline)
+		if e := l.entries[d.subject]; e != nil && e.queued.Equal(d.at) {
+			e.queued = time.Time{}
+			l.dirty[d.subject] = struct{}{}
+		}
+	}
+	var changed []Subject
+	for s := range l.dirty {
+		e := l.entries[s]
+		r := l.report(s, e)
+		if !e.wasTold || !r.equal(&e.told) {
+			e.told, e.wasTold = r, true
+			changed = append(changed, s)
+		}
+	}
+	clear(l.dirty)
+	slices.SortFunc(changed, Subject.compare)
+	return changed
+}
+
+// Next is when Advance has a deadline to let pass; zero: none.
+func (l *Ledger) Next() time.Time {
+	for len(l.due) > 0 {
+		d := l.due[0]
+		e := l.entries[d.subject]
+		if e != nil && e.queued.Equal(d.at) {
+			if e.lags() {
+				return d.at
+			}
+			e.queued = time.Time{}
+		}
+		heap.Pop(&l.due)
+	}
+	return time.Time{}
+}
+
+// Restore puts back what Report said before a restart: its Digest and Status.
+// It replaces what the ledger has for subject; Advance does not list it. Lag
+// starts anew, and an Open fact without a Digest waits for claims again.
+func (l *Ledger) Restore(subject Subject, digest wire.Digest, status []Status) {
+	l.Forget(subject)
+	e := l.add(subject)
+	for i := range min(len(status), len(e.paths)) {
+		p := &e.paths[i]
+		switch status[i] {
+		case Matched:
+			p.shown, p.opened = []wire.Digest{digest}, subject.Kind == Message
+		case Dissented:
+			p.other = true
+			e.split = e.split || digest == wire.Digest{}
+		case Silent:
+			p.silent = true
+		case Failed:
+			p.failed = true
+		}
+	}
+	if subject.Kind == Message && digest != (wire.Digest{}) {
+		e.truth = []wire.Digest{digest}
+	}
+	e.told, e.wasTold = l.report(subject, e), true
+}
+
+// Forget drops what is known of subject.
+func (l *Ledger) Forget(subject Subject) {
+	delete(l.entries, subject)
+	delete(l.dirty, subject)
+}
+
+// Report is what is known of subject; of an unknown one, that every path is
+// awaited.
+func (l *Ledger) Report(subject Subject) Report {
+	e := l.entries[subject]
+	if e == nil {
+		e = &entry{paths: make([]said, len(l.operator))}
+	}
+	return l.report(subject, e)
+}
+
+// Len is the number of subjects held.
+func (l *Ledger) Len() int { return len(l.entries) }
+
+func (l *Ledger) see(now time.Time) {
+	if now.After(l.now) {
+		l.now = now
+	}
+}
+
+// touch is the entry to write into, or nil for a path that does not exist.
+func (l *Ledger) touch(now time.Time, path Path, subject Subject) *entry {
+	if int(path) >= len(l.operator) {
+		return nil
+	}
+	l.see(now)
+	e := l.entries[subject]
+	if e == nil {
+		e = l.add(subject)
+	}
+	if !e.known || now.Before(e.since) {
+		e.known, e.since = true, now
+		if e.lags() {
+			l.queue(subject, e)
+		}
+	}
+	l.dirty[subject] = struct{}{}
+	return e
+}
+
+func (l *Ledger) add(subject Subject) *entry {
+	if len(l.entries) >= l.max {
+		l.leave()
+	}
+	e := &entry{paths: make([]said, len(l.operator))}
+	l.entries[subject] = e
+	return e
+}
+
+// leave makes room as MaxSubjects says.
+func (l *Ledger) leave() {
+	type leaving struct {
+		Subject
+		class int
+		since time.Time
+	}
+	all := make([]leaving, 0, len(l.entries))
+	for s, e := range l.entries {
+		class := 2
+		if s.Kind == Message {
+			class = 1
+			if l.report(s, e).Settled {
+				class = 0
+			}
+		}
+		all = append(all, leaving{s, class, e.since})
+	}
+	slices.SortFunc(all, func(a, b leaving) int {
+		return cmp.Or(cmp.Compare(a.class, b.class), a.since.Compare(b.since), a.Subject.compare(b.Subject))
+	})
+	for _, s := range all[:min(len(all), max(1, l.max/leaveShare))] {
+		l.Forget(s.Subject)
+	}
+}
+
+// lags: some path lacks the subject and its deadline matters.
+func (e *entry) lags() bool {
+	return slices.ContainsFunc(e.paths, func(p said) bool {
+		return p.absent && len(p.shown) == 0 && !p.other && !p.failed && !p.silent
+	})
+}
+
+func (l *Ledger) queue(subject Subject, e *entry) {
+	at := e.since.Add(l.policy.Deadline)
+	if !at.After(l.now) || e.queued.Equal(at) {
+		return
+	}
+	if len(l.due) >= 2*l.max { // subjects that left, faster than they come due
+		l.due = slices.DeleteFunc(l.due, func(d deadline) bool {
+			e := l.entries[d.subject]
+			return e == nil || !e.queued.Equal(d.at)
+		})
+		heap.Init(&l.due)
+	}
+	e.queued = at
+	heap.Push(&l.due, deadline{at, subject})
+}
+
+// insert adds d to an ascending set that keeps its smallest n.
+func insert(set []wire.Digest, d wire.Digest, n int) []wire.Digest {
+	i, had := slices.BinarySearchFunc(set, d, func(a, b wire.Digest) int { return bytes.Compare(a[:], b[:]) })
+	if had || i == n {
+		return set
+	}
+	set = slices.Insert(set, i, d)
+	return set[:min(len(set), n)]
+}
+
+func (s Subject) compare(o Subject) int {
+	return cmp.Or(cmp.Compare(s.Kind, o.Kind), bytes.Compare(s.ID[:], o.ID[:]),
+		bytes.Compare(s.Incarnation[:], o.Incarnation[:]), cmp.Compare(s.N, o.N))
+}
+
+// deadlines is a heap; entries whose subject left or has another deadline by
+// now stay until they are due.
+type deadlines []deadline
+
+type deadline struct {
+	at      time.Time
+	subject Subject
+}
+
+func (d deadlines) Len() int           { return len(d) }
+func (d deadlines) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
+func (d deadlines) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
+func (d *deadlines) Push(x any)        { *d = append(*d, x.(deadline)) }
+func (d *deadlines) Pop() any {
+	last := len(*d) - 1
+	x := (*d)[last]
+	*d = (*d)[:last]
+	return x
+}

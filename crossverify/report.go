@@ -1,0 +1,139 @@
+package crossverify
+
+import (
+	"slices"
+
+	"parallax/internal/wire"
+)
+
+// report computes everything anew from what was said, so that no order of
+// events can leave a trace in it.
+func (l *Ledger) report(s Subject, e *entry) Report {
+	named, against := l.settle(s, e)
+	r := Report{Status: make([]Status, len(e.paths)), Settled: true}
+	if named != nil {
+		r.Digest = *named
+	}
+	matched, answered := make([]bool, len(e.paths)), make([]bool, len(e.paths))
+	for i := range e.paths {
+		p := &e.paths[i]
+		r.Status[i] = l.status(s, e, p, named, against)
+		if l.aside[i] {
+			continue
+		}
+		r.Settled = r.Settled && r.Status[i] != Awaiting
+		if r.Status[i] == Matched {
+			matched[l.operator[i]] = true
+		}
+		if len(p.shown) > 0 || p.other || p.absent || p.silent || p.failed {
+			answered[l.operator[i]] = true
+		}
+	}
+	r.Operators, r.Answered = count(matched), count(answered)
+
+	switch {
+	case s.Kind != Open && against, s.Kind == Open && len(l.quorate(e)) > 1:
+		r.Verdict, r.Equivocated = Contested, true
+	case s.Kind == Signed && named != nil,
+		s.Kind != Signed && named != nil && r.Operators >= l.needed:
+		r.Verdict = Agreed
+	case s.Kind == Open && r.Settled:
+		r.Verdict = Contested
+	}
+	r.Usable = r.Verdict == Agreed || s.Kind == Message && named != nil && !l.policy.Strict
+	if l.alone && r.Verdict == Agreed {
+		r.Verdict = Unconfirmed
+	}
+	return r
+}
+
+// settle finds the digest that statuses are measured by, or nil; against says
+// that two digests stand against each other. A majority settles nothing.
+func (l *Ledger) settle(s Subject, e *entry) (named *wire.Digest, against bool) {
+	candidates := e.truth
+	if s.Kind != Message {
+		candidates = e.shown()
+	}
+	if s.Kind == Open {
+		if q := l.quorate(e); len(q) > 0 {
+			candidates = q
+		} else if e.split {
+			return nil, true
+		}
+	} else if e.split {
+		return nil, true
+	}
+	switch len(candidates) {
+	case 0:
+		return nil, false
+	case 1:
+		return &candidates[0], false
+	}
+	return nil, true
+}
+
+// quorate are the digests that enough operators show.
+func (l *Ledger) quorate(e *entry) (out []wire.Digest) {
+	for _, d := range e.shown() {
+		by := make([]bool, len(e.paths))
+		for i := range e.paths {
+			if !l.aside[i] && slices.Contains(e.paths[i].shown, d) {
+				by[l.operator[i]] = true
+			}
+		}
+		if count(by) >= l.needed {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// shown are all digests of all paths, ascending, each once.
+func (e *entry) shown() (all []wire.Digest) {
+	for i := range e.paths {
+		for _, d := range e.paths[i].shown {
+			all = insert(all, d, len(e.paths)*MaxShown)
+		}
+	}
+	return all
+}
+
+func (l *Ledger) status(s Subject, e *entry, p *said, named *wire.Digest, against bool) Status {
+	has := named != nil && slices.Contains(p.shown, *named)
+	shows := len(p.shown) > 0 || p.other
+	if s.Kind == Message {
+		// A copy counts by its digest, unless this path's slot is known not
+		// to open; where nothing has opened yet, a copy says nothing.
+		has = named != nil && p.opened || has && !p.failed
+		shows = shows && (named != nil || against)
+		if p.failed && !p.opened {
+			return Failed
+		}
+	}
+	switch {
+	case has:
+		return Matched
+	case shows:
+		return Dissented
+	case p.failed:
+		return Failed
+	case len(p.shown) == 0 && (p.silent || p.absent && !l.now.Before(e.since.Add(l.policy.Deadline))):
+		return Silent
+	}
+	return Awaiting
+}
+
+func (r *Report) equal(o *Report) bool {
+	return r.Verdict == o.Verdict && r.Digest == o.Digest && slices.Equal(r.Status, o.Status) &&
+		r.Operators == o.Operators && r.Answered == o.Answered && r.Settled == o.Settled &&
+		r.Usable == o.Usable && r.Equivocated == o.Equivocated
+}
+
+func count(set []bool) (n int) {
+	for _, in := range set {
+		if in {
+			n++
+		}
+	}
+	return n
+}

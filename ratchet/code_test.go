@@ -1,0 +1,104 @@
+package ratchet
+
+import (
+	"crypto/sha512"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+
+	"parallax/internal/wire"
+)
+
+func holder(name string) CodeHolder {
+	r := newStream("holder " + name)
+	return CodeHolder{Seat: r.take32(), Key: r.take32()}
+}
+
+// refCode is the fingerprint once more, from its definition.
+func refCode(h CodeHolder) (digits string) {
+	sum := cat([]byte{0, 0}, h.Key[:], h.Seat[:])
+	for range 5200 {
+		d := sha512.New()
+		d.Write(sum)
+		d.Write(h.Key[:])
+		sum = d.Sum(nil)
+	}
+	return refDigits(sum[:30])
+}
+
+func refDigits(b []byte) (digits string) {
+	for i := 0; i < len(b); i += 5 {
+		v := new(big.Int).SetBytes(b[i : i+5])
+		digits += fmt.Sprintf("%05d", v.Mod(v, big.NewInt(100000)))
+	}
+	return digits
+}
+
+func TestPairCode(t *testing.T) {
+	a, b := holder("a"), holder("b")
+	code := PairCode(a, b)
+	x, y := refCode(a), refCode(b)
+	if want := min(x, y) + max(x, y); string(code[:]) != want {
+		t.Fatalf("code %s, want %s", code[:], want)
+	}
+	if PairCode(b, a) != code {
+		t.Error("the two ends have different codes")
+	}
+	for _, other := range []CodeHolder{{Seat: a.Seat, Key: b.Key}, {Seat: b.Seat, Key: a.Key}, holder("c")} {
+		if PairCode(a, other) == code {
+			t.Error("another seat or key has the same code")
+		}
+	}
+	const golden = "57470 12853 61454 83220 12796 25437 63487 05411 98263 59505 73932 83868"
+	if code.String() != golden {
+		t.Errorf("code %s, want %s", code, golden)
+	}
+}
+
+func TestGroupCode(t *testing.T) {
+	gid := wire.GroupID{1}
+	a, b, c := holder("a"), holder("b"), holder("c")
+	code := GroupCode(gid, []CodeHolder{a, b, c})
+	if GroupCode(gid, []CodeHolder{c, a, b}) != code {
+		t.Error("the order counts")
+	}
+	swapped := []CodeHolder{{a.Seat, b.Key}, {b.Seat, a.Key}, c}
+	for name, other := range map[string]NumericCode{
+		"fewer": GroupCode(gid, []CodeHolder{a, b}), "another group": GroupCode(wire.GroupID{2}, []CodeHolder{a, b, c}),
+		"keys swapped": GroupCode(gid, swapped), "one twice": GroupCode(gid, []CodeHolder{a, b, c, c}), "none": GroupCode(gid, nil),
+	} {
+		if other == code {
+			t.Errorf("%s: the same code", name)
+		}
+	}
+	one := wire.Hash("parallax/1/group-code", gid[:], wire.U64(1), cat(a.Seat[:], a.Key[:]))
+	sum := one[:]
+	for range 5200 {
+		next := sha512.Sum512(sum)
+		sum = next[:]
+	}
+	if got := GroupCode(gid, []CodeHolder{a}); string(got[:]) != refDigits(sum[:60]) {
+		t.Errorf("code of one %s, want %s", got[:], refDigits(sum[:60]))
+	}
+}
+
+func TestNumericCodeText(t *testing.T) {
+	code := PairCode(holder("a"), holder("b"))
+	text := code.String()
+	if g := strings.Split(text, " "); len(g) != 12 || len(text) != 71 {
+		t.Fatalf("%q is not 12 groups of five", text)
+	}
+	for _, typed := range []string{text, string(code[:]), "  " + strings.ReplaceAll(text, " ", "\n") + "\t"} {
+		if !code.Matches(typed) {
+			t.Errorf("%q does not match", typed)
+		}
+	}
+	wrong := []byte(text)
+	wrong[70] ^= 1
+	for _, typed := range []string{"", text[:70], text + "0", string(wrong)} {
+		if code.Matches(typed) {
+			t.Errorf("%q matches", typed)
+		}
+	}
+}

@@ -1,0 +1,212 @@
+package ratchet
+
+import (
+	"fmt"
+
+	"parallax/internal/keys"
+	"parallax/internal/wire"
+)
+
+// recordFormat is the first byte of every session record.
+const recordFormat = 1
+
+// Flags of a record.
+const (
+	flagInitiator = 1 << 0
+	flagInitial   = 1 << 1
+)
+
+// skippedKeySize is one skipped key in a record: n u32, stored u32, key 32. The
+// ratchet key is written once for each chain (34 bytes with the count), so a
+// key costs 40 bytes in a long gap and 74 alone. The time is per key because
+// retention drops keys one by one, and in seconds because it is counted in days.
+const skippedKeySize = 4 + 4 + 32
+
+// SendChain is a sending chain: what a member keeps for each seat in the vector
+// of its group, 40 bytes. The zero value is no chain.
+type SendChain struct {
+	Generation uint32   // of the session that it belongs to
+	N          uint32   // messages sent in it (Ns)
+	Key        [32]byte // CKs
+}
+
+// Append appends generation u32, counter u32, chain key 32.
+func (c *SendChain) Append(b []byte) []byte {
+	b = wire.AppendU32(b, c.Generation)
+	b = wire.AppendU32(b, c.N)
+	return append(b, c.Key[:]...)
+}
+
+// ParseSendChain reads exactly one entry, 40 bytes. Without a generation all of
+// it is zero.
+func ParseSendChain(b []byte) (c SendChain, err error) {
+	r := wire.NewReader(b)
+	c.Generation, c.N = r.U32(), r.U32()
+	r.Fixed(c.Key[:])
+	if c.N > MaxChain || c.Generation == 0 && c != (SendChain{}) {
+		r.Fail(wire.ErrFormat)
+	}
+	if err := r.Done(); err != nil {
+		return SendChain{}, fmt.Errorf("ratchet: send chain of %d bytes: %w", len(b), err)
+	}
+	return c, nil
+}
+
+func (c SendChain) String() string               { return "[send chain]" }
+func (c SendChain) GoString() string             { return "[send chain]" }
+func (c SendChain) MarshalText() ([]byte, error) { return nil, errPrint }
+
+// MarshalBinary is AppendBinary to nothing.
+func (s *Session) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
+
+// AppendBinary appends the session's record; it is secret, and the caller seals
+// it before it stores it. ErrProvisional before message 0 has opened.
+//
+//	format u8 = 1 | flags u8 (1 initiator, 2 has its initial chain)
+//	transcript 32 | own seat 32 | peer's seat 32 | header secret 32
+//	root key 32 | own ratchet key, private 32, public 32 | peer's ratchet key 32
+//	generation u32 | PN u32
+//	initial sending chain key 32, if flagged
+//	receiving chain key 32 | Nr u32, unless an initiator without an answer
+//	u16 chains with skipped keys, oldest first, each:
+//	   ratchet key 32 | u16 keys, n ascending, each: n u32 | stored u32 | key 32
+//
+// 336 bytes with both chains and nothing skipped.
+func (s *Session) AppendBinary(b []byte) ([]byte, error) {
+	if s.generation == 0 {
+		return b, fmt.Errorf("ratchet: record of session with seat %s: %w", s.peer.Short(), ErrProvisional)
+	}
+	flags := byte(0)
+	if s.initiator {
+		flags |= flagInitiator
+	}
+	if s.hasInitial {
+		flags |= flagInitial
+	}
+	b = append(b, recordFormat, flags)
+	b = append(b, s.transcript[:]...)
+	b = append(b, s.self[:]...)
+	b = append(b, s.peer[:]...)
+	b = append(b, s.headerSecret[:]...)
+	b = append(b, s.root[:]...)
+	b = append(b, s.seed[:]...)
+	b = append(b, s.own[:]...)
+	b = append(b, s.remote[:]...)
+	b = wire.AppendU32(b, s.generation)
+	b = wire.AppendU32(b, s.pn)
+	if s.hasInitial {
+		b = append(b, s.initial[:]...)
+	}
+	if s.receiving() {
+		b = append(b, s.recv[:]...)
+		b = wire.AppendU32(b, s.received)
+	}
+	b = wire.AppendU16(b, uint16(len(s.skipped.chains)))
+	for i := range s.skipped.chains {
+		c := &s.skipped.chains[i]
+		b = append(b, c.ratchet[:]...)
+		b = wire.AppendU16(b, uint16(len(c.keys)))
+		for j := range c.keys {
+			k := &c.keys[j]
+			b = wire.AppendU32(b, k.n)
+			b = wire.AppendU32(b, k.at)
+			b = append(b, k.mk[:]...)
+		}
+	}
+	return b, nil
+}
+
+// ParseSession reads exactly one record of AppendBinary. It checks form, limits
+// and order; that the bytes are one's own is the caller's seal. Errors:
+// ErrVersion, and those of wire.Reader.
+func ParseSession(b []byte) (*Session, error) {
+	r := wire.NewReader(b)
+	if format := r.U8(); r.Err() == nil && format != recordFormat {
+		return nil, fmt.Errorf("ratchet: session record of format %d, this version reads %d: %w", format, recordFormat, ErrVersion)
+	}
+	s := new(Session)
+	s.read(r)
+	if err := r.Done(); err != nil {
+		s.Zero()
+		return nil, fmt.Errorf("ratchet: session record of %d bytes: %w", len(b), err)
+	}
+	s.setHeaderKeys(s.headerSecret)
+	return s, nil
+}
+
+func (s *Session) read(r *wire.Reader) {
+	flags := r.U8()
+	s.initiator, s.hasInitial = flags&flagInitiator != 0, flags&flagInitial != 0
+	r.Fixed(s.transcript[:])
+	r.Fixed(s.self[:])
+	r.Fixed(s.peer[:])
+	r.Fixed(s.headerSecret[:])
+	r.Fixed(s.root[:])
+	r.Fixed(s.seed[:])
+	r.Fixed(s.own[:])
+	r.Fixed(s.remote[:])
+	s.generation, s.pn = r.U32(), r.U32()
+	if s.hasInitial {
+		r.Fixed(s.initial[:])
+	}
+	if s.receiving() {
+		r.Fixed(s.recv[:])
+		s.received = r.U32()
+	}
+	if flags&^(flagInitiator|flagInitial) != 0 || s.generation == 0 || s.self == s.peer ||
+		s.pn > MaxChain || s.generation == 1 && s.pn != 0 || s.received > MaxChain {
+		r.Fail(wire.ErrFormat)
+	}
+	s.readSkipped(r)
+}
+
+func (s *Session) readSkipped(r *wire.Reader) {
+	chains := int(r.U16())
+	if chains > MaxSkipped {
+		r.Fail(wire.ErrTooLong)
+	}
+	if chains > 0 && !s.receiving() {
+		r.Fail(wire.ErrFormat)
+	}
+	seen := make(map[keys.RatchetPublic]struct{})
+	for i := range chains {
+		var c skippedChain
+		r.Fixed(c.ratchet[:])
+		n := int(r.U16())
+		switch {
+		case r.Err() != nil:
+			return
+		case n > MaxSkipped-s.skipped.count:
+			r.Fail(wire.ErrTooLong)
+			return
+		case n*skippedKeySize > r.Len():
+			r.Fail(wire.ErrShort)
+			return
+		}
+		if _, twice := seen[c.ratchet]; twice || n == 0 {
+			r.Fail(wire.ErrFormat)
+			return
+		}
+		seen[c.ratchet] = struct{}{}
+		limit := uint32(MaxChain)
+		if c.ratchet == s.remote { // the chain still growing
+			limit = s.received
+			if i != chains-1 {
+				r.Fail(wire.ErrFormat)
+			}
+		}
+		c.keys = make([]skippedKey, n)
+		last := int64(-1)
+		for j := range c.keys {
+			k := &c.keys[j]
+			k.n, k.at = r.U32(), r.U32()
+			r.Fixed(k.mk[:])
+			if int64(k.n) <= last || k.n >= limit {
+				r.Fail(wire.ErrFormat)
+			}
+			last = int64(k.n)
+		}
+		s.skipped.chains = append(s.skipped.chains, c)
+		s.skipped.count += n
+	}
+}

@@ -1,0 +1,280 @@
+package simnet
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/internal/keys"
+)
+
+// How links come and go.
+const (
+	dialTimeout = 5 * time.Second
+	retryFirst  = 200 * time.Millisecond // doubled up to retryMost
+	retryMost   = 8 * time.Second
+	stallMost   = 900 * time.Millisecond
+	noticeMost  = 2 * time.Second // a broken link is noticed within this
+)
+
+// conn is one end of a link.
+type conn struct {
+	id     broadcast.Link
+	node   *Node
+	peer   *conn
+	to     *actor // that reads here; at a relay nil until the first frame
+	relay  keys.RelayPublic
+	use    broadcast.Use
+	rand   *rand.Rand
+	mean   time.Duration // of what this end sends
+	last   time.Duration // arrival of the newest frame sent from here
+	broken bool          // nothing leaves or arrives any more
+	told   bool          // Down was given, or never needed
+}
+
+// dial is a wanted link of a member, under way or standing.
+type dial struct {
+	want  broadcast.WantLink
+	end   *conn // nil: not standing
+	tries int
+	gone  bool // not wanted any more
+}
+
+// want makes the links of a member those of the list.
+func (n *Node) want(list []broadcast.WantLink) {
+	n.wanted = list
+	same := func(a, b broadcast.WantLink) bool { return a.Relay == b.Relay && a.Use == b.Use }
+	n.dials = slices.DeleteFunc(n.dials, func(d *dial) bool {
+		keep := slices.ContainsFunc(list, func(x broadcast.WantLink) bool { return same(x, d.want) })
+		if !keep {
+			d.gone = true
+			if d.end != nil {
+				d.end.close()
+			}
+		}
+		return !keep
+	})
+	for _, x := range list {
+		if !slices.ContainsFunc(n.dials, func(d *dial) bool { return same(x, d.want) }) {
+			d := &dial{want: x}
+			n.dials = append(n.dials, d)
+			n.dialAfter(d, retryFirst/8, retryFirst/4)
+		}
+	}
+}
+
+func (n *Node) dialAfter(d *dial, least, most time.Duration) {
+	a := n.actors[n.unit]
+	if a == nil {
+		return
+	}
+	n.w.after(between(a.rand, least, most), func() { n.dial(a, d) })
+}
+
+func (n *Node) dial(a *actor, d *dial) {
+	if a.dead || d.gone || d.end != nil {
+		return
+	}
+	w := n.w
+	r := w.relays[d.want.Relay]
+	d.tries++
+	fail := func(after time.Duration, why string) {
+		w.after(after, func() {
+			if a.dead || d.gone {
+				return
+			}
+			a.input(broadcast.Down{Relay: d.want.Relay, Use: d.want.Use, Why: why})
+			n.again(d)
+		})
+	}
+	switch {
+	case r == nil:
+		fail(time.Millisecond, "no such relay")
+		return
+	case w.cut[[2]string{n.name, r.name}]:
+		fail(dialTimeout, "no answer")
+		return
+	case !r.up:
+		fail(w.mean(n, r)*2, "connection refused")
+		return
+	}
+	mean := w.mean(n, r)
+	w.after(mean*3, func() {
+		switch {
+		case a.dead || d.gone:
+		case !r.up || w.cut[[2]string{n.name, r.name}]:
+			fail(mean, "connection lost")
+		default:
+			n.connect(a, d, r, mean)
+		}
+	})
+}
+
+// again dials once more, later each time.
+func (n *Node) again(d *dial) {
+	wait := min(retryFirst<<min(d.tries, 8), retryMost)
+	n.dialAfter(d, wait/2, wait)
+}
+
+func (n *Node) connect(a *actor, d *dial, r *Node, mean time.Duration) {
+	w := n.w
+	w.links++
+	id := broadcast.Link(w.links)
+	key := fmt.Sprint(uint64(id))
+	here := &conn{id: id, node: n, to: a, relay: r.key, use: d.want.Use, mean: mean, rand: rand.New(stream(w.cfg.Seed, "link", n.name, r.name, key, "up"))}
+	there := &conn{id: id, node: r, mean: mean, rand: rand.New(stream(w.cfg.Seed, "link", n.name, r.name, key, "down")), told: true}
+	here.peer, there.peer = there, here
+	d.end = here
+	d.tries = 0
+	n.links = append(n.links, here)
+	r.links = append(r.links, there)
+	a.input(broadcast.Up{Link: id, Relay: r.key, Use: d.want.Use})
+}
+
+// mean is the latency of a pair of nodes: the same for all its links.
+func (w *World) mean(a, b *Node) time.Duration {
+	r := rand.New(stream(w.cfg.Seed, "pair", a.name, b.name))
+	return between(r, w.cfg.Net.Latency/2, w.cfg.Net.Latency*2)
+}
+
+// send puts frames of a machine on their links. A link that is down swallows them.
+func (n *Node) send(a *actor, sends []broadcast.Send) {
+	for _, s := range sends {
+		i := slices.IndexFunc(n.links, func(c *conn) bool { return c.id == s.Link && c.to == a })
+		if i < 0 {
+			continue
+		}
+		c := n.links[i]
+		if s.Frame.Type != 0 {
+			c.post(s.Frame)
+		}
+		if s.Close {
+			c.close()
+		}
+	}
+}
+
+// post sends one frame to the other end.
+func (c *conn) post(f broadcast.Frame) {
+	if c.broken {
+		return
+	}
+	w := c.node.w
+	net := &w.cfg.Net
+	delay := c.mean + between(c.rand, 0, net.Jitter)
+	if net.Stall > 0 && c.rand.Float64() < net.Stall {
+		delay += between(c.rand, stallMost/4, stallMost)
+	}
+	if net.Break > 0 && c.rand.Float64() < net.Break {
+		c.breakOff("the connection was reset")
+		return
+	}
+	c.last = max(c.last+time.Microsecond, w.now+delay)
+	to := c.peer
+	w.queue.add(c.last, func() {
+		if !to.broken {
+			to.arrive(f)
+		}
+	})
+}
+
+func (c *conn) arrive(f broadcast.Frame) {
+	n := c.node
+	n.w.record(n, c.id, f)
+	if c.to == nil {
+		u, err := n.route(f)
+		if err != nil {
+			n.w.Logf("%s: a link begins with what is no greeting: %v", n.name, err)
+			c.breakOff("it began with what is no greeting")
+			return
+		}
+		a := n.actors[u]
+		if a == nil {
+			if a, err = n.openActor(u); err != nil {
+				n.w.Logf("%s: a unit does not open: %v", n.name, err)
+				c.breakOff("the channel does not open")
+				return
+			}
+		}
+		c.to, c.told = a, false
+		a.input(broadcast.Up{Link: c.id})
+	}
+	c.to.input(broadcast.Received{Link: c.id, Frame: f})
+}
+
+// close ends the link after what was sent on it.
+func (c *conn) close() {
+	if c.broken {
+		return
+	}
+	w, peer := c.node.w, c.peer
+	c.broken = true
+	c.down("closed here")
+	w.queue.add(max(c.last, w.now+c.mean)+time.Microsecond, func() {
+		if !peer.broken {
+			peer.broken = true
+			peer.down("closed by the other side")
+		}
+	})
+}
+
+// breakOff ends the link at once; frames on their way are lost, and each end
+// notices in its own time.
+func (c *conn) breakOff(why string) {
+	for _, end := range []*conn{c, c.peer} {
+		if end.broken {
+			continue
+		}
+		end.broken = true
+		c.node.w.after(between(end.rand, time.Millisecond, noticeMost), func() { end.down(why) })
+	}
+}
+
+// down tells the machine at this end, once, and dials again what is wanted.
+func (c *conn) down(why string) {
+	n := c.node
+	n.links = slices.DeleteFunc(n.links, func(x *conn) bool { return x == c })
+	if c.to == nil || c.to.dead {
+		return
+	}
+	if !c.told {
+		c.told = true
+		c.to.input(broadcast.Down{Link: c.id, Relay: c.relay, Use: c.use, Why: why})
+	}
+	if n.relay {
+		n.settle(c.to.unit)
+		return
+	}
+	for _, d := range n.dials {
+		if d.end == c {
+			d.end = nil
+			n.again(d)
+		}
+	}
+}
+
+// Partition cuts members from relays (all of them where a list is empty)
+// until Heal: standing links break, dials fail.
+func (w *World) Partition(members, relays []string) {
+	for _, m := range w.order {
+		if m.relay || len(members) > 0 && !slices.Contains(members, m.name) {
+			continue
+		}
+		for _, r := range w.order {
+			if !r.relay || len(relays) > 0 && !slices.Contains(relays, r.name) {
+				continue
+			}
+			w.cut[[2]string{m.name, r.name}] = true
+			for _, c := range slices.Clone(m.links) {
+				if c.peer.node == r {
+					c.breakOff("the network is cut")
+				}
+			}
+		}
+	}
+}
+
+// Heal ends all partitions.
+func (w *World) Heal() { clear(w.cut) }
