@@ -1,6 +1,7 @@
 package broadcast
 
-// Goldens of the layouts of docs/protocol.md sections 6 and 7.
+// Goldens of the layouts of docs/protocol.md sections 6 and 7, computed from the
+// specification by another implementation in another language.
 const (
 	goldenHeader     = "12a463e8ba08ec556c93e3b3e5dc7f84a851f6471036c5996afa7308e139e148b89548b5e87a89e83a13ac1ca147612d09444fb5d0817afde08bafefbc475b0c1c158dcbf10da06f8105"
 	goldenCommitment = "1cd8c9342fd0d18cb3bd141621ba16e786b52e035c6ea2148717f8f55c680413"

@@ -37,7 +37,7 @@
 #define SHORT_CHAIN     0  /* the head covers the last entry alone */
 
 #define NUMBERS  (lying -> 2 : 3)  /* longest lineage */
-#define ORDINALS 4                 /* greatest ordinal */
+#define ORDINALS 3                 /* greatest ordinal; lives are one more */
 
 typedef Statement { byte ordinal, random, n, d, root; short h; short all }
 

@@ -38,7 +38,17 @@ type chunk struct {
 	log     bool // of a log, whose number is
 	number  uint32
 	payload []byte
-	whole   bool // the checksum holds
+	summed  []byte // what the checksum is of
+	sum     uint32
+}
+
+// whole tells whether the checksum holds.
+func (c chunk) whole() bool {
+	if c.summed == nil {
+		return false
+	}
+	sum := crc32.Checksum(c.summed, castagnoli)
+	return c.sum == (sum>>15|sum<<17)+0xa282ead8 // stored like that since LevelDB
 }
 
 // chunkAt reads the chunk that b begins with.
@@ -59,10 +69,7 @@ func chunkAt(b []byte) (c chunk) {
 	if c.size > len(b) {
 		return c
 	}
-	c.payload = b[headers[form]:c.size]
-	// Stored rotated and shifted, as in LevelDB.
-	sum := crc32.Checksum(b[6:c.size], castagnoli)
-	c.whole = binary.LittleEndian.Uint32(b) == (sum>>15|sum<<17)+0xa282ead8
+	c.payload, c.summed, c.sum = b[headers[form]:c.size], b[6:c.size], binary.LittleEndian.Uint32(b)
 	return c
 }
 
@@ -72,7 +79,7 @@ func frameEnd(data []byte, ok func(chunk) bool) (at int) {
 		left := data[at:min(len(data), at+frameBlock-at%frameBlock)]
 		c := chunkAt(left)
 		switch {
-		case c.whole && ok(c):
+		case ok(c) && c.whole():
 			at += c.size
 		case c.size == 0 && len(left) < frameFields+12 && zero(left): // no room for a header
 			at += len(left)
@@ -111,7 +118,7 @@ func checkManifest(fs vfs.FS, path string) error {
 	for i := at + 1; i < len(data) && !damage; i++ {
 		// A middle or last chunk is no proof: it may belong to the torn record.
 		c := chunkAt(data[i:])
-		damage = c.whole && mine(c) && c.begins
+		damage = mine(c) && c.begins && c.whole()
 	}
 	if damage {
 		return fmt.Errorf("%w: %s cannot be read from byte %d on", engine.ErrCorruption, path, at)
@@ -145,14 +152,11 @@ func checkLog(fs vfs.FS, path string, number uint32) error {
 	mine := func(c chunk) bool { return c.log && c.number == number }
 	at := frameEnd(data, mine)
 	for i := at + 1; i < len(data); i++ {
-		if data[i] == 0 && i+frameFields < len(data) && data[i+6] == 0 {
-			continue // most of a log that was not filled
-		}
 		c := chunkAt(data[i:])
-		if !c.whole || !mine(c) || !c.begins || len(c.payload) < recordHeader+3 {
+		if !mine(c) || !c.begins || len(c.payload) < recordHeader+3 {
 			continue
 		}
-		if p := c.payload[recordHeader:]; p[0] == kindLogData && p[1] == 1 && p[2] == afterDurable {
+		if p := c.payload[recordHeader:]; p[0] == kindLogData && p[1] == 1 && p[2] == afterDurable && c.whole() {
 			return fmt.Errorf("%w: %s cannot be read from byte %d on, and goes on at byte %d", engine.ErrCorruption, path, at, i)
 		}
 	}
