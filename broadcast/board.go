@@ -79,7 +79,7 @@ func (k BoardKeys) Seal(name string, version uint64, value []byte) (masked wire.
 // Open reverses Seal for what a relay shows under a masked name and a version.
 // Error: ErrSealed.
 func (k BoardKeys) Open(masked wire.Digest, version uint64, sealed []byte) (name string, value []byte, err error) {
-	if len(sealed) < chacha20.NonceSizeX || len(sealed) > MaxBoardValue {
+	if len(sealed) < chacha20.NonceSizeX {
 		return "", nil, fmt.Errorf("%w: %d bytes", ErrSealed, len(sealed))
 	}
 	nonce := sealed[:chacha20.NonceSizeX]

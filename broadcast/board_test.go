@@ -67,11 +67,15 @@ func TestBoardRefused(t *testing.T) {
 			_, _, err := NewBoardKeys(epochKey(1).Expose(), relay2).Open(masked, 3, sealed)
 			return err
 		},
-		"cut":              func() error { _, _, err := k.Open(masked, 3, sealed[:len(sealed)-1]); return err },
-		"longer":           func() error { _, _, err := k.Open(masked, 3, append(bytes.Clone(sealed), 0)); return err },
-		"nothing":          func() error { _, _, err := k.Open(masked, 3, nil); return err },
-		"nonce only":       func() error { _, _, err := k.Open(masked, 3, sealed[:24]); return err },
-		"beyond its limit": func() error { _, _, err := k.Open(masked, 3, make([]byte, MaxBoardValue+1)); return err },
+		"cut":        func() error { _, _, err := k.Open(masked, 3, sealed[:len(sealed)-1]); return err },
+		"longer":     func() error { _, _, err := k.Open(masked, 3, append(bytes.Clone(sealed), 0)); return err },
+		"nothing":    func() error { _, _, err := k.Open(masked, 3, nil); return err },
+		"nonce only": func() error { _, _, err := k.Open(masked, 3, sealed[:24]); return err },
+		"a value too long": func() error {
+			m, s := k.Seal("n", 1, make([]byte, MaxEntryValue+1))
+			_, _, err := k.Open(m, 1, s)
+			return err
+		},
 		"a name too long": func() error {
 			n := strings.Repeat("n", MaxEntryName+1)
 			m, s := k.Seal(n, 1, nil)

@@ -62,19 +62,19 @@ func TestStatementGoldens(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{"statement signature", hash(s.Signature[:]), "@0"},
-		{"opened signature", hash(o.Signature[:]), "@1"},
-		{"trimmed signature", hash(tr.Signature[:]), "@2"},
-		{"h_0", d(ChainStart(key.Public(), testChannel, lineage(3, 9))), "@3"},
-		{"h_n", d(ChainNext(digest(1), 2, digest(3), digest(4))), "@4"},
-		{"outer", d(OuterDigest([8]byte{1}, [24]byte{2}, []byte("envelope"))), "@5"},
-		{"slots", d(SlotsDigest(digest(1), []byte{0, 0}, []byte("slots"))), "@6"},
-		{"bundle", d(BundleDigest(digest(1), digest(2))), "@7"},
-		{"value", d(ValueDigest([]byte("value"))), "@8"},
-		{"board write", d(BoardDigest(leaf.Name, leaf.Version, leaf.Value)), "@9"},
-		{"grant", d(GrantDigest([]byte("body"))), "@10"},
-		{"leaf", d(leaf.hash()), "@11"},
-		{"node", d(nodeHash(digest(1), digest(2))), "@12"},
+		{"statement signature", hash(s.Signature[:]), "248eabdae472439f753b92190a87ee7cd1ca8ef414cbcbb09a5181130c6b975a"},
+		{"opened signature", hash(o.Signature[:]), "7a343b966c6f96d1001b892e61e8c050411afbdc9ee04ce69f6326f2dce2a33f"},
+		{"trimmed signature", hash(tr.Signature[:]), "28bd8f644f25eb280c7a21ffa8d762c43c0aefcdb0fcb6f5b8442febb17e7bd6"},
+		{"h_0", d(ChainStart(key.Public(), testChannel, lineage(3, 9))), "faa19772d447115040fd17115b554359f0ac6f75e4153b6d139289e287dcb23a"},
+		{"h_n", d(ChainNext(digest(1), 2, digest(3), digest(4))), "e7d845dcd29ad3055ec75a32962fa0635b5f3d244146d57505ff3b079e7331bc"},
+		{"outer", d(OuterDigest([8]byte{1}, [24]byte{2}, []byte("envelope"))), "885de4a1aa1b569d4203d8fce903d9a0ff5c5260a0b4ba6b8e88555cfee6639e"},
+		{"slots", d(SlotsDigest(digest(1), []byte{0, 0}, []byte("slots"))), "d7d9e1a3d5420759657bc9df23a6e58cac2b69c4db258fd58eec5c3db374755c"},
+		{"bundle", d(BundleDigest(digest(1), digest(2))), "884bf93e9bcb1f4d4192be5bf30d30fb1d0d6d333e9b1a9716bc8875962eecfd"},
+		{"value", d(ValueDigest([]byte("value"))), "042cfa8bc287076a74e8c4441a223b18db5f62036add34d5c95e1bc310592b5b"},
+		{"board write", d(BoardDigest(leaf.Name, leaf.Version, leaf.Value)), "03c17c005b0d873715b97c2750fddf65bcfbf8d7b1b1a3bb241175cb5bcbc4af"},
+		{"grant", d(GrantDigest([]byte("body"))), "de45a42cef6efc3dabc096cdefbf63ceaf6cca125155da4f938a71230e40efa4"},
+		{"leaf", d(leaf.hash()), "44318d215894840952448e1587211faa36fab5d40d94b4a74089f640431a5a2e"},
+		{"node", d(nodeHash(digest(1), digest(2))), "b7b78d3fc76752b35ddf8bd0ea1d45eee772fca6b8b23a842ec480dd1cd47685"},
 	} {
 		golden(t, g.what, g.got, g.want)
 	}

@@ -80,6 +80,7 @@ type link struct {
 	in     *bufio.Reader
 	most   int  // bytes in queue
 	pings  bool // a member's side: sends Pings, keeps their Pongs
+	retry  atomic.Int64 // nanoseconds to stay away, as the relay's Leaving says
 
 	kick chan struct{}
 	gone chan struct{}
@@ -235,11 +236,9 @@ func (l *link) read(ctx context.Context, d *Driver) error {
 			return l.discard()
 		}
 		n := len(f.Body)
-		if f.Type == proto.TypePong && l.pings {
-			if m, err := proto.Parse(f); err == nil && m.(proto.Pong).Value == keepalive {
-				d.Release(n)
-				continue
-			}
+		if l.pings && l.own(f) {
+			d.Release(n)
+			continue
 		}
 		select {
 		case <-free:
@@ -255,6 +254,24 @@ func (l *link) read(ctx context.Context, d *Driver) error {
 			return errEnded
 		}
 	}
+}
+
+// own tells a frame that is the link's, not the machine's.
+func (l *link) own(f broadcast.Frame) bool {
+	if f.Type != proto.TypePong && f.Type != proto.TypeLeaving {
+		return false
+	}
+	m, err := proto.Parse(f)
+	if err != nil {
+		return false // the machine says what it thinks of it
+	}
+	switch m := m.(type) {
+	case proto.Pong:
+		return m.Value == keepalive
+	case proto.Leaving:
+		l.retry.Store(int64(m.Retry))
+	}
+	return false
 }
 
 // frame reads one frame, for whose body room was reserved.

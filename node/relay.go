@@ -23,7 +23,7 @@ import (
 // Defaults of RelayConfig.
 const (
 	DefaultIdle  = 5 * time.Minute
-	DefaultRetry = 5 * time.Second
+	DefaultRetry = time.Second
 )
 
 // DefaultListen is where a relay listens when it is not told.

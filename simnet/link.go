@@ -123,6 +123,7 @@ func (n *Node) connect(a *actor, d *dial, r *Node, mean time.Duration) {
 	w.links++
 	id := broadcast.Link(w.links)
 	key := fmt.Sprint(uint64(id))
+	w.caller[id] = n.name
 	here := &conn{id: id, node: n, to: a, relay: r.key, use: d.want.Use, mean: mean, rand: rand.New(stream(w.cfg.Seed, "link", n.name, r.name, key, "up"))}
 	there := &conn{id: id, node: r, mean: mean, rand: rand.New(stream(w.cfg.Seed, "link", n.name, r.name, key, "down")), told: true}
 	here.peer, there.peer = there, here

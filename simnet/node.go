@@ -156,13 +156,21 @@ func (n *Node) Copy(name string) { n.copies[name] = n.disk.Snapshot() }
 // Restore puts a copy back, as a backup is restored: the process is stopped,
 // its disk replaced, and started again.
 func (n *Node) Restore(name string) error {
-	c := n.copies[name]
-	if c == nil {
-		return fmt.Errorf("simnet: %s has no copy called %q", n.name, name)
-	}
 	n.stop("its disk is replaced by an older copy", false)
-	n.disk = c.Snapshot()
+	if err := n.Replace(name); err != nil {
+		return err
+	}
 	n.Start()
+	return nil
+}
+
+// Replace puts a copy in the place of the disk of a process that does not run.
+func (n *Node) Replace(name string) error {
+	c := n.copies[name]
+	if c == nil || n.up {
+		return fmt.Errorf("simnet: %s has no copy called %q, or it runs", n.name, name)
+	}
+	n.disk = c.Snapshot()
 	return nil
 }
 

@@ -74,6 +74,7 @@ type World struct {
 	order  []*Node // as added
 	relays map[keys.RelayPublic]*Node
 	links  uint64
+	caller map[broadcast.Link]string
 	cut    map[[2]string]bool // pairs (member, relay) that cannot speak
 
 	hooks []func() error
@@ -86,7 +87,7 @@ func New(cfg Config) *World {
 	return &World{
 		cfg: cfg, net: rand.New(stream(cfg.Seed, "world")), trace: sha256.New(),
 		checks: map[[32]byte]bool{}, nodes: map[string]*Node{},
-		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{},
+		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{}, caller: map[broadcast.Link]string{},
 	}
 }
 
@@ -101,6 +102,9 @@ func (w *World) Net() *Net { return &w.cfg.Net }
 
 // Node is a node by name, or nil.
 func (w *World) Node(name string) *Node { return w.nodes[name] }
+
+// Caller is the member that dialled a link: what its address tells a relay.
+func (w *World) Caller(l broadcast.Link) string { return w.caller[l] }
 
 // Invariant adds a check that is made after every turn of every machine. The
 // first error ends the run.

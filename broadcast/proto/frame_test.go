@@ -81,20 +81,28 @@ func TestReadFrameRefused(t *testing.T) {
 	}
 }
 
+// widest remembers the longest buffer it was asked to fill.
+type widest struct {
+	r   io.Reader
+	max int
+}
+
+func (w *widest) Read(p []byte) (int, error) {
+	w.max = max(w.max, len(p))
+	return w.r.Read(p)
+}
+
 // A stranger who only claims a long frame gets little memory for it.
 func TestReadFrameMemory(t *testing.T) {
-	claim := []byte{0, 0x40, 0, 0, TypePost}
-	claim = append(claim, make([]byte, 1000)...)
-	r := testing.Benchmark(func(b *testing.B) {
-		b.ReportAllocs()
-		for range b.N {
-			if _, err := ReadFrame(bytes.NewReader(claim), MaxBody); err != io.ErrUnexpectedEOF {
-				b.Fatal(err)
-			}
+	for _, sent := range []int{0, 1000, firstRead - 1, firstRead, 3 * firstRead, 1 << 20} {
+		claim := append([]byte{0, 0x40, 0, 0, TypePost}, make([]byte, sent)...)
+		r := widest{r: bytes.NewReader(claim)}
+		if _, err := ReadFrame(&r, MaxBody); err != io.ErrUnexpectedEOF {
+			t.Fatal(err)
 		}
-	})
-	if got := r.AllocedBytesPerOp(); got > 2*firstRead {
-		t.Errorf("%d bytes taken for a claim of 4 MiB", got)
+		if r.max > max(firstRead, 2*sent) {
+			t.Errorf("%d bytes made room for %d", sent, r.max)
+		}
 	}
 }
 

@@ -143,13 +143,13 @@ func appendExceptions(b []byte, e broadcast.Exceptions) []byte {
 
 // mailboxes reads a fan-out list; nil when its count is 0.
 func mailboxes(r *wire.Reader) []wire.MailboxID {
-	n := r.Count(MaxMailboxes, mailboxSize)
-	if n == 0 {
+	raw := r.Raw(r.Count(MaxMailboxes, mailboxSize) * mailboxSize)
+	if len(raw) == 0 {
 		return nil
 	}
-	list := make([]wire.MailboxID, n)
+	list := make([]wire.MailboxID, len(raw)/mailboxSize)
 	for i := range list {
-		r.Fixed(list[i][:])
+		list[i] = wire.MailboxID(raw[i*mailboxSize:])
 	}
 	if !broadcast.FanoutSorted(list) {
 		r.Fail(fmt.Errorf("mailboxes: %w", ErrUnsorted))

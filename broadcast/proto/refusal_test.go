@@ -86,7 +86,7 @@ func TestRefusalTravels(t *testing.T) {
 
 // Whatever a machine's error says, its frame parses.
 func TestRefusalIsCut(t *testing.T) {
-	for _, text := range []string{strings.Repeat("ö", 200), strings.Repeat("\xff", 300), "x" + strings.Repeat("ö", 127) + "y", ""} {
+	for _, text := range []string{strings.Repeat("ö", 200), strings.Repeat("x\xff", 200), "x" + strings.Repeat("ö", 127) + "y", ""} {
 		m, err := Parse(Encode((&Refusal{Code: CodeBusy, Limit: text, Err: errors.New(text)}).Frame(0, wire.PostID{})))
 		if err != nil {
 			t.Fatal(err)
@@ -112,10 +112,6 @@ func TestRefusalOf(t *testing.T) {
 	}
 	if !errors.Is(inner, io.EOF) {
 		t.Error("the cause is lost")
-	}
-	_, err := Parse(Encode(Ping{}))
-	if err != nil {
-		t.Fatal(err)
 	}
 	for want, err := range map[Code]error{
 		CodeMalformed:   fmt.Errorf("Ping: %w", wire.ErrShort),

@@ -261,4 +261,16 @@ func TestOpenedAndTrimmed(t *testing.T) {
 	}
 }
 
-var signatureGoldens = map[string]string{}
+// signatureGoldens are the first 16 bytes of each signature.
+var signatureGoldens = map[string]string{
+	"create":                "4d504a3e19fefbea374aa1559e625ff3",
+	"grant":                 "1cad844b39b183ba227a038003311785",
+	"register":              "bf7be832486b32003d09b1e6b74238bd",
+	"open":                  "d4f9c97460bdf8b262acd6af00c44e5b",
+	"open with known":       "1fab3d68cfc8f6bd087dfd2317dd24c8",
+	"post":                  "df2a9cd4421d021c85c1e80a5f913a97",
+	"board put, capability": "8e248380dc0f2154d2eb3d90b208e949",
+	"board put, owner":      "f4420fef617b87c2d939be3124eda397",
+	"admit, capability":     "8e248380dc0f2154d2eb3d90b208e949",
+	"info":                  "4946298d819abb784d2dabcf72d0342a",
+}

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
+	"parallax/internal/store"
 	"parallax/internal/wire"
 )
 
@@ -154,18 +156,13 @@ func (m *machine) drop(lk *link) {
 	if s == nil {
 		return
 	}
-	for i, other := range m.subs {
-		if other == lk {
-			m.subs = append(m.subs[:i], m.subs[i+1:]...)
-			break
-		}
-	}
+	m.subs = slices.DeleteFunc(m.subs, func(o *link) bool { return o == lk })
 	if box := m.st.boxes[s.box]; box != nil {
 		box.links--
 	}
 	if s.reading != 0 {
 		delete(m.reads, s.reading)
-		m.caught(lk)
+		m.release(lk)
 	}
 	lk.sub = nil
 }
@@ -203,7 +200,7 @@ func (m *machine) writeHints() {
 	for _, id := range sortedBoxes(m.st.boxes) {
 		if box := m.st.boxes[id]; box.hinted {
 			box.hinted = false
-			m.cur.ops = append(m.cur.ops, putOp(key(m.unit, keyHint, id[:]), box.encodeHint()))
+			m.cur.ops = append(m.cur.ops, store.Op{Key: key(m.unit, keyHint, id[:]), Value: box.encodeHint()})
 		}
 	}
 }

@@ -59,7 +59,8 @@ type machine struct {
 	catching int     // reads of that kind under way
 	budget   int     // bytes that may still be pushed before the next Ready
 
-	trimming   bool
+	trimming   bool      // a step is under way
+	trimAfter  time.Time // not before
 	hintDue    time.Time // zero: nothing to hint
 	refreshDue time.Time // zero: not Shared, or nobody is here
 }
@@ -335,7 +336,7 @@ func (m *machine) reload(r store.Reader) error {
 	clear(m.unapplied)
 	m.order, m.outRead, m.starved, m.catching = nil, nil, nil, 0
 	for _, lk := range m.subs {
-		lk.sub.reading = 0
+		lk.sub.reading, lk.sub.starved = 0, false
 	}
 	m.sweep()
 	m.queue = m.queue[:0]

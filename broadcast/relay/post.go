@@ -9,11 +9,8 @@ import (
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
-	"parallax/internal/store"
 	"parallax/internal/wire"
 )
-
-func putOp(key, value []byte) store.Op { return store.Op{Key: key, Value: value} }
 
 // create makes the channel: entry 1 of its first lineage. Creating it again
 // with the same keys gives the first answer.
@@ -231,12 +228,15 @@ func (m *machine) fanout(q *request, p proto.Post) (list []wire.MailboxID, ready
 	switch {
 	case !ready:
 		return nil, false
-	case v == nil && !q.confirmed:
-		m.fence(q) // trimmed by another front-end just now
+	case v == nil:
+		m.fence(q) // not durable yet, or trimmed by another front-end
 		return nil, false
 	}
 	list, err := parseList(v)
-	if err != nil || len(list) == 0 {
+	if err == nil && len(list) == 0 {
+		err = wire.ErrShort
+	}
+	if err != nil {
 		m.unreadable(q, corrupt("fan-out list", err))
 		return nil, false
 	}

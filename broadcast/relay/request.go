@@ -25,11 +25,16 @@ type request struct {
 	turn      uint64 // that answers it; 0: none yet
 	confirmed bool   // the store confirmed our state after it came
 	verified  bool   // its signatures are good
+	tries     int    // how often the store and our state did not fit each other
 	d, slots  wire.Digest
 	head      uint64            // of the log when got was asked for
 	got       map[string]answer // what was read for it, by first key
 	onApplied func()
 }
+
+// maxTries is how often a request is looked at again because the store and our
+// state do not fit each other, before it is told to come later. Default: 16.
+const maxTries = 16
 
 type answer struct {
 	kvs  []store.KV
@@ -155,7 +160,13 @@ func (m *machine) denyLimit(q *request, code proto.Code, limit string, retry tim
 // fence writes this turn at its base whether there is something to write or
 // not: Applied says that the state was the newest, Changed that it was not.
 // The request is looked at again after either.
-func (m *machine) fence(q *request) { m.cur.fences = append(m.cur.fences, q) }
+func (m *machine) fence(q *request) {
+	if q.tries++; q.tries > maxTries {
+		m.unreadable(q, errMoved)
+		return
+	}
+	m.cur.fences = append(m.cur.fences, q)
+}
 
 // scan reads [from, to) for a request (to nil: one key). ready is false while
 // the answer is under way: the request is looked at again when it came.
@@ -226,6 +237,9 @@ func (m *machine) exec(q *request) {
 		return
 	}
 	if !m.st.exists || m.st.meta.channel != q.link.channel {
+		// Not confirmed by the store, which then would remember every channel
+		// that anybody asked for.
+		q.confirmed = true
 		m.denyf(q, proto.CodeNoChannel, "create the channel with a token first")
 		return
 	}

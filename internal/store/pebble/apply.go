@@ -70,7 +70,7 @@ func (s *Store) commit(group []*call) {
 	}
 	opts := engine.NoSync
 	if g.sync {
-		opts = engine.Sync
+		opts = engine.NoSync
 	}
 	err := g.err
 	if err == nil {

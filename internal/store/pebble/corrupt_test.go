@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	engine "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"parallax/internal/store"
@@ -301,4 +302,25 @@ func TestFlippedBits(t *testing.T) {
 	if outcomes["refused"] == 0 || outcomes["met by a read"] == 0 {
 		t.Errorf("too tame: %v", outcomes)
 	}
+}
+
+// The parsers of Pebble's files take any bytes, and refuse by the one type.
+func FuzzFrames(f *testing.F) {
+	files, _, _ := sample(f)
+	for name, data := range files {
+		if strings.HasPrefix(name, "MANIFEST") || strings.HasSuffix(name, ".log") {
+			f.Add([]byte(data), uint32(16))
+		}
+	}
+	f.Add([]byte{}, uint32(0))
+	f.Add(append(make([]byte, 32<<10-5), 1, 2, 3, 4, 5, 6, 7, 8), uint32(1))
+	f.Fuzz(func(t *testing.T, data []byte, number uint32) {
+		fs := vfs.NewMem()
+		writeFiles(fs, "store", map[string]string{"file": string(data)})
+		for _, err := range []error{pebble.CheckManifest(fs, "store/file"), pebble.CheckLog(fs, "store/file", number)} {
+			if err != nil && !engine.IsCorruptionError(err) {
+				t.Error(err)
+			}
+		}
+	})
 }

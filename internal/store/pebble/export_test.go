@@ -6,3 +6,6 @@ func (s *Store) Waiting() int {
 	defer s.queueMu.Unlock()
 	return len(s.queue)
 }
+
+// CheckManifest and CheckLog are what probe asks of the two kinds of files.
+var CheckManifest, CheckLog = checkManifest, checkLog

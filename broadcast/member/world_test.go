@@ -1,0 +1,400 @@
+package member_test
+
+import (
+	"crypto/mlkem"
+	"crypto/mlkem/mlkemtest"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/broadcast/member"
+	"parallax/broadcast/proto"
+	"parallax/broadcast/relay"
+	"parallax/internal/keys"
+	"parallax/internal/store"
+	"parallax/internal/store/memory"
+)
+
+// world drives members and relays in one goroutine, at once and in order: the
+// smallest driver that keeps the order law. simnet is the one with time, loss
+// and lies; this one is for what the membership itself must do.
+type world struct {
+	t      testing.TB
+	now    time.Time
+	rng    *rand.ChaCha8
+	relays []*relayNode
+	nodes  []*memberNode
+	link   broadcast.Link
+}
+
+type relayNode struct {
+	w        *world
+	key      keys.RelayPrivate
+	open     broadcast.Open
+	store    *memory.Store
+	units    map[store.Unit]*actor
+	down     bool
+	filter   func(to *memberNode, f broadcast.Frame) []broadcast.Frame // a lie, or nil
+	operator string
+}
+
+type memberNode struct {
+	*actor
+	name    string
+	events  []member.Event
+	answers map[uint64]broadcast.Answer
+	want    []broadcast.WantLink
+	up      map[linkKey]broadcast.Link
+	offline bool
+	command uint64
+}
+
+type actor struct {
+	w       *world
+	unit    store.Unit
+	open    broadcast.Open
+	store   *memory.Store
+	machine broadcast.Machine
+	in      []broadcast.Input
+	wake    time.Time
+	ends    map[broadcast.Link]*end
+	owner   *memberNode // nil: a relay
+}
+
+// end is the other side of a link.
+type end struct {
+	actor *actor
+	relay *relayNode
+	use   broadcast.Use
+}
+
+type testEntropy struct{ *rand.ChaCha8 }
+
+func (e testEntropy) Encapsulate(k *mlkem.EncapsulationKey768) ([]byte, []byte) {
+	var seed [32]byte
+	e.Read(seed[:])
+	shared, ct, err := mlkemtest.Encapsulate768(k, seed[:])
+	if err != nil {
+		panic(err)
+	}
+	return shared, ct
+}
+
+func newWorld(t testing.TB, relays int, members ...string) *world {
+	w := &world{t: t, now: time.Unix(1_800_000_000, 0), rng: rand.NewChaCha8([32]byte{1})}
+	for i := range relays {
+		var key keys.RelayPrivate
+		var operator keys.OperatorPrivate
+		if err := key.Draw(w.rng); err != nil {
+			t.Fatal(err)
+		}
+		if err := operator.Draw(w.rng); err != nil {
+			t.Fatal(err)
+		}
+		pub := key.Public()
+		n := &relayNode{w: w, key: key, store: memory.New(), units: map[store.Unit]*actor{}, operator: fmt.Sprintf("Op%d", i+1)}
+		n.open = relay.Open(relay.Config{Key: key, Operator: operator.Public(), OperatorName: n.operator,
+			OperatorSignature: operator.Sign("parallax/1/operator", pub[:]), Verify: keys.Ed25519, Tokens: []string{"token"}})
+		w.relays = append(w.relays, n)
+	}
+	for _, name := range members {
+		w.add(name)
+	}
+	return w
+}
+
+func (w *world) add(name string) *memberNode {
+	n := &memberNode{name: name, answers: map[uint64]broadcast.Answer{}, up: map[linkKey]broadcast.Link{}}
+	n.actor = &actor{w: w, open: member.Open(member.Config{}), store: memory.New(), ends: map[broadcast.Link]*end{}, owner: n}
+	w.rng.Read(n.unit[:])
+	n.start()
+	w.nodes = append(w.nodes, n)
+	return n
+}
+
+func (a *actor) start() {
+	m, err := a.open(a.unit, a.store, testEntropy{a.w.rng})
+	if err != nil {
+		a.w.t.Fatalf("open: %v", err)
+	}
+	a.machine, a.in, a.wake = m, nil, time.Time{}
+	a.drain()
+}
+
+// drain takes one Ready after another until the machine wants nothing.
+func (a *actor) drain() {
+	for {
+		r := a.machine.Ready()
+		a.wake = r.Wake
+		if r.Links != nil && a.owner != nil {
+			a.owner.want = r.Links
+		}
+		for _, s := range r.Now {
+			a.deliver(s)
+		}
+		if r.Write != nil {
+			if err := a.store.Apply([]store.Batch{*r.Write})[0]; err != nil {
+				a.w.t.Fatalf("apply: %v", err)
+			}
+		}
+		for _, s := range r.Sends {
+			a.deliver(s)
+		}
+		if a.owner != nil {
+			for _, e := range r.Events {
+				a.owner.events = append(a.owner.events, e.Body.(member.Event))
+			}
+			for _, e := range r.Answers {
+				a.owner.answers[e.ID] = e
+			}
+		}
+		for _, q := range r.Reads {
+			l := broadcast.Loaded{ID: q.ID}
+			if q.To == nil {
+				if v, err := a.store.Get(q.From); err == nil {
+					l.KVs = []store.KV{{Key: q.From, Value: v}}
+				}
+			} else {
+				l.KVs, l.More, l.Err = a.store.Scan(q.From, q.To, q.Limit)
+			}
+			a.in = append(a.in, l)
+		}
+		for _, j := range r.Jobs {
+			a.in = append(a.in, broadcast.Finished{ID: j.ID, Result: j.Run(j.Seed)})
+		}
+		if r.Turn > 0 {
+			a.in = append(a.in, broadcast.Applied{Turn: r.Turn})
+		}
+		if r.Turn == 0 && len(r.Reads) == 0 && len(r.Jobs) == 0 {
+			return
+		}
+		if !a.step() {
+			return
+		}
+	}
+}
+
+// step hands over everything that waits; false if nothing did.
+func (a *actor) step() bool {
+	in := a.in
+	a.in = nil
+	for _, i := range in {
+		if err := a.machine.Step(a.w.now, i); err != nil {
+			a.w.t.Logf("step %T: %v", i, err)
+		}
+	}
+	return len(in) > 0
+}
+
+func (a *actor) deliver(s broadcast.Send) {
+	e := a.ends[s.Link]
+	if e == nil {
+		return
+	}
+	if e.actor == nil {
+		if s.Frame.Type == 0 {
+			return
+		}
+		a.owner.route(s.Link, s.Frame)
+	}
+	if s.Frame.Type != 0 {
+		frames := []broadcast.Frame{s.Frame}
+		if a.owner == nil && e.actor.owner != nil && a.ends[s.Link].relay != nil && a.ends[s.Link].relay.filter != nil {
+			frames = a.ends[s.Link].relay.filter(e.actor.owner, s.Frame)
+		}
+		for _, f := range frames {
+			e.actor.in = append(e.actor.in, broadcast.Received{Link: s.Link, Frame: f})
+		}
+	}
+	if s.Close {
+		a.w.cut(a, s.Link)
+	}
+}
+
+// cut ends a link on both sides.
+func (w *world) cut(a *actor, l broadcast.Link) {
+	e := a.ends[l]
+	if e == nil {
+		return
+	}
+	delete(a.ends, l)
+	delete(e.actor.ends, l)
+	for _, side := range []*actor{a, e.actor} {
+		d := broadcast.Down{Link: l}
+		if n := side.owner; n != nil {
+			for k, v := range n.up {
+				if v == l {
+					d.Relay, d.Use = k.Relay, k.Use
+					delete(n.up, k)
+				}
+			}
+		}
+		side.in = append(side.in, d)
+	}
+}
+
+// dial sets up the links that members want and have not.
+func (w *world) dial() (any bool) {
+	for _, n := range w.nodes {
+		if n.offline {
+			continue
+		}
+		for _, want := range n.want {
+			k := linkKey{Relay: want.Relay, Use: want.Use}
+			if n.up[k] != 0 {
+				continue
+			}
+			for _, r := range w.relays {
+				if r.key.Public() != want.Relay || r.down {
+					continue
+				}
+				w.link++
+				l := w.link
+				n.up[k] = l
+				n.ends[l] = &end{actor: nil, relay: r, use: want.Use}
+				n.in = append(n.in, broadcast.Up{Link: l, Relay: want.Relay, Use: want.Use})
+				any = true
+			}
+		}
+	}
+	return any
+}
+
+// route finds the relay's machine by the Hello of a fresh link.
+func (n *memberNode) route(l broadcast.Link, f broadcast.Frame) *actor {
+	e := n.ends[l]
+	msg, err := proto.Parse(f)
+	hello, ok := msg.(proto.Hello)
+	if err != nil || !ok {
+		n.w.t.Fatalf("a link begins with %T, %v", msg, err)
+	}
+	unit := relay.Unit(hello.Channel)
+	a := e.relay.units[unit]
+	if a == nil {
+		a = &actor{w: n.w, unit: unit, open: e.relay.open, store: e.relay.store, ends: map[broadcast.Link]*end{}}
+		a.start()
+		e.relay.units[unit] = a
+	}
+	e.actor = a
+	a.ends[l] = &end{actor: n.actor, relay: e.relay, use: e.use}
+	a.in = append(a.in, broadcast.Up{Link: l})
+	return a
+}
+
+// run goes on until nothing moves, letting time pass up to d.
+func (w *world) run(d time.Duration) {
+	until := w.now.Add(d)
+	for turns := 0; ; turns++ {
+		if turns > 200_000 {
+			w.t.Fatal("the world does not come to rest")
+		}
+		busy := w.dial()
+		for _, a := range w.actors() {
+			if a.step() {
+				busy = true
+				a.drain()
+			}
+		}
+		if busy {
+			continue
+		}
+		var next time.Time
+		for _, a := range w.actors() {
+			if !a.wake.IsZero() && (next.IsZero() || a.wake.Before(next)) {
+				next = a.wake
+			}
+		}
+		if next.IsZero() || next.After(until) {
+			w.now = until
+			return
+		}
+		if next.After(w.now) {
+			w.now = next
+		}
+		for _, a := range w.actors() {
+			if !a.wake.IsZero() && !a.wake.After(w.now) {
+				a.machine.Tick(w.now)
+				a.drain()
+			}
+		}
+	}
+}
+
+func (w *world) actors() (all []*actor) {
+	for _, n := range w.nodes {
+		if !n.offline {
+			all = append(all, n.actor)
+		}
+	}
+	for _, r := range w.relays {
+		for _, u := range r.units {
+			all = append(all, u)
+		}
+	}
+	return all
+}
+
+// do runs a wish to its answer.
+func (n *memberNode) do(w member.Wish) (any, error) {
+	n.command++
+	id := n.command
+	n.in = append(n.in, broadcast.Command{ID: id, Wish: w})
+	for range 400 {
+		n.w.run(100 * time.Millisecond)
+		if a, ok := n.answers[id]; ok {
+			return a.Value, a.Err
+		}
+	}
+	return nil, fmt.Errorf("no answer to %s", w.Wish())
+}
+
+func (n *memberNode) must(w member.Wish) any {
+	n.w.t.Helper()
+	v, err := n.do(w)
+	if err != nil {
+		n.w.t.Fatalf("%s: %s: %v", n.name, w.Wish(), err)
+	}
+	return v
+}
+
+// texts are the messages shown so far.
+func (n *memberNode) texts() (all []string) {
+	for _, e := range n.events {
+		if e.Kind == member.EventMessage {
+			all = append(all, e.Member+": "+e.Text)
+		}
+	}
+	return all
+}
+
+func (n *memberNode) alarms() (all []string) {
+	for _, e := range n.events {
+		switch e.Kind {
+		case member.EventDispute, member.EventRelay, member.EventEvidence, member.EventBlame:
+			all = append(all, string(e.Kind)+": "+e.Text)
+		}
+	}
+	return all
+}
+
+// group founds a group of the world's members, all joined by one link.
+func (w *world) group(strict bool) string {
+	var spots []member.FoundingSpot
+	for _, r := range w.relays {
+		spots = append(spots, member.FoundingSpot{Key: r.key.Public(), Addrs: []string{"/memory/" + r.operator}, Token: "token"})
+	}
+	w.nodes[0].must(member.CreateGroup{Group: "Test", Name: w.nodes[0].name, Relays: spots, Strict: strict, Deadline: 3 * time.Second})
+	link := w.nodes[0].must(member.MakeInvite{}).(member.InviteInfo).Link
+	for _, n := range w.nodes[1:] {
+		n.must(member.JoinGroup{Link: link, Name: n.name})
+	}
+	w.run(time.Second)
+	return link
+}
+
+type linkKey struct {
+	Relay keys.RelayPublic
+	Use   broadcast.Use
+}

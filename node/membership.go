@@ -1,0 +1,177 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"parallax/broadcast"
+	"parallax/broadcast/member"
+	"parallax/internal/store"
+)
+
+// membership is one membership with its store, driver and links.
+type membership struct {
+	unit   store.Unit
+	dir    string
+	log    *zap.Logger
+	store  store.Store
+	driver *Driver
+	links  *linkTable
+	wants  *wants
+	hub    hub
+	closed chan struct{}
+
+	mu      sync.Mutex // the rest
+	pending map[uint64]chan broadcast.Answer
+	last    uint64
+	name    string
+	id      string
+	ready   bool
+	err     error // why closed is closed
+}
+
+// openMembership opens the store and the machine, which then wants its links.
+func openMembership(cfg MemberConfig, u store.Unit, dir string) (*membership, error) {
+	path := filepath.Join(dir, storeDir)
+	s, err := cfg.Store(path)
+	if errors.Is(err, store.ErrLocked) {
+		return nil, fmt.Errorf("%s: %w (%w)", path, ErrLocked, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	m := &membership{
+		unit: u, dir: dir, log: cfg.Log, store: s, links: newLinkTable(cfg.Dialing.SendBytes),
+		hub:    hub{readers: map[*eventReader]bool{}},
+		closed: make(chan struct{}), pending: map[uint64]chan broadcast.Answer{},
+	}
+	m.wants = newWants(cfg.Dialing, u, m.links)
+	// No machine is open, and no hook called, before the first command below.
+	m.driver = NewDriver(Config{Store: s, Path: path, Open: cfg.Open, Hooks: memberHooks{m}, Loops: 1, Log: cfg.Log})
+	m.wants.driver = m.driver
+	if err := m.refresh(); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return m, nil
+}
+
+// refresh asks the machine for the group's name and id.
+func (m *membership) refresh() error {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWait)
+	defer cancel()
+	v, err := m.do(ctx, member.GetStatus{})
+	if errors.Is(err, member.ErrNotReady) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s, ok := v.(member.Status)
+	if !ok {
+		return fmt.Errorf("node: status of type %T", v)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.name, m.id, m.ready = s.Group, s.ID, s.Ready
+	return nil
+}
+
+func (m *membership) describe() Membership {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Membership{Unit: hex.EncodeToString(m.unit[:]), Name: m.name, ID: m.id, Ready: m.ready, Err: m.err}
+}
+
+// do gives a command to the machine and waits for its answer.
+func (m *membership) do(ctx context.Context, w member.Wish) (any, error) {
+	m.mu.Lock()
+	if err := m.err; err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
+	m.last++
+	id, answer := m.last, make(chan broadcast.Answer, 1)
+	m.pending[id] = answer
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		delete(m.pending, id)
+		m.mu.Unlock()
+	}()
+	if err := m.driver.Input(ctx, m.unit, broadcast.Command{ID: id, Wish: w}); err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-answer:
+		return a.Value, a.Err
+	case <-m.closed:
+		select { // an answer that came with the closing counts
+		case a := <-answer:
+			return a.Value, a.Err
+		default:
+			return nil, m.failure()
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// failure is why the membership does not go on.
+func (m *membership) failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// end marks the membership as closed; the first reason stays.
+func (m *membership) end(why error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err == nil {
+		m.err = why
+		close(m.closed)
+	}
+}
+
+// close says Bye, finishes the turns under way and closes the store.
+func (m *membership) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	m.wants.close()
+	err := m.driver.Close(ctx)
+	m.end(ErrClosed)
+	return errors.Join(err, m.store.Close())
+}
+
+// memberHooks is the outward side of a membership's driver.
+type memberHooks struct{ *membership }
+
+func (m memberHooks) Send(_ store.Unit, s broadcast.Send) { m.links.send(s) }
+
+func (m memberHooks) Links(_ store.Unit, l []broadcast.WantLink) { m.wants.set(l) }
+
+func (m memberHooks) Event(_ store.Unit, e broadcast.Event) { m.hub.event(e) }
+
+func (m memberHooks) Answer(_ store.Unit, a broadcast.Answer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.pending[a.ID]; c != nil {
+		select {
+		case c <- a:
+		default: // answered before
+		}
+	}
+}
+
+// Failed: nobody is left who could answer, or who could be talked to.
+func (m memberHooks) Failed(u store.Unit, err error) {
+	m.end(err)
+	m.links.endUnit(u, err)
+	m.wants.set(nil)
+}

@@ -1,0 +1,169 @@
+package simnet
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"parallax/broadcast/member"
+)
+
+var seeds = flag.Uint64("seeds", 100, "how many seeds TestHonestChaos runs")
+var firstSeed = flag.Uint64("first", 1, "the first of them")
+
+// With honest roles, whatever delay, loss, crashes and clocks do: nobody is
+// alarmed, and every message is shown to everybody exactly once.
+func TestHonestChaos(t *testing.T) {
+	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
+		chaos(t, seed)
+		if t.Failed() {
+			t.Fatalf("seed %d: run it alone with -first %d -seeds 1", seed, seed)
+		}
+	}
+}
+
+var chaosMembers = []string{"alice", "bob", "carol", "dave"}
+
+func chaos(t *testing.T, seed uint64) (trace string) {
+	cfg := Config{Seed: seed}
+	if testing.Verbose() && *seeds == 1 {
+		cfg.Log = func(line string) { t.Log(line) }
+	}
+	s := NewScenario(cfg)
+	s.Honest = true
+	s.Invariant(func() error { return s.quiet() })
+	s.AddRelays(3)
+	for _, name := range chaosMembers {
+		s.AddMember(name)
+	}
+	if err := s.Create(s.Node("alice"), false, 0); err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	if err := s.Join(s.Members[1:]...); err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	r := s.Rand("chaos")
+	net := s.Net()
+	net.Jitter, net.Stall, net.Break = 60*time.Millisecond, 0.02, 0.004
+
+	const messages = 15
+	const span = 40 * time.Second
+	var texts []string
+	for i := range messages {
+		n := s.Members[r.IntN(len(s.Members))]
+		text := fmt.Sprintf("%s says %d", n.Name(), i+1)
+		texts = append(texts, text)
+		var say func()
+		say = func() { // a wish dies with the process: ask the history, not the answer
+			if n.Up() && !s.said(n, text) {
+				s.Wish(n, member.SendText{Text: text, Wait: member.WaitNone})
+			}
+			if !s.said(n, text) {
+				s.At(2*time.Second, say)
+			}
+		}
+		s.At(between(r, 0, span), say)
+	}
+	for range r.IntN(5) {
+		n := s.order[r.IntN(len(s.order))]
+		s.At(between(r, 0, span), func() {
+			n.Crash()
+			n.Skew(between(r, -90*time.Second, 90*time.Second))
+			s.At(between(r, 0, 3*time.Second), n.Start)
+		})
+	}
+	if r.IntN(2) == 0 {
+		m, o := s.Members[r.IntN(len(s.Members))].Name(), s.Relays[r.IntN(3)].Name()
+		s.At(between(r, 0, span/2), func() { s.Partition([]string{m}, []string{o}) })
+		s.At(span, s.Heal)
+	}
+	done := func() bool {
+		return s.Elapsed() > span && !slices.ContainsFunc(s.Members, func(n *Node) bool { return !n.Up() || s.shown(n) < messages })
+	}
+	err := s.Run(span)
+	if err == nil {
+		_, err = s.RunUntil(3*time.Minute, done)
+	}
+	if err == nil {
+		err = s.Run(40 * time.Second) // what comes late must not be shown again
+	}
+	if err != nil {
+		t.Errorf("%v", err)
+		return ""
+	}
+	for _, n := range s.Members {
+		events, err := s.History(n, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := map[string]int{}
+		for _, e := range events {
+			if e.Kind == member.EventMessage {
+				count[e.Text]++
+			}
+		}
+		for _, text := range texts {
+			if count[text] != 1 {
+				t.Errorf("seed %d: %s was shown %q %d times", seed, n.Name(), text, count[text])
+			}
+		}
+		v, err := s.Do(n, member.GetStatus{})
+		if err != nil {
+			t.Fatalf("seed %d: %s: %v", seed, n.Name(), err)
+		}
+		st := v.(member.Status)
+		for _, p := range st.Relays {
+			if p.Dissented+p.Failed+p.Silent > 0 || p.SetAside || !p.CaughtUp || p.Outbox > 0 {
+				t.Errorf("seed %d: %s: honest %s: %+v", seed, n.Name(), p.Label, p)
+			}
+		}
+		if st.Evidence > 0 || st.Disputes > 0 {
+			t.Errorf("seed %d: %s has %d pieces of evidence, %d disputes", seed, n.Name(), st.Evidence, st.Disputes)
+		}
+	}
+	return s.Trace()
+}
+
+// quiet refuses an alarm as soon as it is shown.
+func (s *Scenario) quiet() error {
+	for _, n := range s.Members {
+		for _, e := range n.Events[s.read[n.name]:] {
+			s.read[n.name]++
+			if m, ok := e.Body.(member.Event); ok {
+				switch m.Kind {
+				case member.EventDispute, member.EventEvidence, member.EventBlame:
+					return fmt.Errorf("%s is alarmed: %s: %s", n.name, m.Kind, m.Text)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// said tells whether a member's history has a text of its own.
+func (s *Scenario) said(n *Node, text string) bool {
+	events, _ := s.History(n, 0)
+	return slices.ContainsFunc(events, func(e member.Event) bool { return e.Own && e.Text == text })
+}
+
+// shown counts the messages of a member's history.
+func (s *Scenario) shown(n *Node) (count int) {
+	events, _ := s.History(n, 0)
+	for _, e := range events {
+		if e.Kind == member.EventMessage {
+			count++
+		}
+	}
+	return count
+}
+
+// The machines that ship are deterministic: one seed, one trace, byte for byte.
+func TestSameSeedSameTrace(t *testing.T) {
+	for seed := range uint64(3) {
+		if a, b := chaos(t, seed+1000), chaos(t, seed+1000); a != b {
+			t.Errorf("seed %d: the traces are %s and %s", seed+1000, a, b)
+		}
+	}
+}

@@ -1,0 +1,336 @@
+package simnet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/broadcast/member"
+	"parallax/broadcast/proto"
+	"parallax/broadcast/relay"
+	"parallax/internal/keys"
+	"parallax/internal/store"
+	"parallax/internal/wire"
+	"parallax/simnet/adversary"
+)
+
+// Operators are the names of the operators of R1, R2 and so on.
+var Operators = []string{"north", "east", "south", "west", "hill", "lake", "wood", "dune"}
+
+// patience is how long a wish is waited for, in virtual time.
+const patience = 3 * time.Minute
+
+// Scenario is a world with the roles that ship: relays R1, R2 and so on, each
+// of an operator of its own, and members of one group.
+type Scenario struct {
+	*World
+	Relays  []*Relay
+	Members []*Node // accomplices too
+	Honest  bool    // relays are not wrapped: faster, and nobody can lie
+	Link    string  // the newest invitation
+	Relay   relay.Config
+	Member  member.Config
+
+	commands uint64
+	seats    map[string]string // of nodes, by short seat
+	texts    map[string]string // of messages, by message id
+	read     map[string]uint64 // events read so far
+}
+
+// Relay is one relay, with the lies it may tell.
+type Relay struct {
+	*Node
+	Key      keys.RelayPrivate
+	Fork     *adversary.Fork
+	Rewriter *adversary.Rewriter
+	partner  string // accomplice of Fork
+}
+
+// NewScenario makes a scenario in a new world.
+func NewScenario(cfg Config) *Scenario {
+	s := &Scenario{World: New(cfg), seats: map[string]string{}, texts: map[string]string{}, read: map[string]uint64{}}
+	s.Relay = relay.Config{OpenCreation: true, Verify: s.Verify}
+	s.Member = member.Config{Verify: s.Verify}
+	return s
+}
+
+// AddRelays adds n relays.
+func (s *Scenario) AddRelays(n int) {
+	for range n {
+		i := len(s.Relays)
+		name := fmt.Sprintf("R%d", i+1)
+		r := &Relay{}
+		r.Key.FromSeed(s.Seed(name, "relay"))
+		var operator keys.OperatorPrivate
+		operator.FromSeed(s.Seed(name, "operator"))
+		cfg := s.Relay
+		cfg.Key, cfg.Operator, cfg.OperatorName = r.Key, operator.Public(), Operators[i%len(Operators)]
+		var info proto.InfoIs
+		info.Sign(operator, r.Key.Public())
+		cfg.OperatorSignature = info.Signature[:]
+		open := relay.Open(cfg)
+		if !s.Honest {
+			r.Fork = &adversary.Fork{Relay: r.Key.Public()}
+			r.Rewriter = &adversary.Rewriter{Key: r.Key}
+			open = r.Rewriter.Wrap(r.Fork.Wrap(open))
+		}
+		r.Node = s.World.AddRelay(name, r.Key.Public(), open, route)
+		s.Relays = append(s.Relays, r)
+	}
+}
+
+func route(f broadcast.Frame) (store.Unit, error) {
+	m, err := proto.Parse(f)
+	if err != nil {
+		return store.Unit{}, err
+	}
+	h, ok := m.(proto.Hello)
+	if !ok {
+		return store.Unit{}, fmt.Errorf("a %s", proto.Name(f.Type))
+	}
+	return relay.Unit(h.Channel), nil
+}
+
+// AddMember adds a process without a membership yet.
+func (s *Scenario) AddMember(name string) *Node {
+	u := store.Unit(s.Seed(name, "unit")[:16])
+	n := s.World.AddMember(name, member.Open(s.Member), u)
+	s.Members = append(s.Members, n)
+	return n
+}
+
+// Wish hands a wish to a member and returns its id.
+func (s *Scenario) Wish(n *Node, w member.Wish) uint64 {
+	s.commands++
+	n.Command(s.commands, w)
+	return s.commands
+}
+
+// ErrNoAnswer: a wish was not answered in time.
+var ErrNoAnswer = errors.New("no answer")
+
+// Do hands over a wish and runs the world until it is answered.
+func (s *Scenario) Do(n *Node, w member.Wish) (any, error) {
+	id := s.Wish(n, w)
+	if _, err := s.RunUntil(patience, func() bool { _, ok := n.Answers[id]; return ok }); err != nil {
+		return nil, err
+	}
+	a, ok := n.Answers[id]
+	if !ok {
+		return nil, fmt.Errorf("%w to %q of %s after %v", ErrNoAnswer, w.Wish(), n.Name(), patience)
+	}
+	return a.Value, a.Err
+}
+
+// Create lets a member found the group on all relays and make an invitation.
+func (s *Scenario) Create(n *Node, strict bool, deadline time.Duration) error {
+	w := member.CreateGroup{Group: "garden", Name: n.Name(), Strict: strict, Deadline: deadline}
+	for _, r := range s.Relays {
+		w.Relays = append(w.Relays, member.FoundingSpot{Key: r.Key.Public(), Addrs: []string{"/sim/" + r.Name()}})
+	}
+	v, err := s.Do(n, w)
+	if err != nil {
+		return err
+	}
+	s.joined(n, v)
+	return s.Invite(n)
+}
+
+// Invite makes a new invitation; Link is its link.
+func (s *Scenario) Invite(n *Node) error {
+	v, err := s.Do(n, member.MakeInvite{})
+	if err != nil {
+		return err
+	}
+	s.Link = v.(member.InviteInfo).Link
+	return nil
+}
+
+// Join lets members join by the newest link, all at once, under their names.
+func (s *Scenario) Join(nodes ...*Node) error {
+	ids := make([]uint64, len(nodes))
+	for i, n := range nodes {
+		ids[i] = s.Wish(n, member.JoinGroup{Link: s.Link, Name: n.Name()})
+	}
+	all := func() bool {
+		for i, n := range nodes {
+			if _, ok := n.Answers[ids[i]]; !ok {
+				return false
+			}
+		}
+		return true
+	}
+	if _, err := s.RunUntil(patience, all); err != nil {
+		return err
+	}
+	for i, n := range nodes {
+		a, ok := n.Answers[ids[i]]
+		switch {
+		case !ok:
+			return fmt.Errorf("%s: %w", n.Name(), ErrNoAnswer)
+		case a.Err != nil:
+			return fmt.Errorf("%s: %w", n.Name(), a.Err)
+		}
+		s.joined(n, a.Value)
+	}
+	return nil
+}
+
+func (s *Scenario) joined(n *Node, v any) {
+	if info, ok := v.(member.GroupInfo); ok && len(info.Seat) >= 8 {
+		s.seats[info.Seat[:8]] = n.Name()
+	}
+}
+
+// History is what a member's application can read: the numbered events after
+// a number, from the store.
+func (s *Scenario) History(n *Node, after uint64) ([]member.Event, error) {
+	var out []member.Event
+	for {
+		b, err := n.Disk().Get(member.EventKey(n.unit, after+1))
+		if errors.Is(err, store.ErrNotFound) {
+			return out, nil
+		}
+		var e member.Event
+		if err == nil {
+			err = json.Unmarshal(b, &e)
+		}
+		if err != nil {
+			return out, fmt.Errorf("%s: event %d: %w", n.Name(), after+1, err)
+		}
+		out = append(out, e)
+		after++
+	}
+}
+
+// plain puts names in the place of seats and texts in the place of message
+// ids, so that a golden shows who is meant.
+func (s *Scenario) plain(text string) string {
+	var pairs []string
+	for _, short := range sortedKeys(s.seats) {
+		pairs = append(pairs, "["+short+"]", "["+s.seats[short]+"]")
+	}
+	for _, id := range sortedKeys(s.texts) {
+		pairs = append(pairs, id, fmt.Sprintf("%q", s.texts[id]))
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// learn remembers whose seats and which messages there are, from the members'
+// own records.
+func (s *Scenario) learn() error {
+	for _, n := range s.Members {
+		events, err := s.History(n, 0)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			switch {
+			case e.Kind == member.EventMessage:
+				s.texts[e.ID] = e.Text
+			case e.Kind == member.EventJoined && e.Own && len(e.Seat) >= 8:
+				s.seats[e.Seat[:8]] = n.Name()
+			}
+		}
+	}
+	return nil
+}
+
+// Substitute makes a relay show victim, from its registration on, a board on
+// which hide is missing and an accomplice stands under the same name. Nobody
+// else sees the accomplice.
+func (s *Scenario) Substitute(r *Relay, victim, hide, accomplice string) error {
+	r.partner = accomplice
+	r.Fork.FromBirth = true
+	r.Fork.Choose = func(at adversary.Place, _ proto.Message) adversary.Side {
+		if c := s.Caller(at.Link); c == victim || c == accomplice {
+			return adversary.Forked
+		}
+		return adversary.Truth
+	}
+	r.Fork.Pass = func(to adversary.Side, from adversary.Place, m proto.Message) proto.Message {
+		switch c := s.Caller(from.Link); {
+		case to == adversary.Forked && c == hide, to == adversary.Truth && c == accomplice:
+			return nil
+		}
+		return m
+	}
+	r.Fork.Arm()
+	var others []string
+	for _, o := range s.Relays {
+		if o != r {
+			others = append(others, o.Name())
+		}
+	}
+	n := s.AddMember(accomplice)
+	s.Partition([]string{accomplice}, others)
+	s.Wish(n, member.JoinGroup{Link: s.Link, Name: hide})
+	if err := s.Run(5 * time.Second); err != nil {
+		return err
+	}
+	v, err := s.Do(n, member.GetStatus{})
+	if err != nil {
+		return fmt.Errorf("the accomplice did not get in: %w", err)
+	}
+	if st := v.(member.Status); len(st.Seat) >= 8 {
+		s.seats[st.Seat[:8]] = n.Name()
+	}
+	return nil
+}
+
+// Split makes a relay show victim, from now on, a log without what drop posts.
+func (s *Scenario) Split(r *Relay, victim, drop string) {
+	r.Fork.Choose = func(at adversary.Place, _ proto.Message) adversary.Side {
+		if s.Caller(at.Link) == victim {
+			return adversary.Forked
+		}
+		return adversary.Truth
+	}
+	r.Fork.Pass = func(to adversary.Side, from adversary.Place, m proto.Message) proto.Message {
+		if _, post := m.(proto.Post); post && to == adversary.Forked && s.Caller(from.Link) == drop {
+			return nil
+		}
+		return m
+	}
+	r.Fork.Arm()
+}
+
+// Rewrite makes a relay lie to victim about what it delivers; nil ends it.
+func (s *Scenario) Rewrite(r *Relay, victim string, lie adversary.Lie, clumsy bool) {
+	r.Rewriter.Victim = func(at adversary.Place, _ proto.Message) string {
+		if c := s.Caller(at.Link); c == victim {
+			return c
+		}
+		return ""
+	}
+	r.Rewriter.Lie, r.Rewriter.Clumsy = lie, clumsy
+}
+
+// MarkRestored does what the operator's restore command does: every channel of
+// the relay will begin a new lineage.
+func (r *Relay) MarkRestored(channels ...wire.ChannelID) error {
+	for _, c := range channels {
+		u := relay.Unit(c)
+		base, err := r.disk.Revision(u)
+		if err != nil {
+			return err
+		}
+		if err := r.disk.Apply([]store.Batch{relay.Restored(u, base)})[0]; err != nil {
+			return err
+		}
+	}
+	return nil
+}
