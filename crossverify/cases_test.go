@@ -139,7 +139,7 @@ func TestHonestNeverConvicted(t *testing.T) {
 		}
 	}
 	walk(honestRun{now: first, backup: first, drawn: 1}, 5, "")
-	if runs < 5000 || pairs < 10000 {
+	if runs < 7000 || pairs < 3500 {
 		t.Errorf("only %d runs and %d pairs: the walk is not exhaustive any more", runs, pairs)
 	}
 }

@@ -39,7 +39,7 @@ func (p Policy) Distinct() int {
 }
 
 // Needed is q: how many distinct operators must match. Paths that were set
-// aside do not lower it.
+// aside lower it under Strict only (Ledger.SetAside).
 func (p Policy) Needed() int {
 	all := p.Distinct()
 	switch {

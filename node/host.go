@@ -51,6 +51,7 @@ type host struct {
 	rm   network.ResourceManager
 	quic *quicreuse.ConnManager
 	ways []transport.Transport
+	most int // streams at a time on one connection
 
 	mu    sync.Mutex // conns
 	conns map[transport.CapableConn]bool
@@ -183,25 +184,31 @@ func (h *host) streams(c transport.CapableConn, handle func(network.MuxedStream)
 		if err != nil {
 			return
 		}
-		scope, err := h.rm.OpenStream(c.RemotePeer(), network.DirInbound)
-		if err != nil {
-			_ = s.ResetWithError(network.StreamResourceLimitExceeded)
-			continue
-		}
 		mu.Lock()
 		if open++; open == 1 {
 			idle.Stop()
 		}
+		tooMany := open > h.most
 		mu.Unlock()
-		streams.Go(func() {
-			defer func() {
+		done := func() {
+			mu.Lock()
+			if open--; open == 0 {
+				idle.Reset(handshakeTimeout)
+			}
+			mu.Unlock()
+		}
+		scope, err := h.rm.OpenStream(c.RemotePeer(), network.DirInbound)
+		if err != nil || tooMany {
+			_ = s.ResetWithError(network.StreamResourceLimitExceeded)
+			if err == nil {
 				scope.Done()
-				mu.Lock()
-				if open--; open == 0 {
-					idle.Reset(handshakeTimeout)
-				}
-				mu.Unlock()
-			}()
+			}
+			done()
+			continue
+		}
+		streams.Go(func() {
+			defer done()
+			defer scope.Done()
 			if err := accept(s); err != nil {
 				_ = s.ResetWithError(network.StreamProtocolNegotiationFailed)
 				return

@@ -78,8 +78,8 @@ type link struct {
 	table  *linkTable
 	stream network.MuxedStream
 	in     *bufio.Reader
-	most   int  // bytes in queue
-	pings  bool // a member's side: sends Pings, keeps their Pongs
+	most   int          // bytes in queue
+	pings  bool         // a member's side: sends Pings, keeps their Pongs
 	retry  atomic.Int64 // nanoseconds to stay away, as the relay's Leaving says
 
 	kick chan struct{}

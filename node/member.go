@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,12 +203,17 @@ func (m *Member) Remove(u store.Unit) error {
 // Groups lists the memberships, by name and unit.
 func (m *Member) Groups() (list []Membership) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, ms := range m.list {
-		list = append(list, ms.describe())
-	}
+	open := slices.Collect(maps.Values(m.list))
 	for u, err := range m.broken {
 		list = append(list, Membership{Unit: hex.EncodeToString(u[:]), Err: err})
+	}
+	m.mu.Unlock()
+	for _, ms := range open {
+		g := ms.describe()
+		if !g.Ready && g.Err == nil && ms.refresh() == nil {
+			g = ms.describe() // it may have joined meanwhile
+		}
+		list = append(list, g)
 	}
 	slices.SortFunc(list, func(a, b Membership) int {
 		return strings.Compare(a.Name+"\x00"+a.Unit, b.Name+"\x00"+b.Unit)
@@ -283,7 +289,10 @@ func (m *Member) Do(ctx context.Context, r Request) (Result, error) {
 		if err != nil {
 			return nil, errors.Join(err, m.Remove(u))
 		}
-		return v, ms.refresh()
+		if err := ms.refresh(); err != nil { // it is founded or joined all the same
+			m.cfg.Log.Warn("a new membership does not tell its name", zap.Error(err))
+		}
+		return v, nil
 	}
 	ms, err := m.find(r.Group)
 	if err != nil {

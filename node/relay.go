@@ -96,6 +96,7 @@ func StartRelay(cfg RelayConfig) (*Relay, error) {
 	if err != nil {
 		return nil, errors.Join(err, rm.Close())
 	}
+	h.most = cfg.Limits.Streams
 	r := &Relay{cfg: cfg, host: h, links: newLinkTable(cfg.Limits.SendBytes)}
 	for _, a := range cfg.Listen {
 		l, err := h.listen(a)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"parallax/broadcast"
+	"parallax/broadcast/proto"
 	"parallax/internal/store"
 )
 
@@ -80,6 +81,9 @@ func (m *ledger) Step(now time.Time, in broadcast.Input) error {
 	case broadcast.Received:
 		if len(in.Frame.Body) != 8 {
 			return errToy
+		}
+		if in.Frame.Type == proto.TypePing {
+			in.Frame.Type = proto.TypePong
 		}
 		m.out.Now = append(m.out.Now, broadcast.Send{Link: in.Link, Frame: in.Frame})
 		m.wake = now.Add(time.Millisecond)

@@ -97,7 +97,8 @@ func route(f broadcast.Frame) (store.Unit, error) {
 
 // AddMember adds a process without a membership yet.
 func (s *Scenario) AddMember(name string) *Node {
-	u := store.Unit(s.Seed(name, "unit")[:16])
+	id := s.Seed(name, "unit")
+	u := store.Unit(id[:16])
 	n := s.World.AddMember(name, member.Open(s.Member), u)
 	s.Members = append(s.Members, n)
 	return n

@@ -23,8 +23,8 @@ func toyWorld(seed uint64, members int) *World {
 	return w
 }
 
-// words is what is durable at a node.
-func words(t *testing.T, n *Node, u store.Unit) (out []uint64) {
+// toyWords is what is durable at a node.
+func toyWords(t *testing.T, n *Node, u store.Unit) (out []uint64) {
 	t.Helper()
 	kvs, _, err := n.Disk().Scan(append(u[:], 'w'), append(u[:], 'x'), 1<<20)
 	if err != nil {
@@ -59,7 +59,7 @@ func storm(t *testing.T, seed uint64) string {
 			n := w.Node(fmt.Sprintf("m%d", i))
 			var again func()
 			again = func() { // until it is read back: a crash forgets wishes
-				if !slices.Contains(words(t, n, n.unit), word) {
+				if !slices.Contains(toyWords(t, n, n.unit), word) {
 					n.Command(word, word)
 					w.At(3*time.Second, again)
 				}
@@ -80,13 +80,13 @@ func storm(t *testing.T, seed uint64) string {
 	if err := w.Run(60 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	want := words(t, w.Node("R"), toyUnit(7))
+	want := toyWords(t, w.Node("R"), toyUnit(7))
 	if len(want) != said {
 		t.Fatalf("seed %d: the relay keeps %d words of %d", seed, len(want), said)
 	}
 	for i := range members {
 		n := w.Node(fmt.Sprintf("m%d", i))
-		if got := words(t, n, n.unit); !slices.Equal(got, want) {
+		if got := toyWords(t, n, n.unit); !slices.Equal(got, want) {
 			t.Fatalf("seed %d: %s has %v, the relay %v", seed, n.name, got, want)
 		}
 		last := uint64(0)
@@ -145,12 +145,12 @@ func TestStreamsDoNotShift(t *testing.T) {
 func TestWriteBeforeSend(t *testing.T) {
 	w := toyWorld(3, 2)
 	w.Invariant(func() error {
-		kept := len(words(t, w.Node("R"), toyUnit(7)))
+		kept := len(toyWords(t, w.Node("R"), toyUnit(7)))
 		for _, n := range []string{"m0", "m1"} {
-			if got := len(words(t, w.Node(n), w.Node(n).unit)); got > kept {
+			if got := len(toyWords(t, w.Node(n), w.Node(n).unit)); got > kept {
 				return fmt.Errorf("%s knows %d words, the relay keeps %d", n, got, kept)
 			}
-			if shown := len(w.Node(n).Events); shown > len(words(t, w.Node(n), w.Node(n).unit)) {
+			if shown := len(w.Node(n).Events); shown > len(toyWords(t, w.Node(n), w.Node(n).unit)) {
 				return fmt.Errorf("%s was shown what it does not keep", n)
 			}
 		}
@@ -191,7 +191,7 @@ func TestRestore(t *testing.T) {
 	if err := r.Restore("monday"); err != nil {
 		t.Fatal(err)
 	}
-	if got := words(t, r, toyUnit(7)); len(got) != 1 {
+	if got := toyWords(t, r, toyUnit(7)); len(got) != 1 {
 		t.Errorf("after restoring the relay keeps %v, want one word", got)
 	}
 	if err := r.Restore("tuesday"); err == nil {

@@ -2,10 +2,13 @@ package member_test
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
+	"parallax/broadcast"
 	"parallax/broadcast/member"
 )
 
@@ -39,6 +42,52 @@ func TestGroupTalks(t *testing.T) {
 				if mark != "matched" {
 					t.Errorf("%s: %s on %s: %s", n.name, row.Text, r, mark)
 				}
+			}
+		}
+	}
+}
+
+// TestCrashes reopens members and relays from their stores at random moments:
+// everything sent is shown by everybody else exactly once, and nobody is
+// alarmed.
+func TestCrashes(t *testing.T) {
+	for seed := range uint64(6) {
+		w := newWorld(t, 3, "Ann", "Bob", "Cy", "Di")
+		w.group(seed%2 == 1)
+		rng := rand.New(rand.NewPCG(seed, 7))
+		want := map[string]int{}
+		for i := range 30 {
+			n := w.nodes[rng.IntN(len(w.nodes))]
+			text := fmt.Sprintf("m%d", i)
+			n.command++
+			n.in = append(n.in, broadcast.Command{ID: n.command, Wish: member.SendText{Text: text, Wait: member.WaitNone}})
+			n.step()
+			n.drain()
+			want[n.name+": "+text]++
+			for range rng.IntN(6) {
+				w.turn()
+			}
+			switch rng.IntN(3) {
+			case 0:
+				w.nodes[rng.IntN(len(w.nodes))].restart()
+			case 1:
+				r := w.relays[rng.IntN(len(w.relays))]
+				for _, u := range r.units {
+					u.restart()
+				}
+			}
+		}
+		w.run(30 * time.Second)
+		for _, n := range w.nodes {
+			got := map[string]int{}
+			for _, s := range n.history() {
+				got[s]++
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("seed %d: %s has %v, want %v", seed, n.name, got, want)
+			}
+			if a := n.alarms(); len(a) > 0 {
+				t.Errorf("seed %d: %s has alarms %q", seed, n.name, a)
 			}
 		}
 	}

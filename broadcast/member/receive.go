@@ -285,7 +285,7 @@ func (m *Machine) replayed(it *item) {
 // for agreement.
 func (m *Machine) marksChanged(msg *message) {
 	r := m.ledger.Report(msg.key.subject())
-	if msg.opened && !msg.own && msg.kind == KindText && msg.event == 0 && r.Verdict == crossverify.Agreed {
+	if msg.opened && !msg.own && msg.kind == KindText && msg.event == 0 && r.Usable {
 		m.showMessage(msg)
 	}
 	for i, s := range r.Status {

@@ -3,6 +3,7 @@ package member_test
 import (
 	"crypto/mlkem"
 	"crypto/mlkem/mlkemtest"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -283,6 +284,48 @@ func (n *memberNode) route(l broadcast.Link, f broadcast.Frame) *actor {
 	return a
 }
 
+// turn lets everybody take one step.
+func (w *world) turn() (busy bool) {
+	busy = w.dial()
+	for _, a := range w.actors() {
+		if a.step() {
+			busy = true
+			a.drain()
+		}
+	}
+	return busy
+}
+
+// restart opens a machine again from its store: links are cut, what was not
+// written is gone.
+func (a *actor) restart() {
+	for l := range a.ends {
+		a.w.cut(a, l)
+	}
+	if a.owner != nil {
+		clear(a.owner.up)
+		clear(a.ends)
+	}
+	a.start()
+}
+
+// history is what the store has of messages.
+func (n *memberNode) history() (all []string) {
+	for i := uint64(1); ; i++ {
+		raw, err := n.store.Get(member.EventKey(n.unit, i))
+		if err != nil {
+			return all
+		}
+		var e member.Event
+		if err := json.Unmarshal(raw, &e); err != nil {
+			n.w.t.Fatal(err)
+		}
+		if e.Kind == member.EventMessage {
+			all = append(all, e.Member+": "+e.Text)
+		}
+	}
+}
+
 // run goes on until nothing moves, letting time pass up to d.
 func (w *world) run(d time.Duration) {
 	until := w.now.Add(d)
@@ -290,14 +333,7 @@ func (w *world) run(d time.Duration) {
 		if turns > 200_000 {
 			w.t.Fatal("the world does not come to rest")
 		}
-		busy := w.dial()
-		for _, a := range w.actors() {
-			if a.step() {
-				busy = true
-				a.drain()
-			}
-		}
-		if busy {
+		if w.turn() {
 			continue
 		}
 		var next time.Time

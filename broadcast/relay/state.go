@@ -51,7 +51,7 @@ func (s *shelf) put(name wire.Digest, e *boardEntry) {
 }
 
 const (
-	loadTries = 64       // a unit that others write meanwhile is read again
+	loadTries = 64        // a unit that others write meanwhile is read again
 	loadBytes = 256 << 10 // one Scan
 )
 

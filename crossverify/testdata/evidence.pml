@@ -98,7 +98,7 @@ inline meet() {
 #define live(s, o, r) s.ordinal = o; s.random = r; s.n = 0; s.d = 0; s.h = 0; s.all = 0
 
 init {
-	byte entry, after, o;
+	byte entry, after;
 	bit v;
 	select(v : 0 .. 1);
 	lying = v;
@@ -141,13 +141,10 @@ init {
 		if :: v = 0 :: lying -> v = 1 fi;
 		if
 		:: lying ->
-			/* Go on, or name any lineage at its start. A member that is
-			   told of a newer one begins a new view with it. */
-			if
-			:: copy(now, view[v])
-			:: select(o : 1 .. 2); copy(now, view[v]);
-			   if :: live(now, o, 1) :: live(now, o, 2) fi
-			fi
+			/* Go on, or name a newer lineage or a twin of the first one. A
+			   member that is told of a newer one begins a new view with it. */
+			copy(now, view[v]);
+			if :: skip :: live(now, 2, 1) :: live(now, 1, 2) fi
 		:: !lying ->
 			if
 			:: !IGNORE_SHOWN && kept.n > 0 && (kept.ordinal > view[0].ordinal ||
@@ -170,7 +167,7 @@ init {
 			assert(kept.n == 0 || now.ordinal > kept.ordinal || (SAME_LIFE(now, kept) && now.n >= kept.n));
 			copy(view[v], now)
 		fi;
-		convicted = 0; o = 0; v = 0; live(now, 0, 0); now.root = 0
+		convicted = 0; v = 0; live(now, 0, 0); now.root = 0
 	   }
 	od
 }

@@ -113,7 +113,7 @@ type forkedLink struct {
 	side  Side
 	place Place
 	nonce proto.Nonce
-	told  []proto.Message // who it may be: Hello, Register, Open
+	told  []proto.Message // who it may be: Hello, Open
 	both  bool            // the private machine knows the link too
 }
 
@@ -173,7 +173,7 @@ func (m *forked) received(now time.Time, l *forkedLink, in broadcast.Received) e
 		l.told = append(l.told, msg)
 		m.choose(l, msg)
 		return m.greet(now, l, in)
-	case proto.Register, proto.Open:
+	case proto.Open:
 		l.told = append(l.told, msg)
 	case proto.Post:
 		if len(x.Mailboxes) > 0 {

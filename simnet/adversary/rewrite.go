@@ -22,7 +22,11 @@ type Lie func(m proto.Message, random io.Reader) []proto.Message
 // of it. From the first change on a victim's chain is a fork of the log:
 // numbers, heads and signatures are made again for everything the victim sees,
 // its receipts included, so that nothing the victim alone can check is wrong.
-// The zero value with Key set is honest.
+// When such a victim comes again, it shows the relay a statement that the
+// honest log cannot continue; so the wrapper answers its Open itself, and lets
+// the machine inside believe that the old link still stands. A process that
+// ends forgets that link: the machine inside then begins a new lineage. The
+// zero value with Key set is honest.
 type Rewriter struct {
 	Key keys.RelayPrivate
 	// Victim names the victim a link belongs to, from a frame that came on it;
@@ -54,6 +58,8 @@ type victim struct {
 	byDigest map[wire.Digest]crossverify.Statement
 	posted   map[wire.Digest]bool // entries of its own: it would notice at once
 	receipts []heldReceipt
+	inside   broadcast.Link // the link that the machine inside still has; 0: as it is
+	outside  broadcast.Link // where the victim reads now; 0: nowhere
 }
 
 type shown struct {
@@ -79,6 +85,9 @@ func (w *Rewriter) Wrap(open broadcast.Open) broadcast.Open {
 		if err != nil {
 			return nil, err
 		}
+		for _, v := range w.units[u].victims {
+			v.inside, v.outside = 0, 0
+		}
 		return &rewriting{w: w, u: w.units[u], Machine: m, random: e, links: map[broadcast.Link]*rewrittenLink{}}, nil
 	}
 }
@@ -90,27 +99,54 @@ type rewriting struct {
 	u      *rewrittenUnit
 	random io.Reader
 	links  map[broadcast.Link]*rewrittenLink
+	out    []broadcast.Send // of the wrapper's own
 }
 
 type rewrittenLink struct {
 	place  Place
 	victim *victim
 	nonce  proto.Nonce
-	after  uint64 // of its Open
+	reads  bool            // it opened a mailbox
+	told   []proto.Message // who it may be: Hello, Open
 }
 
-// Step implements broadcast.Machine: it looks on.
+// Step implements broadcast.Machine.
 func (m *rewriting) Step(now time.Time, in broadcast.Input) error {
 	switch in := in.(type) {
 	case broadcast.Up:
 		m.links[in.Link] = &rewrittenLink{place: Place{Relay: m.w.Key.Public(), Link: in.Link}}
 	case broadcast.Down:
+		l := m.links[in.Link]
+		if l != nil && l.victim != nil && l.victim.forked && l.reads {
+			v := l.victim
+			if v.outside == in.Link {
+				v.outside = 0
+			}
+			if v.inside == 0 || v.inside == in.Link {
+				v.inside = in.Link
+				return nil // inside, the link still stands
+			}
+		}
 		delete(m.links, in.Link)
 	case broadcast.Received:
 		l := m.links[in.Link]
 		msg, err := proto.Parse(in.Frame)
-		if l != nil && err == nil {
-			m.heard(l, msg)
+		if l == nil || err != nil {
+			break
+		}
+		m.heard(l, msg)
+		if v := l.victim; v != nil && v.forked {
+			switch msg := msg.(type) {
+			case proto.Open:
+				if v.inside == 0 {
+					break
+				}
+				l.reads, v.outside = true, in.Link
+				m.reopened(l, msg)
+				return nil
+			case proto.Ack, proto.Fetch:
+				return nil // its numbers are not the log's
+			}
 		}
 	}
 	return m.Machine.Step(now, in)
@@ -122,7 +158,7 @@ func (m *rewriting) heard(l *rewrittenLink, msg proto.Message) {
 	case proto.Hello:
 		l.place.Channel = msg.Channel
 	case proto.Open:
-		l.after = msg.After
+		l.reads = true
 	case proto.Post:
 		digest = msg.Digest()
 	case proto.BoardPut:
@@ -130,19 +166,29 @@ func (m *rewriting) heard(l *rewrittenLink, msg proto.Message) {
 	case proto.Admit:
 		digest = msg.Digest()
 	}
-	if l.victim == nil && m.w.Victim != nil {
-		if name := m.w.Victim(l.place, msg); name != "" {
-			v := m.u.victims[name]
-			if v == nil {
-				v = &victim{own: map[uint64]shown{}, byDigest: map[wire.Digest]crossverify.Statement{}, posted: map[wire.Digest]bool{}}
-				m.u.victims[name] = v
-			}
-			l.victim = v
-		}
+	switch msg.(type) {
+	case proto.Hello, proto.Open:
+		l.told = append(l.told, msg)
 	}
+	m.identify(l, msg)
 	if l.victim != nil && digest != (wire.Digest{}) {
 		l.victim.posted[digest] = true
 	}
+}
+
+// identify asks whose link it is, until that is known.
+func (m *rewriting) identify(l *rewrittenLink, msg proto.Message) {
+	if l.victim != nil || m.w.Victim == nil {
+		return
+	}
+	name := m.w.Victim(l.place, msg)
+	if name == "" {
+		return
+	}
+	if m.u.victims[name] == nil {
+		m.u.victims[name] = &victim{own: map[uint64]shown{}, byDigest: map[wire.Digest]crossverify.Statement{}, posted: map[wire.Digest]bool{}}
+	}
+	l.victim = m.u.victims[name]
 }
 
 // Ready implements broadcast.Machine.
@@ -150,7 +196,8 @@ func (m *rewriting) Ready() broadcast.Ready {
 	r := m.Machine.Ready()
 	m.learn(r.Now)
 	m.learn(r.Sends)
-	r.Now, r.Sends = m.rewrite(r.Now), m.rewrite(r.Sends)
+	r.Now, r.Sends = append(m.out, m.rewrite(r.Now)...), m.rewrite(r.Sends)
+	m.out = nil
 	return r
 }
 
@@ -193,13 +240,24 @@ func (m *rewriting) rewrite(sends []broadcast.Send) []broadcast.Send {
 		if w, ok := msg.(proto.Welcome); ok && l != nil {
 			l.nonce = w.Nonce
 		}
+		if l != nil && l.victim == nil { // a victim may be named while its link stands
+			for _, told := range l.told {
+				m.identify(l, told)
+			}
+		}
 		if err != nil || l == nil || l.victim == nil {
 			out = append(out, s)
 			continue
 		}
+		to := s.Link
+		if to == l.victim.inside {
+			to = l.victim.outside
+		}
 		answers := m.answer(l, msg)
 		for i, a := range answers {
-			out = append(out, broadcast.Send{Link: s.Link, Frame: proto.Encode(a), Close: s.Close && i == len(answers)-1})
+			if to != 0 {
+				out = append(out, broadcast.Send{Link: to, Frame: proto.Encode(a), Close: s.Close && i == len(answers)-1})
+			}
 		}
 		out = append(out, m.release(l.victim)...)
 	}
@@ -234,32 +292,29 @@ func (m *rewriting) answer(l *rewrittenLink, msg proto.Message) []proto.Message 
 		}
 		v.receipts = append(v.receipts, heldReceipt{l.place.Link, msg})
 		return nil
-	case proto.Opened:
-		return m.opened(l, msg)
 	}
 	return []proto.Message{msg}
 }
 
-// opened answers for the victim's own chain, and shows again what followed the
-// place the victim read up to.
-func (m *rewriting) opened(l *rewrittenLink, msg proto.Opened) []proto.Message {
+// reopened answers a forked victim's Open for its own chain, and shows again
+// what followed the place the victim read up to.
+func (m *rewriting) reopened(l *rewrittenLink, msg proto.Open) {
 	v := l.victim
-	if !v.forked {
-		return []proto.Message{msg}
-	}
 	st := v.own[v.n].st
 	var was crossverify.Position
-	if msg.Shown != nil {
-		was = *msg.Shown
+	if msg.Known != nil {
+		was = msg.Known.Position()
 	}
-	o := crossverify.SignOpened(m.w.Key, st.Channel, l.nonce, was, st.Lineage, st.N, st.H)
-	out := []proto.Message{proto.OpenedFrame(st, o)}
-	for n := l.after + 1; n <= v.n; n++ {
+	say := func(a proto.Message) {
+		m.out = append(m.out, broadcast.Send{Link: l.place.Link, Frame: proto.Encode(a)})
+	}
+	say(proto.OpenedFrame(st, crossverify.SignOpened(m.w.Key, st.Channel, l.nonce, was, st.Lineage, st.N, st.H)))
+	for n := msg.After + 1; n <= v.n; n++ {
 		if s := v.own[n]; s.m != nil {
-			out = append(out, s.m)
+			say(s.m)
 		}
 	}
-	return out
+	say(proto.CaughtUp{N: v.n})
 }
 
 // release gives the receipts whose entry stands in the victim's chain by now.
@@ -297,7 +352,8 @@ func (m *rewriting) entry(l *rewrittenLink, msg proto.Message) []proto.Message {
 	v.done = n
 	if !v.forked {
 		if len(answers) == 1 && digestOf(answers[0]) == d && rootOf(answers[0]) == rootOf(msg) {
-			return answers // what was signed still holds
+			answers[0] = numbered(answers[0], n, signatureOf(msg)) // it still holds
+			return answers
 		}
 		before, known := m.u.truth[n-1]
 		if !known {
@@ -321,18 +377,35 @@ func (m *rewriting) entry(l *rewrittenLink, msg proto.Message) []proto.Message {
 func (m *rewriting) sign(channel wire.ChannelID, n uint64, before wire.Digest, msg proto.Message) (proto.Message, crossverify.Statement) {
 	d, root := digestOf(msg), rootOf(msg)
 	st := crossverify.SignStatement(m.w.Key, channel, m.u.lineage, n, d, crossverify.ChainNext(before, n, d, root), root)
-	switch x := msg.(type) {
+	return numbered(msg, n, st.Signature), st
+}
+
+// numbered is the entry under a number and its statement's signature.
+func numbered(m proto.Message, n uint64, sig proto.Signature) proto.Message {
+	switch m := m.(type) {
 	case proto.Deliver:
-		x.N, x.Signature = n, st.Signature
-		msg = x
+		m.N, m.Signature = n, sig
+		return m
 	case proto.Bare:
-		x.N, x.Signature = n, st.Signature
-		msg = x
+		m.N, m.Signature = n, sig
+		return m
 	case proto.Entry:
-		x.N, x.Signature = n, st.Signature
-		msg = x
+		m.N, m.Signature = n, sig
+		return m
 	}
-	return msg, st
+	return m
+}
+
+func signatureOf(m proto.Message) proto.Signature {
+	switch m := m.(type) {
+	case proto.Deliver:
+		return m.Signature
+	case proto.Bare:
+		return m.Signature
+	case proto.Entry:
+		return m.Signature
+	}
+	return proto.Signature{}
 }
 
 func numberOf(m proto.Message) uint64 {

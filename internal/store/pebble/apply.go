@@ -70,7 +70,7 @@ func (s *Store) commit(group []*call) {
 	}
 	opts := engine.NoSync
 	if g.sync {
-		opts = engine.NoSync
+		opts = engine.Sync
 	}
 	err := g.err
 	if err == nil {

@@ -1,0 +1,440 @@
+package crossverify
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"parallax/internal/keys"
+	"parallax/internal/wire"
+)
+
+var t0 = time.Unix(1_000_000, 0)
+
+// operators makes a policy's paths: "AAB" is three paths, two of them of A.
+func operators(names string) (out []keys.OperatorPublic) {
+	for _, n := range []byte(names) {
+		out = append(out, keys.OperatorPublic{n})
+	}
+	return out
+}
+
+// play makes the calls of a script of words: path, verb, digest, such as
+// "0claim1", "1opened2", "2absent", "0fail", "1aside"; "+30" lets 30 s pass.
+func play(t *testing.T, l *Ledger, s Subject, script string) {
+	t.Helper()
+	now := t0
+	for _, word := range strings.Fields(script) {
+		if after, ok := strings.CutPrefix(word, "+"); ok {
+			d, err := time.ParseDuration(after + "s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			now = now.Add(d)
+			l.Advance(now)
+			continue
+		}
+		path, verb := Path(word[0]-'0'), word[1:]
+		switch d := digest(word[len(word)-1] - '0'); strings.TrimRight(verb, "123456789") {
+		case "claim":
+			l.Claim(now, path, s, d)
+		case "opened":
+			l.Opened(now, path, s, d)
+		case "absent":
+			l.Absent(now, path, s)
+		case "fail":
+			l.Fail(now, path, s)
+		case "aside":
+			l.SetAside(path, true)
+		default:
+			t.Fatalf("unknown word %q", word)
+		}
+	}
+}
+
+// brief is a report in words: verdict, digest, statuses, operators, flags.
+func brief(r Report) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %d ", r.Verdict, r.Digest[0])
+	for _, s := range r.Status {
+		b.WriteByte(s.String()[0])
+	}
+	fmt.Fprintf(&b, " %d/%d", r.Operators, r.Answered)
+	for _, f := range []struct {
+		on   bool
+		word string
+	}{{r.Settled, "settled"}, {r.Usable, "usable"}, {r.Equivocated, "equivocated"}} {
+		if f.on {
+			b.WriteString(" " + f.word)
+		}
+	}
+	return b.String()
+}
+
+func TestLedgerRules(t *testing.T) {
+	three := Policy{Operators: operators("ABC")}
+	strict := Policy{Operators: operators("ABC"), Strict: true}
+	alone := Policy{Operators: operators("A")}
+	twins := Policy{Operators: operators("AAB")}
+	for _, c := range []struct {
+		what   string
+		policy Policy
+		kind   Kind
+		script string
+		want   string
+	}{
+		{"nothing known", three, Signed, "", "unconfirmed 0 aaa 0/0"},
+		// Signed: one valid claim counts from whichever path; never by absence.
+		{"one claim", three, Signed, "1claim1", "agreed 1 ama 1/1 usable"},
+		{"absence is no argument", three, Signed, "0absent 1claim1 2absent +30", "agreed 1 sms 1/3 settled usable"},
+		{"two digests: the signer", three, Signed, "0claim1 1claim2 2claim1", "contested 0 ddd 0/3 settled equivocated"},
+		{"two digests on one path", three, Signed, "0claim1 0claim2", "contested 0 daa 0/1 equivocated"},
+		{"two digests, one from a path set aside", three, Signed, "0aside 0claim1 1claim2", "contested 0 dda 0/1 equivocated"},
+		{"a claim outweighs a failure of its path", three, Signed, "0fail 0claim1 1fail", "agreed 1 mfa 1/2 usable"},
+		{"nothing but failures", three, Signed, "0fail 1fail 2fail", "unconfirmed 0 fff 0/3 settled"},
+		{"Opened is Claim", three, Signed, "0opened1", "agreed 1 maa 1/1 usable"},
+		{"strict does not vote on signed facts", strict, Signed, "0claim1", "agreed 1 maa 1/1 usable"},
+		{"one operator", alone, Signed, "0claim1", "unconfirmed 1 m 1/1 settled usable"},
+
+		// Open: a quorum of operators.
+		{"one of three", three, Open, "0claim1", "unconfirmed 1 maa 1/1"},
+		{"lag within the deadline", three, Open, "0claim1 1absent 2absent +29", "unconfirmed 1 maa 1/3"},
+		{"silence after it", three, Open, "0claim1 1absent 2absent +30", "contested 1 mss 1/3 settled"},
+		{"late but there", three, Open, "0claim1 1absent 2absent +30 2claim1", "agreed 1 msm 2/3 settled usable"},
+		{"two of three", three, Open, "0claim1 2claim1", "agreed 1 mam 2/2 usable"},
+		{"never asked is not absent", three, Open, "0claim1 1absent +90", "unconfirmed 1 msa 1/2"},
+		{"failures settle it", three, Open, "0claim1 1fail 2fail", "contested 1 mff 1/3 settled"},
+		{"three digests", three, Open, "0claim1 1claim2 2claim3", "contested 0 ddd 0/3 settled"},
+		{"two digests, one missing", three, Open, "0claim1 1claim2", "unconfirmed 0 dda 0/2"},
+		{"two digests, quorum for one", three, Open, "0claim1 1claim2 2claim1", "agreed 1 mdm 2/3 settled usable"},
+		{"two quorums", Policy{Operators: operators("ABC"), Quorum: 1}, Open, "0claim1 1claim2", "contested 0 dda 0/2 equivocated"},
+		{"strict needs all", strict, Open, "0claim1 1claim1", "unconfirmed 1 mma 2/2"},
+		{"strict has all", strict, Open, "0claim1 1claim1 2claim1", "agreed 1 mmm 3/3 settled usable"},
+		{"strict and one silent", strict, Open, "0claim1 1claim1 2absent +30", "contested 1 mms 2/3 settled"},
+		{"one operator twice", twins, Open, "0claim1 1claim1", "unconfirmed 1 mma 1/1"},
+		{"twins and another", twins, Open, "1claim1 2claim1", "agreed 1 amm 2/2 usable"},
+		{"set aside is compared, not counted", three, Open, "0aside 0claim1 1claim1", "unconfirmed 1 mma 1/1"},
+		{"set aside is not waited for", three, Open, "2aside 0claim1 1fail", "contested 1 mfa 1/2 settled"},
+		{"set aside does not lower the quorum", three, Open, "1aside 2aside 0claim1", "contested 1 maa 1/1 settled"},
+		{"one operator, shown", alone, Open, "0claim1", "unconfirmed 1 m 1/1 settled usable"},
+		{"one operator, absent", alone, Open, "0absent +30", "contested 0 s 0/1 settled"},
+		{"a quorum nobody has", Policy{Operators: operators("AB"), Quorum: 9}, Open, "0claim1 1claim1", "agreed 1 mm 2/2 settled usable"},
+
+		// Message: the opened slot fixes the digest.
+		{"copies before a slot opens", three, Message, "0claim1 1claim2", "unconfirmed 0 aaa 0/2"},
+		{"copies do not turn silent", three, Message, "0absent 0claim1 +30", "unconfirmed 0 aaa 0/1"},
+		{"first slot opens", three, Message, "0opened1", "unconfirmed 1 maa 1/1 usable"},
+		{"same digest on two", three, Message, "0opened1 2claim1", "agreed 1 mam 2/2 usable"},
+		{"dissent of a majority", three, Message, "0claim2 1claim2 2opened1", "unconfirmed 1 ddm 1/3 settled usable"},
+		{"spoiled slot", three, Message, "0opened1 1claim1 1fail 2absent +30", "unconfirmed 1 mfs 1/3 settled usable"},
+		{"opened after a spoiled copy", three, Message, "0fail 0opened1", "unconfirmed 1 maa 1/1 usable"},
+		{"nothing opens", three, Message, "0claim1 0fail 1fail 2fail", "unconfirmed 0 fff 0/3 settled"},
+		{"two opened: the sender", three, Message, "0opened1 1opened2 2claim1", "contested 0 ddd 0/3 settled equivocated"},
+		{"strict holds it", strict, Message, "0opened1 1claim1", "unconfirmed 1 mma 2/2"},
+		{"strict has all", strict, Message, "0opened1 1claim1 2claim1", "agreed 1 mmm 3/3 settled usable"},
+		{"one operator", alone, Message, "0opened1", "unconfirmed 1 m 1/1 settled usable"},
+		{"a path that does not exist", three, Message, "7opened1 0claim1", "unconfirmed 0 aaa 0/1"},
+	} {
+		l := NewLedger(c.policy)
+		s := Subject{Kind: c.kind, ID: digest(9), N: 4}
+		play(t, l, s, c.script)
+		if got := brief(l.Report(s)); got != c.want {
+			t.Errorf("%s %s (%s):\n got %s\nwant %s", c.kind, c.what, c.script, got, c.want)
+		}
+	}
+}
+
+func TestNeeded(t *testing.T) {
+	for _, c := range []struct {
+		operators string
+		quorum    int
+		strict    bool
+		want      int
+	}{
+		{"A", 0, false, 1}, {"AB", 0, false, 2}, {"ABC", 0, false, 2}, {"ABCD", 0, false, 3}, {"ABCDE", 0, false, 3},
+		{"AAB", 0, false, 2}, {"AAA", 0, false, 1}, {"ABC", 1, false, 1}, {"ABC", 3, false, 3}, {"ABC", 7, false, 3},
+		{"ABC", 1, true, 3}, {"AAB", 0, true, 2},
+	} {
+		p := Policy{Operators: operators(c.operators), Quorum: c.quorum, Strict: c.strict}
+		if got := p.Needed(); got != c.want {
+			t.Errorf("%+v: needed %d", c, got)
+		}
+	}
+}
+
+// event is one call with its time.
+type event struct {
+	at      time.Time
+	verb    int
+	path    Path
+	subject Subject
+	digest  wire.Digest
+}
+
+func (e event) do(l *Ledger) {
+	switch e.verb {
+	case 0:
+		l.Claim(e.at, e.path, e.subject, e.digest)
+	case 1:
+		l.Opened(e.at, e.path, e.subject, e.digest)
+	case 2:
+		l.Absent(e.at, e.path, e.subject)
+	case 3:
+		l.Fail(e.at, e.path, e.subject)
+	}
+}
+
+func drawEvents(t *rapid.T) []event {
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) event {
+		return event{
+			at:   t0.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "second")) * time.Second),
+			verb: rapid.IntRange(0, 3).Draw(t, "verb"),
+			path: Path(rapid.IntRange(0, 3).Draw(t, "path")),
+			subject: Subject{
+				Kind: Kind(rapid.IntRange(1, 3).Draw(t, "kind")),
+				N:    rapid.Uint64Range(0, 1).Draw(t, "n"),
+			},
+			digest: digest(byte(rapid.IntRange(1, 7).Draw(t, "digest"))),
+		}
+	}), 0, 40).Draw(t, "events")
+}
+
+func drawPolicy(t *rapid.T) Policy {
+	return Policy{
+		Operators: operators(rapid.SampledFrom([]string{"A", "AB", "ABC", "AAB", "ABCD", "AABB"}).Draw(t, "operators")),
+		Quorum:    rapid.IntRange(0, 4).Draw(t, "quorum"),
+		Strict:    rapid.Bool().Draw(t, "strict"),
+	}
+}
+
+var subjects = func() (out []Subject) {
+	for k := Signed; k <= Message; k++ {
+		out = append(out, Subject{Kind: k}, Subject{Kind: k, N: 1})
+	}
+	return out
+}()
+
+// Any order and repetition of the same calls gives the same reports, whenever
+// deadlines are let pass in between.
+func TestLedgerOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		policy, events := drawPolicy(t), drawEvents(t)
+		end := t0.Add(time.Duration(rapid.IntRange(60, 120).Draw(t, "end")) * time.Second)
+		aside := rapid.IntRange(-1, 3).Draw(t, "aside")
+		run := func(events []event, step bool) *Ledger {
+			l := NewLedger(policy)
+			for i, e := range events {
+				if i == len(events)/2 && aside >= 0 && step {
+					l.SetAside(Path(aside), true)
+				}
+				e.do(l)
+				if step {
+					l.Advance(e.at)
+				}
+			}
+			if aside >= 0 {
+				l.SetAside(Path(aside), true)
+			}
+			l.Advance(end)
+			return l
+		}
+		one := run(events, false)
+		other := slices.Clone(events)
+		for range rapid.IntRange(0, 5).Draw(t, "again") {
+			if len(events) > 0 {
+				other = append(other, rapid.SampledFrom(events).Draw(t, "repeated"))
+			}
+		}
+		other = rapid.Permutation(other).Draw(t, "order")
+		two := run(other, true)
+		for _, s := range subjects {
+			a, b := one.Report(s), two.Report(s)
+			if !a.equal(&b) {
+				t.Fatalf("%v:\n%s\nin another order\n%s", s, brief(a), brief(b))
+			}
+		}
+	})
+}
+
+// Advance lists exactly the subjects whose report changed, in order; Next is
+// when one changes by itself.
+func TestLedgerAdvance(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := NewLedger(drawPolicy(t))
+		events := drawEvents(t)
+		slices.SortStableFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
+		seen := map[Subject]Report{}
+		look := func(now time.Time) {
+			listed := l.Advance(now)
+			if !slices.IsSortedFunc(listed, Subject.compare) {
+				t.Fatal("Advance is not in order")
+			}
+			for _, s := range subjects {
+				r := l.Report(s)
+				old, known := seen[s]
+				changed := l.entries[s] != nil && (!known || !r.equal(&old))
+				if slices.Contains(listed, s) != changed {
+					t.Fatalf("%v listed: %v, changed: %v: %s, was %s", s, !changed, changed, brief(r), brief(old))
+				}
+				if l.entries[s] != nil {
+					seen[s] = r
+				}
+			}
+		}
+		for _, e := range events {
+			for next := l.Next(); !next.IsZero() && !next.After(e.at); next = l.Next() {
+				look(next.Add(-1))
+				before := len(seen)
+				look(next)
+				if len(seen) != before {
+					t.Fatal("a deadline made a subject")
+				}
+			}
+			e.do(l)
+			if rapid.Bool().Draw(t, "look") {
+				look(e.at)
+			}
+		}
+		look(t0.Add(time.Hour))
+		if next := l.Next(); !next.IsZero() {
+			t.Fatalf("a deadline is left after all have passed: %v", next)
+		}
+		if again := l.Advance(t0.Add(2 * time.Hour)); again != nil {
+			t.Fatalf("%v changed though nothing happened", again)
+		}
+	})
+}
+
+func TestNext(t *testing.T) {
+	l := NewLedger(Policy{Operators: operators("AB"), Deadline: 3 * time.Second})
+	s := Subject{Kind: Open}
+	l.Claim(t0, 0, s, digest(1))
+	if !l.Next().IsZero() {
+		t.Error("a deadline though nobody lacks anything")
+	}
+	l.Absent(t0.Add(time.Second), 1, s)
+	if got := l.Next(); !got.Equal(t0.Add(3 * time.Second)) {
+		t.Errorf("Next is %v after the subject was first known, want 3 s", got.Sub(t0))
+	}
+	l.Advance(t0.Add(2 * time.Second))
+	if got := l.Advance(l.Next()); !slices.Equal(got, []Subject{s}) || l.Report(s).Status[1] != Silent {
+		t.Errorf("after the deadline: %v, %s", got, brief(l.Report(s)))
+	}
+	l.Forget(s)
+	if l.Len() != 0 || !l.Next().IsZero() || brief(l.Report(s)) != "unconfirmed 0 aa 0/0" {
+		t.Error("a forgotten subject is still there")
+	}
+}
+
+// What Report said before a restart is what it says after Restore. Answered
+// is not kept for paths that lag, and an Open fact with two quorums waits for
+// its claims again.
+func TestRestore(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		policy := drawPolicy(t)
+		l := NewLedger(policy)
+		for _, e := range drawEvents(t) {
+			e.do(l)
+		}
+		l.Advance(t0.Add(time.Duration(rapid.IntRange(0, 120).Draw(t, "end")) * time.Second))
+		back := NewLedger(policy)
+		for _, s := range subjects {
+			r := l.Report(s)
+			back.Restore(s, r.Digest, r.Status)
+			got := back.Report(s)
+			got.Answered = r.Answered
+			if s.Kind == Open && r.Equivocated {
+				if got.Usable || !slices.Equal(got.Status, r.Status) {
+					t.Fatalf("%v:\n%s\nrestored as\n%s", s, brief(r), brief(got))
+				}
+				continue
+			}
+			if !got.equal(&r) {
+				t.Fatalf("%v:\n%s\nrestored as\n%s", s, brief(r), brief(got))
+			}
+		}
+		if changed := back.Advance(t0); changed != nil {
+			t.Fatalf("%v changed by being restored", changed)
+		}
+	})
+}
+
+// The oldest settled messages leave first, then other messages, then facts.
+func TestLedgerFull(t *testing.T) {
+	l := NewLedger(Policy{Operators: operators("AB")})
+	l.max = 64
+	at := func(i int) time.Time { return t0.Add(time.Duration(i) * time.Millisecond) }
+	for i := range 16 {
+		l.Claim(at(i), 0, Subject{Kind: Signed, N: uint64(i)}, digest(1))
+	}
+	for i := range 1000 {
+		s := Subject{Kind: Message, N: uint64(i)}
+		l.Opened(at(100+i), 0, s, digest(1))
+		if i != 7 { // never settled
+			l.Claim(at(100+i), 1, s, digest(1))
+		}
+		if l.Len() > 64 {
+			t.Fatalf("%d subjects, at most 64", l.Len())
+		}
+		if l.Report(s).Operators == 0 {
+			t.Fatal("the newest subject left")
+		}
+	}
+	var facts, messages []uint64
+	for s := range l.entries {
+		if s.Kind == Signed {
+			facts = append(facts, s.N)
+		} else {
+			messages = append(messages, s.N)
+		}
+	}
+	slices.SortFunc(messages, cmp.Compare[uint64])
+	if len(facts) != 16 || messages[0] != 7 || messages[1] < 900 {
+		t.Errorf("%d of 16 facts are left; the oldest messages are %v", len(facts), messages[:2])
+	}
+	for i := range 100 {
+		l.Claim(at(2000+i), 0, Subject{Kind: Signed, N: 1000 + uint64(i)}, digest(1))
+	}
+	if l.Len() > 64 || l.Report(Subject{Kind: Signed, N: 1099}).Operators != 1 || l.Report(Subject{Kind: Signed}).Operators != 0 {
+		t.Error("among facts the oldest do not leave first")
+	}
+}
+
+// Memory is bounded per subject and for deadlines of subjects that left.
+func TestLedgerFlood(t *testing.T) {
+	l := NewLedger(Policy{Operators: operators("AB")})
+	l.max = 64
+	s := Subject{Kind: Open}
+	for i := range 100 {
+		l.Claim(t0, 0, s, digest(byte(i)))
+	}
+	if n := len(l.entries[s].paths[0].shown); n != MaxShown {
+		t.Errorf("%d digests of one path are kept, want %d", n, MaxShown)
+	}
+	for i := range 10_000 {
+		l.Absent(t0.Add(time.Duration(i)), 0, Subject{Kind: Message, N: uint64(i)})
+	}
+	if len(l.due) > 2*l.max || l.Len() > l.max {
+		t.Errorf("%d deadlines and %d subjects, at most %d and %d", len(l.due), l.Len(), 2*l.max, l.max)
+	}
+	if next := l.Next(); next.IsZero() {
+		t.Error("deadlines of subjects that stayed were lost")
+	}
+}
+
+func BenchmarkLedger(b *testing.B) {
+	l := NewLedger(Policy{Operators: operators("ABC")})
+	for i := uint64(0); b.Loop(); i++ {
+		s := Subject{Kind: Message, N: i}
+		now := t0.Add(time.Duration(i))
+		l.Opened(now, 0, s, digest(1))
+		l.Claim(now, 1, s, digest(1))
+		l.Claim(now, 2, s, digest(1))
+		l.Advance(now)
+	}
+}
