@@ -12,8 +12,8 @@ import (
 
 const (
 	// MaxSubjects is how many subjects a Ledger holds. When it is full, a
-	// sixteenth leaves at once: settled messages first, then other messages,
-	// then the rest, the oldest of each first. A subject that left and is
+	// sixteenth leaves at once: messages that were settled at the last Advance
+	// first, then other messages, then the rest, the oldest of each first. A subject that left and is
 	// claimed again starts anew.
 	MaxSubjects = 65_536
 	// MaxShown is how many different digests of one subject a path is
@@ -283,7 +283,7 @@ func (l *Ledger) leave() {
 		class := 2
 		if s.Kind == Message {
 			class = 1
-			if l.report(s, e).Settled {
+			if e.told.Settled {
 				class = 0
 			}
 		}

@@ -378,6 +378,7 @@ func TestLedgerFull(t *testing.T) {
 		if i != 7 { // never settled
 			l.Claim(at(100+i), 1, s, digest(1))
 		}
+		l.Advance(at(100 + i))
 		if l.Len() > 64 {
 			t.Fatalf("%d subjects, at most 64", l.Len())
 		}

@@ -17,6 +17,10 @@ const (
 	jobMost   = 6 * time.Millisecond
 )
 
+// maxSpins is how often in a row a machine may ask for a Tick at once, with no
+// other input: a driver that obeys would burn a core.
+const maxSpins = 2000000
+
 // actor drives one machine by the contract of broadcast.Ready. It lives as
 // long as its process: after a crash it is dead, and a new one is opened.
 type actor struct {
@@ -33,6 +37,7 @@ type actor struct {
 	wake    time.Duration // scheduled Tick; negative: none
 	wakes   uint64        // only the newest one counts
 	ticking bool
+	spins   int // Ticks in a row that asked for another one at once
 }
 
 // turn is a Ready whose Sends, Events and Answers wait for its write.
@@ -91,6 +96,12 @@ func (a *actor) run() {
 		}
 	}
 	r := a.machine.Ready()
+	if len(inbox) > 0 || r.Wake.IsZero() || r.Wake.After(now) {
+		a.spins = 0
+	} else if a.spins++; a.spins > maxSpins {
+		a.node.w.fail(fmt.Errorf("%w: %s wants to be woken at %v, which is past, again and again", ErrDriver, a.node.name, r.Wake))
+		return
+	}
 	a.obey(r)
 	a.node.w.check()
 }

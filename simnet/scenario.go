@@ -208,8 +208,8 @@ func (s *Scenario) History(n *Node, after uint64) ([]member.Event, error) {
 	}
 }
 
-// plain puts names in the place of seats and texts in the place of message
-// ids, so that a golden shows who is meant.
+// plain puts names in the place of seats and relay keys, and texts in the place
+// of message ids, so that a golden shows who is meant.
 func (s *Scenario) plain(text string) string {
 	var pairs []string
 	for _, short := range sortedKeys(s.seats) {
@@ -217,6 +217,9 @@ func (s *Scenario) plain(text string) string {
 	}
 	for _, id := range sortedKeys(s.texts) {
 		pairs = append(pairs, id, fmt.Sprintf("%q", s.texts[id]))
+	}
+	for _, r := range s.Relays {
+		pairs = append(pairs, r.Key.Public().String(), r.Name())
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
 }

@@ -31,6 +31,7 @@ func (m *Machine) seatChanged(st *seatState) {
 	if m.ledger == nil || st.ann == nil {
 		return
 	}
+	m.current = nil
 	usable := m.usable(st)
 	switch {
 	case usable && st.since.IsZero():
@@ -400,6 +401,7 @@ func (m *Machine) convict(p *path, e crossverify.Evidence) {
 func (m *Machine) setAside(rec *evidenceRecord) {
 	p := m.paths[rec.Path]
 	p.aside = true
+	m.current = nil
 	if m.ledger != nil {
 		m.ledger.SetAside(crossverify.Path(p.index), true)
 	}

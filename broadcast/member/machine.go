@@ -99,6 +99,8 @@ type Machine struct {
 	held     map[heldKey]*heldItem
 	bundles  map[uint64]*bundleRecord
 	sets     map[wire.Digest]*recipientSet
+	current  *recipientSet        // whom a bundle goes to now; nil: gather anew
+	roster   wire.Digest          // of the same seats, for views
 	seen     map[wire.Digest]bool // transcripts of hellos
 	evidence []*evidenceRecord
 	exchange []exchangeDue

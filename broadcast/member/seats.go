@@ -36,6 +36,7 @@ type orphan struct {
 func (m *Machine) seatOf(s wire.Seat) *seatState {
 	st := m.seats[s]
 	if st == nil {
+		m.current = nil
 		st = &seatState{seat: s, adms: map[wire.Digest]*Admission{}}
 		st.session.index = -1
 		m.seats[s] = st

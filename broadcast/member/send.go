@@ -129,7 +129,17 @@ func (m *Machine) forgetPost(p *path, q *postItem) {
 // recipients is the set that a bundle made now goes to: every usable seat and
 // this one. Seats whose key is contested or not agreed yet get no slot at all.
 func (m *Machine) recipients() *recipientSet {
+	if m.current == nil {
+		m.current = m.gather()
+	}
+	return m.current
+}
+
+// gather makes the set, and the roster digest that views carry: both change
+// only when a seat does (seatChanged).
+func (m *Machine) gather() *recipientSet {
 	s := &recipientSet{}
+	var roster []byte
 	h := []byte{}
 	for _, st := range m.sortedSeats() {
 		if !m.usable(st) {
@@ -143,19 +153,37 @@ func (m *Machine) recipients() *recipientSet {
 		}
 		s.seats = append(s.seats, st.seat)
 		s.boxes = append(s.boxes, boxes)
+		roster = append(roster, st.seat[:]...)
+		roster = append(roster, st.digest[:]...)
 		h = append(h, st.seat[:]...)
 		for i := range boxes {
 			h = append(h, boxes[i][:]...)
 		}
 	}
+	m.roster = wire.Hash("parallax/1/roster", m.gid[:], roster)
 	s.hash = wire.Hash("parallax/1/recipients", h)
 	if known := m.sets[s.hash]; known != nil {
 		return known
 	}
 	s.lists = make([]fanout, len(m.paths))
+	for _, hash := range sortedDigests(m.sets) {
+		if !m.inOutbox(hash) {
+			delete(m.sets, hash)
+			m.del(m.key(keySet, hash[:]))
+		}
+	}
 	m.sets[s.hash] = s
 	m.put(m.key(keySet, s.hash[:]), h)
 	return s
+}
+
+func (m *Machine) inOutbox(set wire.Digest) bool {
+	for _, b := range m.bundles {
+		if b.set == set {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Machine) loadSet(key, value []byte) error {
@@ -204,15 +232,8 @@ func (s *recipientSet) at(relay int) *fanout {
 
 // view is what this member saw, for others to compare.
 func (m *Machine) view() View {
-	var v View
-	var roster []byte
-	for _, st := range m.sortedSeats() {
-		if m.usable(st) {
-			roster = append(roster, st.seat[:]...)
-			roster = append(roster, st.digest[:]...)
-		}
-	}
-	v.Roster = wire.Hash("parallax/1/roster", m.gid[:], roster)
+	m.recipients()
+	v := View{Roster: m.roster}
 	for _, p := range m.paths {
 		if p.position > 0 {
 			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head})

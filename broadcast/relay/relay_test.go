@@ -681,7 +681,6 @@ func TestTrimByQuota(t *testing.T) {
 	for i := range 60 {
 		r.post(fmt.Sprint(i), "a")
 	}
-	t.Log(r.m.(interface{ Dbg() (uint64, bool, uint64, uint64, any) }).Dbg())
 	kvs, _, err := r.st.Scan(unitKey('l'), unitKey('l'+1), 1<<30)
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,7 @@ func sortedFans(fans map[wire.Digest]fanUse) []wire.Digest {
 // under way.
 func (m *machine) trimDue() time.Time {
 	s := &m.st.meta
-	if m.trimming || s.first > m.durable.head.N || m.durable.lineage() != s.lineage() {
+	if m.trimming || !m.st.exists || s.first > m.durable.head.N || m.durable.lineage() != s.lineage() {
 		return time.Time{}
 	}
 	if s.kept > m.cfg.Limits.MaxLogBytes {

@@ -5,16 +5,15 @@
  * sees; it may be restored from a backup and then starts a new lineage. A
  * lying relay shows two members a log each (view 0 and view 1) and gives every
  * one a chain without a gap, as all else is noticed by that member alone. A
- * member keeps whichever statement it likes (kept; n is 0 before), and it meets every
- * statement and every answer to Open that the relay signs later. As kept is
- * any statement, this covers every pair of statements of a run.
+ * member keeps whichever statement it likes (kept; its n is 0 before), and it
+ * meets every statement and every answer to Open that the relay signs later.
+ * As kept is any statement, this covers every pair of statements of a run.
  *
  * An entry d is 1 (a bundle), 2 or 3 (board writes of version 1 and 2 of one
- * entry). root is the version on the board, 0: none. The head h holds
- * all entries and roots of the lineage, as a hash without collisions would;
- * all holds the same as the truth that the checker does not see.
- * random of a lineage is a counter for the honest relay: 8 random bytes do not
- * repeat.
+ * entry). root is the version on the board, 0: none. The head h holds all
+ * entries and roots of the lineage, as a hash without collisions would; all
+ * holds the same as the truth that the checker does not see. random of a
+ * lineage is a counter for the honest relay: 8 random bytes do not repeat.
  *
  * Proven: nobody honest is ever convicted; who shows two members different
  * entries under a number that both have seen is convicted by any two

@@ -1,0 +1,175 @@
+package member
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/mlkem"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/chacha20"
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
+	"parallax/internal/keys"
+	"parallax/internal/store/memory"
+	"parallax/ratchet"
+)
+
+type benchEntropy struct{}
+
+func (benchEntropy) Read(b []byte) (int, error) { return rand.Read(b) }
+func (benchEntropy) Encapsulate(k *mlkem.EncapsulationKey768) ([]byte, []byte) {
+	return k.Encapsulate()
+}
+
+// laidDown is a founder's membership with standing sessions to n-1 members,
+// over three relays, without the joins.
+func laidDown(tb testing.TB, n int) *Machine {
+	const relays = 3
+	machine, err := Open(Config{})([16]byte{1}, memory.New(), benchEntropy{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m := machine.(*Machine)
+	m.now = time.Now()
+	draw := func() (s [32]byte) { rand.Read(s[:]); return s }
+	var spots []FoundingSpot
+	for range relays {
+		spots = append(spots, FoundingSpot{Key: keys.NewPrivate[keys.RoleRelay](draw()).Public(), Addrs: []string{"/memory/1"}})
+	}
+	if err := m.create(CreateGroup{Group: "Bench", Name: "Ann", Relays: spots}); err != nil {
+		tb.Fatal(err)
+	}
+	for _, p := range m.paths {
+		p.post.operator = &proto.InfoIs{Operator: keys.NewPrivate[keys.RoleOperator](draw()).Public(), Name: "Op"}
+	}
+	if err := m.found(); err != nil {
+		tb.Fatal(err)
+	}
+	for _, p := range m.paths {
+		p.queue, p.registered, p.listed = nil, true, true
+	}
+	m.meta.Phase = phaseMember
+	kem, err := mlkem.GenerateKey768()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for i := range n - 1 {
+		signing := keys.NewPrivate[keys.RoleMember](draw())
+		a := &Announcement{Suite: Suite1, Group: m.gid, Version: 1, Signing: signing.Public(), Identity: keys.NewDHPrivate[keys.RoleIdentity](draw()).Public(),
+			PrekeyID: 1, Prekey: keys.NewDHPrivate[keys.RolePrekey](draw()).Public(), KEMID: 1, Expires: m.now.Add(time.Hour), Name: fmt.Sprintf("M%d", i)}
+		a.Seat = NewSeat(m.gid, a.Signing)
+		copy(a.KEM[:], kem.EncapsulationKey().Bytes())
+		for _, p := range m.paths {
+			a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: [16]byte(m.entropyBytes(16))})
+		}
+		st := m.seatOf(a.Seat)
+		st.ann, st.digest, st.since, st.shown = a, a.Digest(), m.now, true
+		adm := &Admission{Group: m.gid, Seat: a.Seat, Announcement: st.digest}
+		d := adm.Digest()
+		st.adms[d] = adm
+		for i := range m.paths {
+			m.ledger.Claim(m.now, crossverify.Path(i), admissionSubject(a.Seat), d)
+			m.ledger.Claim(m.now, crossverify.Path(i), announcementSubject(a.Seat, 1), st.digest)
+		}
+		if !m.usable(st) {
+			tb.Fatal("a seat laid down is not usable")
+		}
+		if _, _, err := m.initiate(st); err != nil {
+			tb.Fatal(err)
+		}
+		m.saveSessions(st)
+	}
+	m.Ready()
+	return m
+}
+
+func (m *Machine) entropyBytes(n int) []byte {
+	b := make([]byte, n)
+	m.draw(b)
+	return b
+}
+
+// BenchmarkSend is one text of 32 bytes, sealed, slotted for every member and
+// masked for three relays, beside the floor: the primitives alone.
+func BenchmarkSend(b *testing.B) {
+	for _, n := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			m := laidDown(b, n)
+			text := make([]byte, 32)
+			b.ReportAllocs()
+			b.ResetTimer()
+			var slots, upload int
+			for b.Loop() {
+				msg := m.sendBundle(KindText, text)
+				upload = 0
+				for _, p := range m.paths {
+					q := p.queue[len(p.queue)-1]
+					post := m.post(p, q, false)
+					upload += len(proto.Encode(post).Body)
+					slots = len(post.Slots)
+					m.forgetPost(p, q)
+				}
+				delete(m.messages, msg.key)
+				m.ledger.Forget(msg.key.subject())
+				m.Ready()
+			}
+			perOp := float64(b.Elapsed().Nanoseconds()) / float64(b.N)
+			b.ReportMetric(float64(slots)/float64(n), "B/member")
+			b.ReportMetric(float64(upload), "B/upload")
+			b.ReportMetric(perOp/sendFloor(n, slots/n*n+1024), "x/floor")
+		})
+	}
+}
+
+// sendFloor is nanoseconds of the primitives that a send cannot do without: per
+// member two HMAC, one AEAD, one SHA-256 of 168 bytes and one ChaCha20 block;
+// per relay AES-CTR over the bundle.
+func sendFloor(members, bundle int) float64 {
+	var ck [32]byte
+	var nonce [12]byte
+	ad, header, key := make([]byte, 168), make([]byte, 40), make([]byte, 32)
+	sealed := make([]byte, 0, 48)
+	whole := make([]byte, bundle)
+	const rounds = 20
+	start := time.Now()
+	for range rounds {
+		for range members {
+			for _, c := range []byte{1, 2} {
+				h := hmac.New(sha256.New, ck[:])
+				h.Write([]byte{c})
+				h.Sum(ck[:0])
+			}
+			a, _ := chacha20poly1305.New(ck[:])
+			d := sha256.Sum256(ad)
+			sealed = a.Seal(sealed[:0], nonce[:], key, d[:])
+			s, _ := chacha20.NewUnauthenticatedCipher(ck[:], nonce[:])
+			s.XORKeyStream(header, header)
+		}
+		for range 3 {
+			block, _ := aes.NewCipher(ck[:])
+			cipher.NewCTR(block, make([]byte, 16)).XORKeyStream(whole, whole)
+		}
+	}
+	return float64(time.Since(start).Nanoseconds()) / rounds
+}
+
+// TestSlotSize: a standing session's slot is 88 bytes, whatever it has been
+// through.
+func TestSlotSize(t *testing.T) {
+	m := laidDown(t, 3)
+	for range 3 {
+		m.sendBundle(KindText, []byte("x"))
+		p := m.paths[0]
+		post := m.post(p, p.queue[len(p.queue)-1], true)
+		if got := len(post.Slots); got != 3*ratchet.SlotSize {
+			t.Fatalf("slots of three members take %d bytes, want %d", got, 3*ratchet.SlotSize)
+		}
+	}
+}
