@@ -13,8 +13,8 @@ import (
 const (
 	// MaxSubjects is how many subjects a Ledger holds. When it is full, a
 	// sixteenth leaves at once: messages that were settled at the last Advance
-	// first, then other messages, then the rest, the oldest of each first. A subject that left and is
-	// claimed again starts anew.
+	// first, then other messages, then the rest, the oldest of each first. A
+	// subject that left and is claimed again starts anew.
 	MaxSubjects = 65_536
 	// MaxShown is how many different digests of one subject a path is
 	// remembered for: the smallest ones, so that order does not matter. Only
@@ -290,7 +290,10 @@ func (l *Ledger) leave() {
 		all = append(all, leaving{s, class, e.since})
 	}
 	slices.SortFunc(all, func(a, b leaving) int {
-		return cmp.Or(cmp.Compare(a.class, b.class), a.since.Compare(b.since), a.Subject.compare(b.Subject))
+		if c := cmp.Or(cmp.Compare(a.class, b.class), a.since.Compare(b.since)); c != 0 {
+			return c
+		}
+		return a.Subject.compare(b.Subject)
 	})
 	for _, s := range all[:min(len(all), max(1, l.max/leaveShare))] {
 		l.Forget(s.Subject)

@@ -68,20 +68,21 @@ func config() relay.Config {
 
 // front is a driver of one machine over one handle of a store.
 type front struct {
-	open    broadcast.Open
-	st      store.Store
-	m       broadcast.Machine
-	entropy seeded
-	now     time.Time
-	turns   []broadcast.Ready // with a Turn, not applied yet
-	reads   []broadcast.Read
-	wake    time.Time
-	conns   map[broadcast.Link]*conn
-	last    broadcast.Link
-	hinted  bool
-	writes  int
-	ops     int
-	stepErr error
+	open      broadcast.Open
+	st        store.Store
+	m         broadcast.Machine
+	entropy   seeded
+	now       time.Time
+	turns     []broadcast.Ready // with a Turn, not applied yet
+	reads     []broadcast.Read
+	wake      time.Time
+	conns     map[broadcast.Link]*conn
+	last      broadcast.Link
+	hinted    bool
+	writes    int
+	ops       int
+	stepErr   error
+	conflicts int
 }
 
 func newFront(open broadcast.Open, st store.Store, seed uint64) (*front, error) {
@@ -150,6 +151,7 @@ func (f *front) write() error {
 
 func (f *front) apply() {
 	if err := f.write(); err != nil {
+		f.conflicts++
 		f.changed()
 		return
 	}

@@ -51,6 +51,7 @@ type machine struct {
 	tailBytes int
 	recent    map[wire.PostID]crossverify.Statement
 	order     []wire.PostID // of recent, by number
+	evicted   uint64        // the newest number whose post id left recent
 	unapplied map[wire.Digest]pendingValue
 	lists     listCache
 
@@ -308,6 +309,7 @@ func (m *machine) applied(number uint64) error {
 		}
 	}
 	if moved {
+		m.forgetPosts()
 		m.enqueueAll()
 	}
 	return nil
@@ -334,7 +336,7 @@ func (m *machine) reload(r store.Reader) error {
 	clear(m.reads)
 	clear(m.recent)
 	clear(m.unapplied)
-	m.order, m.outRead, m.starved, m.catching = nil, nil, nil, 0
+	m.order, m.evicted, m.outRead, m.starved, m.catching = nil, 0, nil, nil, 0
 	for _, lk := range m.subs {
 		lk.sub.reading, lk.sub.starved = 0, false
 	}

@@ -81,7 +81,7 @@ func (m *machine) renew(shown uint64) error {
 	for _, letter := range []byte{keyPost, keyFanout, keyFanUse} {
 		m.opRange(key(m.unit, letter), keyEnd(m.unit, letter))
 	}
-	m.tail, m.tailBytes, m.order = nil, 0, nil
+	m.tail, m.tailBytes, m.order, m.evicted = nil, 0, nil, 0
 	clear(m.recent)
 	clear(m.st.fans)
 	m.begin(l, m.st.meta.creation.D)
@@ -104,10 +104,6 @@ func (m *machine) append(e *entry, post wire.PostID, d wire.Digest) crossverify.
 		m.op(key(m.unit, keyPost, post[:]), e.st.Append(nil))
 		m.recent[post] = e.st
 		m.order = append(m.order, post)
-		if len(m.order) > m.cfg.Limits.RecentPosts {
-			delete(m.recent, m.order[0])
-			m.order = m.order[1:]
-		}
 	}
 	if s.first == n {
 		s.firstTime = e.time
@@ -119,6 +115,22 @@ func (m *machine) append(e *entry, post wire.PostID, d wire.Digest) crossverify.
 	return e.st
 }
 
+// forgetPosts bounds the post ids in memory. One that is not durable stays:
+// nobody else knows it.
+func (m *machine) forgetPosts() {
+	for len(m.order) > m.cfg.Limits.RecentPosts {
+		st, ok := m.recent[m.order[0]]
+		if ok && (st.N > m.durable.head.N || st.Lineage != m.durable.lineage()) {
+			return
+		}
+		if ok {
+			m.evicted = st.N
+			delete(m.recent, m.order[0])
+		}
+		m.order = m.order[1:]
+	}
+}
+
 // known finds the statement of a post id. ready is false while the store is
 // asked, and when what it says is of a state newer than ours.
 func (m *machine) known(q *request) (st crossverify.Statement, found, ready bool) {
@@ -128,7 +140,7 @@ func (m *machine) known(q *request) (st crossverify.Statement, found, ready bool
 	if st, ok := m.recent[q.post]; ok {
 		return st, true, true
 	}
-	if q.got != nil && m.st.meta.head.N-q.head >= uint64(m.cfg.Limits.RecentPosts) {
+	if m.evicted > q.head {
 		q.got = nil // it may have come, and left memory, since the store was asked
 	}
 	v, ready := m.get(q, key(m.unit, keyPost, q.post[:]))

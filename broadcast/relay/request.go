@@ -27,7 +27,7 @@ type request struct {
 	verified  bool   // its signatures are good
 	tries     int    // how often the store and our state did not fit each other
 	d, slots  wire.Digest
-	head      uint64            // of the log when got was asked for
+	head      uint64            // durable when got was asked for
 	got       map[string]answer // what was read for it, by first key
 	onApplied func()
 }
@@ -175,7 +175,7 @@ func (m *machine) scan(q *request, from, to []byte, limit int) (a answer, ready 
 		return a, true
 	}
 	if m.reader == nil {
-		q.head = m.st.meta.head.N
+		q.head = m.durable.head.N
 		m.issue(read{req: q, from: string(from)}, from, to, limit)
 		return answer{}, false
 	}
@@ -237,8 +237,18 @@ func (m *machine) exec(q *request) {
 		return
 	}
 	if !m.st.exists || m.st.meta.channel != q.link.channel {
-		// Not confirmed by the store, which then would remember every channel
-		// that anybody asked for.
+		// Looked up, not confirmed by a write: the store would remember every
+		// channel that anybody asks for.
+		if m.cfg.Shared && !m.st.exists {
+			v, ready := m.get(q, key(m.unit, keyMeta))
+			if !ready {
+				return
+			}
+			if v != nil {
+				m.fence(q)
+				return
+			}
+		}
 		q.confirmed = true
 		m.denyf(q, proto.CodeNoChannel, "create the channel with a token first")
 		return

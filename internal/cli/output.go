@@ -64,6 +64,10 @@ func (s *Streams) Data(v any, human func(w *strings.Builder)) error {
 // QR writes text as a QR code for a terminal, dark on light, as talk: it says
 // nothing that the data does not.
 func (s *Streams) QR(text string) {
+	if _, err := qr.Encode(text, qr.L); err != nil {
+		s.Say("This is too long for a QR code (%d characters).", len(text))
+		return
+	}
 	qrterminal.GenerateWithConfig(text, qrterminal.Config{
 		Level: qr.L, Writer: s.Err, HalfBlocks: true, QuietZone: 1,
 		BlackChar: qrterminal.BLACK_BLACK, WhiteChar: qrterminal.WHITE_WHITE,

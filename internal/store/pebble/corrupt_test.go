@@ -129,6 +129,10 @@ func TestDamageIsRefused(t *testing.T) {
 	}
 }
 
+// lazyFrom is where the lazy records of logSample have begun: before are the
+// format number, which was fsynced, and the first record, which says so.
+const lazyFrom = 100
+
 // logSample is a closed store with all its batches, this many, in one log:
 // batch i puts the value i under one key, in records of about 200 bytes, some
 // over the end of a block of the log.
@@ -176,6 +180,9 @@ func TestDamagedLog(t *testing.T) {
 					var e *store.CorruptError
 					if !errors.As(err, &e) || e.Path != "store/"+log {
 						t.Errorf("byte %d of %d: %v", at, size, err)
+					}
+					if lazy && at >= lazyFrom {
+						t.Errorf("byte %d of %d: refused, though a crash may do this: %v", at, size, err)
 					}
 					unchanged(t, broken, contents(fs, "store"))
 					continue

@@ -2,6 +2,7 @@ package pebble_test
 
 import (
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -183,4 +184,10 @@ func (l *logBook) log(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, format)
+}
+
+func (l *logBook) read() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
 }
