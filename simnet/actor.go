@@ -19,7 +19,7 @@ const (
 
 // maxSpins is how often in a row a machine may ask for a Tick at once, with no
 // other input: a driver that obeys would burn a core.
-const maxSpins = 2000000
+const maxSpins = 200
 
 // actor drives one machine by the contract of broadcast.Ready. It lives as
 // long as its process: after a crash it is dead, and a new one is opened.

@@ -10,7 +10,7 @@ import (
 	"parallax/broadcast/member"
 )
 
-var seeds = flag.Uint64("seeds", 100, "how many seeds TestHonestChaos runs")
+var seeds = flag.Uint64("seeds", 40, "how many seeds TestHonestChaos runs")
 var firstSeed = flag.Uint64("first", 1, "the first of them")
 
 // With honest roles, whatever delay, loss, crashes and clocks do: nobody is
@@ -102,6 +102,11 @@ func chaos(t *testing.T, seed uint64) (trace string) {
 	if err != nil {
 		t.Errorf("%v", err)
 		return ""
+	}
+	for _, n := range s.order {
+		for _, err := range n.Refusals {
+			t.Errorf("seed %d: %s refused an input: %v", seed, n.Name(), err)
+		}
 	}
 	for _, n := range s.Members {
 		events, err := s.History(n, 0)

@@ -44,7 +44,6 @@ type dial struct {
 
 // want makes the links of a member those of the list.
 func (n *Node) want(list []broadcast.WantLink) {
-	n.wanted = list
 	same := func(a, b broadcast.WantLink) bool { return a.Relay == b.Relay && a.Use == b.Use }
 	n.dials = slices.DeleteFunc(n.dials, func(d *dial) bool {
 		keep := slices.ContainsFunc(list, func(x broadcast.WantLink) bool { return same(x, d.want) })

@@ -30,9 +30,8 @@ type Node struct {
 	key   keys.RelayPublic
 	route func(first broadcast.Frame) (store.Unit, error)
 
-	unit   store.Unit // member
-	wanted []broadcast.WantLink
-	dials  []*dial
+	unit  store.Unit // member
+	dials []*dial
 
 	actors map[store.Unit]*actor
 	opened int
@@ -43,8 +42,6 @@ type Node struct {
 	Answers map[uint64]broadcast.Answer
 	// Refusals are the inputs that machines refused.
 	Refusals []error
-	// Shown, if set, is called for every event as it is shown.
-	Shown func(broadcast.Event)
 
 	copies map[string]*memory.Store
 }
@@ -147,7 +144,7 @@ func (n *Node) stop(why string, crash bool) {
 	for _, l := range slices.Clone(n.links) {
 		l.breakOff(why)
 	}
-	n.links, n.wanted, n.dials = nil, nil, nil
+	n.links, n.dials = nil, nil
 }
 
 // Copy keeps a copy of the disk under a name.
@@ -185,12 +182,7 @@ func (n *Node) sorted() []*actor {
 }
 
 func (n *Node) show(events []broadcast.Event, answers []broadcast.Answer) {
-	for _, e := range events {
-		n.Events = append(n.Events, e)
-		if n.Shown != nil {
-			n.Shown(e)
-		}
-	}
+	n.Events = append(n.Events, events...)
 	for _, a := range answers {
 		n.Answers[a.ID] = a
 	}

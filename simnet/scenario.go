@@ -39,6 +39,7 @@ type Scenario struct {
 	seats    map[string]string // of nodes, by short seat
 	texts    map[string]string // of messages, by message id
 	read     map[string]uint64 // events read so far
+	liars    map[string]bool   // relays that were told to lie
 }
 
 // Relay is one relay, with the lies it may tell.
@@ -47,12 +48,11 @@ type Relay struct {
 	Key      keys.RelayPrivate
 	Fork     *adversary.Fork
 	Rewriter *adversary.Rewriter
-	partner  string // accomplice of Fork
 }
 
 // NewScenario makes a scenario in a new world.
 func NewScenario(cfg Config) *Scenario {
-	s := &Scenario{World: New(cfg), seats: map[string]string{}, texts: map[string]string{}, read: map[string]uint64{}}
+	s := &Scenario{World: New(cfg), seats: map[string]string{}, texts: map[string]string{}, read: map[string]uint64{}, liars: map[string]bool{}}
 	s.Relay = relay.Config{OpenCreation: true, Verify: s.Verify}
 	s.Member = member.Config{Verify: s.Verify}
 	return s
@@ -254,10 +254,17 @@ func (s *Scenario) learn() error {
 }
 
 // Substitute makes a relay show victim, from its registration on, a board on
-// which hide is missing and an accomplice stands under the same name. Nobody
-// else sees the accomplice.
+// which the member called hide is missing and an accomplice stands under the
+// same name. Nobody else sees the accomplice. The relay tells links apart by
+// who calls, and what to hide with the keys in the invitation.
 func (s *Scenario) Substitute(r *Relay, victim, hide, accomplice string) error {
-	r.partner = accomplice
+	s.liars[r.name] = true
+	inv, err := member.ParseLink(s.Link)
+	if err != nil {
+		return err
+	}
+	insider := &adversary.Insider{Relay: r.Key.Public(), Group: inv.Group, Door: &inv.Door}
+	hidden := map[wire.Seat]bool{}
 	r.Fork.FromBirth = true
 	r.Fork.Choose = func(at adversary.Place, _ proto.Message) adversary.Side {
 		if c := s.Caller(at.Link); c == victim || c == accomplice {
@@ -266,8 +273,10 @@ func (s *Scenario) Substitute(r *Relay, victim, hide, accomplice string) error {
 		return adversary.Truth
 	}
 	r.Fork.Pass = func(to adversary.Side, from adversary.Place, m proto.Message) proto.Message {
-		switch c := s.Caller(from.Link); {
-		case to == adversary.Forked && c == hide, to == adversary.Truth && c == accomplice:
+		if s.Caller(from.Link) == accomplice {
+			return nil
+		}
+		if to == adversary.Forked && hides(insider, hidden, hide, m) {
 			return nil
 		}
 		return m
@@ -295,8 +304,40 @@ func (s *Scenario) Substitute(r *Relay, victim, hide, accomplice string) error {
 	return nil
 }
 
+// hides tells whether m is about a member of that name, or written by it; it
+// learns the epoch keys and the seats as they pass.
+func hides(i *adversary.Insider, hidden map[wire.Seat]bool, name string, m proto.Message) bool {
+	if seat, ok := i.Sender(m); ok {
+		return hidden[seat]
+	}
+	entry, value, ok := i.Entry(m)
+	if !ok {
+		return false
+	}
+	kind, id, _ := strings.Cut(entry, "/")
+	switch kind {
+	case "welcome":
+		if w, err := member.ParseWelcome(value); err == nil {
+			for j := range w.Epochs {
+				i.Epoch = append(i.Epoch, &w.Epochs[j].Key)
+			}
+		}
+	case "announcement":
+		if a, err := member.ParseAnnouncement(value); err == nil && a.Name == name {
+			hidden[a.Seat] = true
+		}
+	}
+	for seat := range hidden {
+		if id == seat.String() {
+			return true
+		}
+	}
+	return false
+}
+
 // Split makes a relay show victim, from now on, a log without what drop posts.
 func (s *Scenario) Split(r *Relay, victim, drop string) {
+	s.liars[r.name] = true
 	r.Fork.Choose = func(at adversary.Place, _ proto.Message) adversary.Side {
 		if s.Caller(at.Link) == victim {
 			return adversary.Forked
@@ -314,6 +355,7 @@ func (s *Scenario) Split(r *Relay, victim, drop string) {
 
 // Rewrite makes a relay lie to victim about what it delivers; nil ends it.
 func (s *Scenario) Rewrite(r *Relay, victim string, lie adversary.Lie, clumsy bool) {
+	s.liars[r.name] = true
 	r.Rewriter.Victim = func(at adversary.Place, _ proto.Message) string {
 		if c := s.Caller(at.Link); c == victim {
 			return c

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"parallax/broadcast/member"
@@ -34,7 +33,7 @@ import (
 //	skew NAME|RN D
 //
 // and the questions: members NAME?, paths, events (since asked last), status,
-// evidence (each with a member's name), delivered.
+// (each with a member's name), evidence (of everybody), delivered.
 type Script struct{ s *Scenario }
 
 // NewScript makes a script with a world of its own, of seed 1; log is for
@@ -97,6 +96,9 @@ func (x *Script) Do(line string) (answer string, err error) {
 	if name == "seed" && len(w.args) == 1 && len(x.s.Relays)+len(x.s.Members) == 0 {
 		seed, err := strconv.ParseUint(w.args[0], 10, 64)
 		x.s = NewScenario(Config{Seed: seed, Log: x.s.cfg.Log})
+		return "", err
+	}
+	if err := x.s.learn(); err != nil {
 		return "", err
 	}
 	for _, d := range []map[string]func(words) (string, error){x.actions(), x.faults(), x.questions()} {
@@ -353,182 +355,4 @@ func (x *Script) faults() map[string]func(words) (string, error) {
 			return "", err
 		},
 	}
-}
-
-func (x *Script) questions() map[string]func(words) (string, error) {
-	s := x.s
-	return map[string]func(words) (string, error){
-		"paths": func(w words) (string, error) {
-			v, err := x.ask(w, member.GetPaths{Limit: 100})
-			if err != nil {
-				return refusal(err)
-			}
-			p := v.(member.Paths)
-			return table(func(line func(...string)) {
-				line(append([]string{"message", "verdict"}, p.Relays...)...)
-				for _, m := range p.Messages {
-					row := []string{fmt.Sprintf("%s %q", m.Member, m.Text), m.Verdict}
-					for _, r := range p.Relays {
-						row = append(row, string(m.Marks[r]))
-					}
-					line(row...)
-				}
-			}), nil
-		},
-		"status": func(w words) (string, error) {
-			v, err := x.ask(w, member.GetStatus{})
-			if err != nil {
-				return refusal(err)
-			}
-			st := v.(member.Status)
-			out := table(func(line func(...string)) {
-				line("relay", "matched", "dissented", "silent", "failed", "outbox", "")
-				for _, r := range st.Relays {
-					var notes []string
-					if !r.Connected {
-						notes = append(notes, "not connected")
-					} else if !r.CaughtUp {
-						notes = append(notes, "catching up")
-					}
-					if r.SetAside {
-						notes = append(notes, "set aside")
-					}
-					line(r.Label, fmt.Sprint(r.Matched), fmt.Sprint(r.Dissented), fmt.Sprint(r.Silent), fmt.Sprint(r.Failed), fmt.Sprint(r.Outbox), strings.Join(notes, ", "))
-				}
-			})
-			return out + fmt.Sprintf("%d disputes, %d pieces of evidence", st.Disputes, st.Evidence), nil
-		},
-		"events": func(w words) (string, error) {
-			n, err := x.first(w)
-			if err != nil {
-				return "", err
-			}
-			events, err := s.History(n, s.read[n.name])
-			if err != nil {
-				return "", err
-			}
-			s.read[n.name] += uint64(len(events))
-			var b strings.Builder
-			for _, e := range events {
-				switch {
-				case e.Kind != member.EventMessage:
-					fmt.Fprintf(&b, "%s: %s\n", e.Kind, e.Text)
-				case e.Own:
-					fmt.Fprintf(&b, "message: %q\n", e.Text)
-				default:
-					fmt.Fprintf(&b, "message from %s: %q\n", e.Member, e.Text)
-				}
-			}
-			if b.Len() == 0 {
-				return "none", nil
-			}
-			return b.String(), s.learn()
-		},
-		"evidence": func(w words) (string, error) {
-			var b strings.Builder
-			for _, n := range s.Members {
-				if len(w.args) > 0 && !w.has(n.name) || !n.Up() {
-					continue
-				}
-				v, err := s.Do(n, member.GetEvidence{})
-				if err != nil {
-					continue // not a member: it holds nothing
-				}
-				for _, e := range v.([]member.EvidenceInfo) {
-					fmt.Fprintf(&b, "%s holds: %s (%s): %s\n", n.name, e.Relay, e.Operator, e.Sentence)
-				}
-			}
-			if b.Len() == 0 {
-				return "none", nil
-			}
-			return b.String(), nil
-		},
-		"delivered": func(w words) (string, error) { return x.delivered() },
-	}
-}
-
-// ask does a wish of the member named first.
-func (x *Script) ask(w words, wish member.Wish) (any, error) {
-	n, err := x.first(w)
-	if err != nil {
-		return nil, err
-	}
-	return x.s.Do(n, wish)
-}
-
-func (x *Script) members(w words) (string, error) {
-	v, err := x.ask(w, member.GetStatus{})
-	if err != nil {
-		return refusal(err)
-	}
-	st := v.(member.Status)
-	return table(func(line func(...string)) {
-		for _, m := range st.Members {
-			var notes []string
-			for _, f := range []struct {
-				on   bool
-				text string
-			}{{m.Own, "own"}, {m.Founder, "founder"}, {!m.Usable, "not used"}, {!m.Session && !m.Own, "no session"}} {
-				if f.on {
-					notes = append(notes, f.text)
-				}
-			}
-			row := []string{m.Label, m.Verdict}
-			for _, r := range st.Relays {
-				row = append(row, r.Label+" "+string(m.Marks[r.Label]))
-			}
-			line(append(row, strings.Join(notes, ", "))...)
-		}
-	}), nil
-}
-
-// delivered tells, for every text sent, who has it and how often.
-func (x *Script) delivered() (string, error) {
-	s := x.s
-	var order []string
-	has := map[string]map[string]int{}
-	for _, n := range s.Members {
-		events, err := s.History(n, 0)
-		if err != nil {
-			return "", err
-		}
-		for _, e := range events {
-			if e.Kind != member.EventMessage {
-				continue
-			}
-			if has[e.Text] == nil {
-				has[e.Text] = map[string]int{}
-				order = append(order, e.Text)
-			}
-			has[e.Text][n.name]++
-		}
-	}
-	return table(func(line func(...string)) {
-		for _, text := range order {
-			var who []string
-			for _, n := range s.Members {
-				switch has[text][n.name] {
-				case 0:
-				case 1:
-					who = append(who, n.name)
-				default:
-					who = append(who, fmt.Sprintf("%s (%d times)", n.name, has[text][n.name]))
-				}
-			}
-			line(fmt.Sprintf("%q", text), strings.Join(who, ", "))
-		}
-	}), nil
-}
-
-// table lines columns up.
-func table(fill func(line func(...string))) string {
-	var b strings.Builder
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fill(func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) })
-	t.Flush()
-	lines := strings.Split(b.String(), "\n")
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], " ")
-	}
-	return strings.Join(lines, "\n")
 }

@@ -25,9 +25,10 @@ const prekeyLife = 365 * 24 * time.Hour
 
 // command takes a user's wish.
 func (m *Machine) command(c broadcast.Command) {
-	answer := func(v any, err error) {
-		m.answers = append(m.answers, broadcast.Answer{ID: c.ID, Value: v, Err: err})
+	if m.repeated(c.ID) {
+		return
 	}
+	answer := func(v any, err error) { m.answer(c.ID, v, err) }
 	switch w := c.Wish.(type) {
 	case CreateGroup:
 		if err := m.create(w); err != nil {
@@ -176,7 +177,7 @@ func (m *Machine) relayCount() string {
 
 func (m *Machine) failWaiting(err error) {
 	for _, w := range m.waiting {
-		m.answers = append(m.answers, broadcast.Answer{ID: w.id, Err: err})
+		m.answer(w.id, nil, err)
 	}
 	m.waiting = nil
 }
@@ -503,7 +504,7 @@ func (m *Machine) neededOr1() int {
 // boards. The answer waits for q operators.
 func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 	if len(m.meta.Admin) == 0 {
-		m.answers = append(m.answers, broadcast.Answer{ID: id, Err: ErrNotAdmin})
+		m.answer(id, nil, ErrNotAdmin)
 		return
 	}
 	set(&w.Uses, DefaultUses)

@@ -2,6 +2,7 @@ package member
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"parallax/broadcast"
@@ -107,6 +108,8 @@ type Machine struct {
 	shared   map[wire.Digest]bool // statements sent in an exchange already
 	counters counters
 	waiting  []waiter
+	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
+	commands []uint64                    // their ids, oldest first
 	deadline time.Time // founding or joining ends
 	views    map[viewKey][]claimedHead
 	progress int
@@ -153,6 +156,7 @@ func (m *Machine) reset() {
 		seen:     map[wire.Digest]bool{},
 		shared:   map[wire.Digest]bool{},
 		views:    map[viewKey][]claimedHead{},
+		answered: map[uint64]broadcast.Answer{},
 	}
 }
 
@@ -246,14 +250,41 @@ func (m *Machine) settle() {
 	m.answerWaiting()
 }
 
+// maxAnswered is how many first answers are kept for a command that is
+// repeated.
+const maxAnswered = 256
+
+// answer ends a command, and remembers how.
+func (m *Machine) answer(id uint64, v any, err error) {
+	a := broadcast.Answer{ID: id, Value: v, Err: err}
+	m.answers = append(m.answers, a)
+	if _, had := m.answered[id]; had {
+		return
+	}
+	m.answered[id] = a
+	if m.commands = append(m.commands, id); len(m.commands) > maxAnswered {
+		delete(m.answered, m.commands[0])
+		m.commands = m.commands[1:]
+	}
+}
+
+// repeated answers a command that came before as it was answered then.
+func (m *Machine) repeated(id uint64) bool {
+	if a, ok := m.answered[id]; ok {
+		m.answers = append(m.answers, a)
+		return true
+	}
+	return slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
+}
+
 func (m *Machine) answerWaiting() {
 	rest := m.waiting[:0]
 	for _, w := range m.waiting {
 		if v, err, ok := w.done(); ok {
-			m.answers = append(m.answers, broadcast.Answer{ID: w.id, Value: v, Err: err})
+			m.answer(w.id, v, err)
 		} else if !w.until.IsZero() && !m.now.Before(w.until) {
 			v, err := w.late()
-			m.answers = append(m.answers, broadcast.Answer{ID: w.id, Value: v, Err: err})
+			m.answer(w.id, v, err)
 		} else {
 			rest = append(rest, w)
 		}
@@ -294,8 +325,10 @@ func (m *Machine) wake() (t time.Time) {
 	for _, w := range m.waiting {
 		soonest(w.until)
 	}
-	for _, e := range m.exchange {
-		soonest(e.at)
+	if m.isMember() { // until then nothing is sent
+		for _, e := range m.exchange {
+			soonest(e.at)
+		}
 	}
 	for _, p := range m.paths {
 		soonest(p.retryAt)

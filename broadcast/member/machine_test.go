@@ -1,10 +1,12 @@
 package member_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,4 +93,161 @@ func TestCrashes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// everybody fails the test unless all members have exactly these texts.
+func (w *world) everybody(want ...string) {
+	w.t.Helper()
+	slices.Sort(want)
+	for _, n := range w.nodes {
+		got := n.history()
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			w.t.Errorf("%s has %q, want %q", n.name, got, want)
+		}
+	}
+}
+
+func (w *world) quiet() {
+	w.t.Helper()
+	for _, n := range w.nodes {
+		for _, e := range n.events {
+			if e.Kind == member.EventDispute || e.Kind == member.EventEvidence || e.Kind == member.EventBlame {
+				w.t.Errorf("%s was alarmed: %s", n.name, e.Text)
+			}
+		}
+	}
+}
+
+// TestOneRelay: one relay works, and says that nothing is compared.
+func TestOneRelay(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		w := newWorld(t, 1, "Ann", "Bob")
+		w.group(strict)
+		w.nodes[1].must(member.SendText{Text: "hi", Wait: member.WaitAll})
+		w.run(5 * time.Second)
+		w.everybody("Bob: hi")
+		w.quiet()
+		for _, m := range w.nodes[0].must(member.GetStatus{}).(member.Status).Members {
+			if !m.Own && m.Verdict == "agreed" && !m.Founder {
+				t.Errorf("strict %v: %s is %s with nothing to compare", strict, m.Name, m.Verdict)
+			}
+		}
+		if !slices.ContainsFunc(w.nodes[0].events, func(e member.Event) bool {
+			return e.Kind == member.EventJoined && strings.Contains(e.Text, "nothing is compared")
+		}) {
+			t.Error("the founder is not told that nothing is compared")
+		}
+	}
+}
+
+// TestRelayDown: with one of three relays down people join and talk; when it is
+// back, it gets everything.
+func TestRelayDown(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob")
+	link := w.group(false)
+	w.relays[2].stop()
+	w.nodes[0].must(member.SendText{Text: "two relays"})
+	cy := w.add("Cy")
+	cy.must(member.JoinGroup{Link: link, Name: "Cy"})
+	w.run(time.Second)
+	cy.must(member.SendText{Text: "I am here"})
+	w.run(10 * time.Second)
+	w.relays[2].down = false
+	w.run(time.Minute)
+	for _, n := range w.nodes {
+		st := n.must(member.GetStatus{}).(member.Status)
+		if st.Outbox != 0 || st.Disputes != 0 || !st.Relays[2].Connected {
+			t.Errorf("%s: outbox %d, disputes %d, relays %+v", n.name, st.Outbox, st.Disputes, st.Relays[2])
+		}
+		for _, m := range st.Members {
+			if m.Marks["R3"] != "matched" && !m.Own {
+				t.Errorf("%s: %s on R3: %s", n.name, m.Name, m.Marks["R3"])
+			}
+		}
+	}
+	w.quiet()
+	for _, s := range []string{"Ann: two relays", "Cy: I am here"} {
+		if !slices.Contains(w.nodes[1].history(), s) {
+			t.Errorf("Bob lacks %q", s)
+		}
+	}
+}
+
+// TestOffline: a member that was away gets everything, once.
+func TestOffline(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob", "Cy")
+	w.group(false)
+	w.nodes[2].leave()
+	var want []string
+	for i := range 300 {
+		text := fmt.Sprintf("m%d", i)
+		w.nodes[i%2].must(member.SendText{Text: text})
+		want = append(want, w.nodes[i%2].name+": "+text)
+	}
+	w.nodes[2].offline = false
+	w.run(time.Minute)
+	w.everybody(want...)
+	w.quiet()
+}
+
+// TestConcurrentJoins: newcomers that join at one moment all meet each other.
+func TestConcurrentJoins(t *testing.T) {
+	w := newWorld(t, 3, "Ann")
+	link := w.group(false)
+	for i := range 5 {
+		n := w.add(fmt.Sprintf("N%d", i))
+		n.command++
+		n.in = append(n.in, broadcast.Command{ID: n.command, Wish: member.JoinGroup{Link: link, Name: n.name}})
+	}
+	w.run(30 * time.Second)
+	var want []string
+	for _, n := range w.nodes {
+		n.must(member.SendText{Text: "here"})
+		want = append(want, n.name+": here")
+	}
+	w.run(30 * time.Second)
+	w.everybody(want...)
+	w.quiet()
+}
+
+// TestJoinRefused: what a newcomer is told.
+func TestJoinRefused(t *testing.T) {
+	w := newWorld(t, 3, "Ann")
+	w.group(false)
+	link := w.nodes[0].must(member.MakeInvite{Uses: 1}).(member.InviteInfo).Link
+	w.add("Bob").must(member.JoinGroup{Link: link, Name: "Bob"})
+	if _, err := w.add("Cy").do(member.JoinGroup{Link: link, Name: "Cy"}); !errors.Is(err, member.ErrExpired) {
+		t.Errorf("a link that is used up: %v", err)
+	}
+	w.now = w.now.Add(8 * 24 * time.Hour)
+	if _, err := w.add("Di").do(member.JoinGroup{Link: link, Name: "Di"}); !errors.Is(err, member.ErrExpired) {
+		t.Errorf("a link that has expired: %v", err)
+	}
+	for _, r := range w.relays {
+		r.stop()
+	}
+	fresh := newWorld(t, 3, "Ann")
+	link = fresh.group(false)
+	for _, r := range fresh.relays {
+		r.stop()
+	}
+	if _, err := fresh.add("Ed").do(member.JoinGroup{Link: link, Name: "Ed"}); !errors.Is(err, member.ErrUnreached) {
+		t.Errorf("no relay answers: %v", err)
+	}
+}
+
+// TestCommandOnce: a command repeated under its id gives the first answer.
+func TestCommandOnce(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob")
+	w.group(false)
+	ann := w.nodes[0]
+	first := ann.must(member.SendText{Text: "once"}).(member.SentInfo)
+	delete(ann.answers, ann.command)
+	ann.in = append(ann.in, broadcast.Command{ID: ann.command, Wish: member.SendText{Text: "once"}})
+	w.run(5 * time.Second)
+	if again := ann.answers[ann.command].Value.(member.SentInfo); again.ID != first.ID {
+		t.Errorf("the same command sent %s, then %s", first.ID, again.ID)
+	}
+	w.everybody("Ann: once")
 }

@@ -66,6 +66,7 @@ type postItem struct {
 	bundle   uint64 // order of the bundle, for postBundle
 	nonce    [broadcast.MaskNonceSize]byte
 	inFlight bool
+	refused  bool // for good; kept only where its absence would mean success
 }
 
 func (m *Machine) enqueue(p *path, q *postItem) {
@@ -455,7 +456,7 @@ func (m *Machine) pumpPosts() {
 			if flying >= m.cfg.Limits.InFlight {
 				break
 			}
-			if q.inFlight {
+			if q.inFlight || q.refused {
 				continue
 			}
 			q.inFlight = true
@@ -554,12 +555,16 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 	} else {
 		m.relayEvent(p, "refused "+row.Label, "", fmt.Sprintf("Relay %s refused what was posted: %s. The other relays carry it.", p.name(), f.Text))
 	}
+	if q.kind == postAdmit || q.kind == postCreate {
+		q.refused = true // nobody is admitted where this was refused
+		return
+	}
 	m.forgetPost(p, q)
 }
 
 // sendText sends a text; the answer waits as the wish says.
 func (m *Machine) sendText(id uint64, w SendText) {
-	fail := func(err error) { m.answers = append(m.answers, broadcast.Answer{ID: id, Err: err}) }
+	fail := func(err error) { m.answer(id, nil, err) }
 	switch {
 	case len(w.Text) > MaxBody:
 		fail(fmt.Errorf("%w: %d bytes, at most %d", ErrTooLong, len(w.Text), MaxBody))

@@ -48,6 +48,7 @@ type memberNode struct {
 	answers map[uint64]broadcast.Answer
 	want    []broadcast.WantLink
 	up      map[linkKey]broadcast.Link
+	after   map[linkKey]time.Time // dial again
 	offline bool
 	command uint64
 }
@@ -107,7 +108,7 @@ func newWorld(t testing.TB, relays int, members ...string) *world {
 }
 
 func (w *world) add(name string) *memberNode {
-	n := &memberNode{name: name, answers: map[uint64]broadcast.Answer{}, up: map[linkKey]broadcast.Link{}}
+	n := &memberNode{name: name, answers: map[uint64]broadcast.Answer{}, up: map[linkKey]broadcast.Link{}, after: map[linkKey]time.Time{}}
 	n.actor = &actor{w: w, open: member.Open(member.Config{}), store: memory.New(), ends: map[broadcast.Link]*end{}, owner: n}
 	w.rng.Read(n.unit[:])
 	n.start()
@@ -229,6 +230,7 @@ func (w *world) cut(a *actor, l broadcast.Link) {
 				if v == l {
 					d.Relay, d.Use = k.Relay, k.Use
 					delete(n.up, k)
+					n.after[k] = w.now.Add(100 * time.Millisecond)
 				}
 			}
 		}
@@ -244,7 +246,7 @@ func (w *world) dial() (any bool) {
 		}
 		for _, want := range n.want {
 			k := linkKey{Relay: want.Relay, Use: want.Use}
-			if n.up[k] != 0 {
+			if n.up[k] != 0 || w.now.Before(n.after[k]) {
 				continue
 			}
 			for _, r := range w.relays {
@@ -309,6 +311,25 @@ func (a *actor) restart() {
 	a.start()
 }
 
+// stop takes a relay down: its links are cut, its store stays.
+func (r *relayNode) stop() {
+	r.down = true
+	for _, u := range r.units {
+		for l := range u.ends {
+			r.w.cut(u, l)
+		}
+	}
+}
+
+// leave takes a member off the net.
+func (n *memberNode) leave() {
+	for l := range n.ends {
+		n.w.cut(n.actor, l)
+	}
+	n.drain()
+	n.offline = true
+}
+
 // history is what the store has of messages.
 func (n *memberNode) history() (all []string) {
 	for i := uint64(1); ; i++ {
@@ -340,6 +361,14 @@ func (w *world) run(d time.Duration) {
 		for _, a := range w.actors() {
 			if !a.wake.IsZero() && (next.IsZero() || a.wake.Before(next)) {
 				next = a.wake
+			}
+		}
+		for _, n := range w.nodes {
+			for _, want := range n.want {
+				k := linkKey{want.Relay, want.Use}
+				if t := n.after[k]; n.up[k] == 0 && t.After(w.now) && !n.offline && (next.IsZero() || t.Before(next)) {
+					next = t
+				}
 			}
 		}
 		if next.IsZero() || next.After(until) {

@@ -298,3 +298,44 @@ func TestCrashAtAnyTurn(t *testing.T) {
 		}
 	}
 }
+
+// A turn that is being made when the future is shown is made again after it.
+func TestRecall(t *testing.T) {
+	r := newRig(t)
+	r.register("a")
+	w := newFollower("a", r.birth)
+	c := r.dial()
+	r.settle()
+	r.c.got = nil
+	for _, msg := range []proto.Message{postFrame("1", nil, 0, "a"), registerFrame("b", thePosting), putFrame("2", "x", 1, "v", "o"),
+		grantFrame("3", "i", 1, 1, start.AddDate(1, 0, 0), false), admitFrame("4", "i", "alice")} {
+		r.c.send(msg)
+	}
+	r.changed() // answers all of them in the turn that begins
+	future := crossverify.SignStatement(theRelay, theChannel, r.birth.Lineage, 50, wire.Digest{}, wire.Digest{}, wire.Digest{})
+	w.listen(c, 9, &future)
+	r.settle()
+	r.good(w)
+	if len(r.c.got) != 5 {
+		t.Fatalf("got %d answers", len(r.c.got))
+	}
+	for _, g := range r.c.got {
+		switch g := g.(type) {
+		case proto.Receipt:
+			if g.Statement.Lineage.Ordinal() != 2 {
+				t.Errorf("signed in the lineage that ended: %+v", g)
+			}
+		case proto.Registered:
+			if g.Statement.Lineage.Ordinal() != 2 {
+				t.Errorf("born in the lineage that ended: %+v", g)
+			}
+		default:
+			t.Errorf("got %+v", g)
+		}
+	}
+	if w.at.N != 5 || w.at.Lineage.Ordinal() != 2 {
+		t.Errorf("mailbox at %+v", w.at)
+	}
+	// The invite's one use was counted once.
+	refused(t, r.c, admitFrame("5", "i", "bob"), proto.CodeUsedUp)
+}

@@ -43,7 +43,7 @@ type sub struct {
 	reading  uint64 // read under way; 0: none
 	queued   bool   // in machine.pumping
 	starved  bool   // in machine.starved
-	checked  bool   // a gap was met and the store confirmed our state since
+	gaps     int    // met since something was sent or the state was read again
 	listHash wire.Digest
 	list     []wire.MailboxID // read last for this link: so that it always gets on
 }
@@ -71,10 +71,17 @@ func (b *bucket) take(now time.Time, perMinute int) time.Duration {
 	return 0
 }
 
+// tell sends what depends on nothing that is not durable.
+func (m *machine) tell(lk *link, msg proto.Message) {
+	m.outNow = append(m.outNow, broadcast.Send{Link: lk.id, Frame: proto.Encode(msg)})
+}
+
 // refuse answers at once: for what no state of the channel would change.
 func (m *machine) refuse(lk *link, of uint8, id wire.PostID, r *proto.Refusal, end bool) {
-	lk.closed = lk.closed || end
 	m.outNow = append(m.outNow, broadcast.Send{Link: lk.id, Frame: proto.Encode(r.Frame(of, id)), Close: end})
+	if end {
+		m.leave(lk)
+	}
 }
 
 var (
@@ -115,8 +122,8 @@ func (m *machine) received(lk *link, f broadcast.Frame) error {
 		copy(info.Signature[:], m.cfg.OperatorSignature)
 		m.tell(lk, info)
 	case proto.Bye:
-		lk.closed = true
 		m.outNow = append(m.outNow, broadcast.Send{Link: lk.id, Close: true})
+		m.leave(lk)
 	case proto.Ack:
 		m.ack(lk, msg.UpTo)
 	default:
@@ -147,10 +154,9 @@ func (m *machine) hello(lk *link, h proto.Hello) error {
 	return nil
 }
 
-// drop forgets a link. What it asked for and is not answered yet goes on
-// being durable, or not: the sender asks again.
-func (m *machine) drop(lk *link) {
-	delete(m.links, lk.id)
+// leave ends what a link gets. What it asked for and is not answered yet
+// becomes durable, or not: the sender asks again.
+func (m *machine) leave(lk *link) {
 	lk.closed = true
 	s := lk.sub
 	if s == nil {

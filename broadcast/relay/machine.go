@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"parallax/broadcast"
-	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/store"
@@ -139,7 +138,8 @@ func (m *machine) Step(now time.Time, in broadcast.Input) error {
 		}
 	case broadcast.Down:
 		if lk := m.links[in.Link]; lk != nil {
-			m.drop(lk)
+			delete(m.links, in.Link)
+			m.leave(lk)
 		}
 	case broadcast.Received:
 		// A frame may cross the end of its link.
@@ -338,7 +338,7 @@ func (m *machine) reload(r store.Reader) error {
 	clear(m.unapplied)
 	m.order, m.evicted, m.outRead, m.starved, m.catching = nil, 0, nil, nil, 0
 	for _, lk := range m.subs {
-		lk.sub.reading, lk.sub.starved = 0, false
+		lk.sub.reading, lk.sub.starved, lk.sub.gaps = 0, false, 0
 	}
 	m.sweep()
 	m.queue = m.queue[:0]
@@ -384,39 +384,4 @@ func (m *machine) recall() {
 	}
 	m.queue = append(m.queue, m.cur.reqs...)
 	m.cur.reqs, m.cur.sends, m.cur.born = nil, nil, nil
-}
-
-// listCache keeps the fan-out lists used last.
-type listCache struct {
-	max   int
-	lists []cachedList // the newest last
-}
-
-type cachedList struct {
-	hash wire.Digest
-	list []wire.MailboxID
-}
-
-func (c *listCache) get(hash wire.Digest) []wire.MailboxID {
-	for i := len(c.lists) - 1; i >= 0; i-- {
-		if l := c.lists[i]; l.hash == hash {
-			c.lists = append(slices.Delete(c.lists, i, i+1), l)
-			return l.list
-		}
-	}
-	return nil
-}
-
-func (c *listCache) put(hash wire.Digest, list []wire.MailboxID) {
-	if c.get(hash) != nil {
-		return
-	}
-	if len(c.lists) >= c.max {
-		c.lists = slices.Delete(c.lists, 0, 1)
-	}
-	c.lists = append(c.lists, cachedList{hash, list})
-}
-
-func (m *machine) tell(lk *link, msg proto.Message) {
-	m.outNow = append(m.outNow, broadcast.Send{Link: lk.id, Frame: proto.Encode(msg)})
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"io"
-	"time"
 
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
@@ -84,6 +83,9 @@ func (m *machine) renew(shown uint64) error {
 	m.tail, m.tailBytes, m.order, m.evicted = nil, 0, nil, 0
 	clear(m.recent)
 	clear(m.st.fans)
+	for _, q := range m.live {
+		q.head = 0 // what it reads is of the numbers that end
+	}
 	m.begin(l, m.st.meta.creation.D)
 	return nil
 }
@@ -216,124 +218,4 @@ func (m *machine) post(q *request, p proto.Post) {
 	m.st.fans[p.Fanout] = use
 	m.op(key(m.unit, keyFanUse, p.Fanout[:]), use.encode())
 	m.receipt(q, st)
-}
-
-// fanout finds the list of a post, or answers that it must come.
-func (m *machine) fanout(q *request, p proto.Post) (list []wire.MailboxID, ready bool) {
-	_, have := m.st.fans[p.Fanout]
-	switch {
-	case len(p.Mailboxes) == 0 && !have:
-		m.reply(q, proto.NeedFanout{PostID: p.PostID, Fanout: p.Fanout})
-		return nil, false
-	case !have && len(m.st.fans) >= m.cfg.Limits.MaxFanouts:
-		m.denyLimit(q, proto.CodeQuota, "MaxFanouts", m.cfg.Limits.Retention)
-		return nil, false
-	}
-	if list = m.lists.get(p.Fanout); list != nil {
-		return list, true
-	}
-	if len(p.Mailboxes) > 0 {
-		m.lists.put(p.Fanout, p.Mailboxes)
-		return p.Mailboxes, true
-	}
-	v, ready := m.get(q, key(m.unit, keyFanout, p.Fanout[:]))
-	switch {
-	case !ready:
-		return nil, false
-	case v == nil:
-		m.fence(q) // not durable yet, or trimmed by another front-end
-		return nil, false
-	}
-	list, err := parseList(v)
-	if err == nil && len(list) == 0 {
-		err = wire.ErrShort
-	}
-	if err != nil {
-		m.unreadable(q, corrupt("fan-out list", err))
-		return nil, false
-	}
-	m.lists.put(p.Fanout, list)
-	return list, true
-}
-
-// grant changes what an invite posting key may do.
-func (m *machine) grant(q *request, g proto.Grant) {
-	s := &m.st.meta
-	if !q.verify(func() bool { return g.Verify(m.cfg.Verify, s.admin, m.self, s.channel) }) {
-		m.denyf(q, proto.CodeNotAllowed, "the channel's admin key did not sign this grant")
-		return
-	}
-	st, found, ready := m.known(q)
-	switch {
-	case !ready:
-		return
-	case found:
-		m.receipt(q, st)
-		return
-	}
-	old := m.st.grants[g.Posting]
-	if old == nil && len(m.st.grants) >= m.cfg.Limits.MaxGrants && !m.forgetGrant() {
-		m.denyLimit(q, proto.CodeQuota, "MaxGrants", 0)
-		return
-	}
-	now := &grant{uses: g.Uses, perHour: g.PerHour, expires: g.Expires, revoked: g.Revoke}
-	if old != nil {
-		now.used, now.hour, now.hourUsed = old.used, old.hour, old.hourUsed
-	}
-	m.putGrant(g, now)
-	m.receipt(q, m.append(&entry{kind: kindGrant}, g.PostID, g.Digest()))
-}
-
-func (m *machine) putGrant(g proto.Grant, now *grant) {
-	m.st.grants[g.Posting] = now
-	m.op(key(m.unit, keyGrant, g.Posting[:]), now.encode())
-}
-
-// forgetGrant drops the grant that is dead for longest.
-func (m *machine) forgetGrant() bool {
-	var dead *grant
-	var who [32]byte
-	for k, g := range m.st.grants {
-		if (g.revoked || g.expires <= m.unix()) &&
-			(dead == nil || g.expires < dead.expires || g.expires == dead.expires && string(k[:]) < string(who[:])) {
-			dead, who = g, k
-		}
-	}
-	if dead == nil {
-		return false
-	}
-	delete(m.st.grants, who)
-	m.op(key(m.unit, keyGrant, who[:]), nil)
-	return true
-}
-
-// live tells what is wrong with a grant; nil: nothing.
-func (g *grant) live(now uint64) *proto.Refusal {
-	switch {
-	case g == nil || g.revoked:
-		return &proto.Refusal{Code: proto.CodeNotAllowed, Err: errCapability}
-	case g.expires <= now:
-		return &proto.Refusal{Code: proto.CodeExpired, Err: fmt.Errorf("the invite expired at %s", time.Unix(int64(g.expires), 0).UTC().Format(time.RFC3339))}
-	case g.used >= g.uses:
-		return &proto.Refusal{Code: proto.CodeUsedUp, Err: fmt.Errorf("all %d uses of the invite are taken", g.uses)}
-	}
-	return nil
-}
-
-const hour = 3600 // seconds
-
-// use counts one admission; the refusal says why it does not.
-func (g *grant) use(now uint64) *proto.Refusal {
-	if r := g.live(now); r != nil {
-		return r
-	}
-	if now >= g.hour+hour || now < g.hour {
-		g.hour, g.hourUsed = now, 0
-	}
-	if g.hourUsed >= g.perHour {
-		return &proto.Refusal{Code: proto.CodeRate, Limit: "per hour", Retry: time.Duration(g.hour+hour-now) * time.Second}
-	}
-	g.used++
-	g.hourUsed++
-	return nil
 }

@@ -175,7 +175,9 @@ func (m *machine) scan(q *request, from, to []byte, limit int) (a answer, ready 
 		return a, true
 	}
 	if m.reader == nil {
-		q.head = m.durable.head.N
+		if q.head = 0; m.durable.lineage() == m.st.meta.lineage() {
+			q.head = m.durable.head.N
+		}
 		m.issue(read{req: q, from: string(from)}, from, to, limit)
 		return answer{}, false
 	}

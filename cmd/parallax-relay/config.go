@@ -13,6 +13,7 @@ import (
 
 	ma "github.com/multiformats/go-multiaddr"
 
+	"parallax/broadcast/member"
 	"parallax/broadcast/relay"
 	"parallax/internal/cli"
 	"parallax/internal/keys"
@@ -157,6 +158,11 @@ func (c *config) check() error {
 	for i, t := range c.Access.Tokens {
 		if err := cli.CheckToken(t); err != nil {
 			return fmt.Errorf("access.tokens, number %d: %w", i+1, err)
+		}
+	}
+	if c.Operator.Name != "" {
+		if err := member.CheckName(c.Operator.Name); err != nil {
+			return fmt.Errorf("operator.name: %w", err)
 		}
 	}
 	if f := c.Log.Format; !slices.Contains([]string{"", "text", "json"}, f) {

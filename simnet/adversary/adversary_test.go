@@ -392,3 +392,38 @@ func TestUnarmedForkIsHonest(t *testing.T) {
 		t.Errorf("%v, %v", x, y)
 	}
 }
+
+// An insider reads names and senders with the group's keys, and nothing
+// without them.
+func TestInsider(t *testing.T) {
+	random := chacha{rand.NewChaCha8([32]byte{2})}
+	var door keys.DoorKey
+	var epoch, other keys.EpochKey
+	var content keys.ContentKey
+	must(t, door.Draw(random))
+	must(t, epoch.Draw(random))
+	must(t, other.Draw(random))
+	must(t, content.Draw(random))
+	relay, gid, seat := keys.RelayPublic{1}, wire.GroupID{2}, wire.Seat{3}
+	envelope, _, err := broadcast.SealEnvelope(gid, &epoch, broadcast.Header{Epoch: 1, Seat: seat, Sequence: 1}, &content, []byte("text"))
+	must(t, err)
+	post := proto.Post{Envelope: envelope}
+	broadcast.Mask(post.Envelope, &epoch, relay, post.Nonce, 0)
+	masked, sealed := broadcast.NewBoardKeys(epoch.Expose(), relay).Seal("announcement/x", 1, []byte("value"))
+	put := proto.BoardPut{Name: masked, Version: 1, Value: sealed}
+
+	in := Insider{Relay: relay, Group: gid, Door: &door, Epoch: []*keys.EpochKey{&other, &epoch}}
+	if got, ok := in.Sender(post); !ok || got != seat {
+		t.Errorf("the sender is %v, %v", got, ok)
+	}
+	if name, value, ok := in.Entry(proto.Admit{BoardPut: put}); !ok || name != "announcement/x" || string(value) != "value" {
+		t.Errorf("the entry is %q, %q, %v", name, value, ok)
+	}
+	in.Epoch = in.Epoch[:1]
+	if _, ok := in.Sender(post); ok {
+		t.Error("a sender was read without the epoch key")
+	}
+	if _, _, ok := in.Entry(put); ok {
+		t.Error("an entry was read without the epoch key")
+	}
+}

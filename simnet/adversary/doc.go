@@ -11,8 +11,8 @@
 // The guarantees that both are measured against are those of
 // docs/threat-model.md.
 //
-// A wrapper outlives the processes it lies in: a relay that restarts goes on
-// lying. It is used by one goroutine at a time.
+// A wrapper outlives the processes it lies in. It is used by one goroutine at a
+// time.
 package adversary
 
 import (

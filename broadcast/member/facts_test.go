@@ -1,0 +1,161 @@
+package member
+
+import (
+	"bytes"
+	"testing"
+
+	"parallax/crossverify"
+	"parallax/internal/keys"
+	"parallax/internal/wire"
+)
+
+// seatByName finds a seat laid down by laidDown.
+func seatByName(t *testing.T, m *Machine, name string) *seatState {
+	for _, st := range m.sortedSeats() {
+		if st.ann != nil && st.ann.Name == name {
+			return st
+		}
+	}
+	t.Fatalf("no seat of %s", name)
+	return nil
+}
+
+// TestSignedFacts: what a signature check alone stops never reaches the
+// comparison, from however many paths it comes.
+func TestSignedFacts(t *testing.T) {
+	other := keys.NewPrivate[keys.RoleMember]([32]byte{1, 2, 3})
+	for name, forge := range map[string]func(*Announcement){
+		"a second key for the seat": func(a *Announcement) { a.Signing = other.Public(); a.Sign(other) },
+		"another identity key":      func(a *Announcement) { a.Identity[3] ^= 1 },
+		"another prekey":            func(a *Announcement) { a.Prekey[3] ^= 1 },
+		"another mailbox":           func(a *Announcement) { a.Mailboxes[0].ID[3] ^= 1 },
+		"a next version by another key": func(a *Announcement) {
+			a.Version, a.Previous = 2, a.Digest()
+			a.Signing = other.Public()
+			a.Sign(other)
+		},
+		"another group": func(a *Announcement) { a.Group[0] ^= 1; a.Sign(other) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := laidDown(t, 3)
+			st := seatByName(t, m, "M0")
+			before := st.ann.Append(nil)
+			forged := *st.ann
+			forged.Mailboxes = append([]Mailbox(nil), st.ann.Mailboxes...)
+			forge(&forged)
+			for _, p := range m.paths {
+				p.syncRoot()
+				m.sawAnnouncement(p, st.seat, forged.Append(nil))
+			}
+			if !bytes.Equal(st.ann.Append(nil), before) || !m.usable(st) {
+				t.Fatal("a forged announcement changed the seat")
+			}
+			for _, p := range m.paths {
+				if p.stats[crossverify.Failed] == 0 {
+					t.Errorf("path %s: the forgery is not counted", p.label())
+				}
+			}
+		})
+	}
+}
+
+// TestOpenFacts: a seat that fewer than q operators show gets no key used, and
+// no slot; when q show it, it does.
+func TestOpenFacts(t *testing.T) {
+	m := laidDown(t, 2)
+	secret := keys.NewSecret[keys.RoleInviting]([32]byte{5})
+	inv := Invitation{Secret: secret}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
+	rec.Sign(m.keyring.signing)
+	m.addInvite(rec)
+	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
+	a := *seatByName(t, m, "M0").ann
+	a.Signing, a.Name = signing.Public(), "Liar"
+	a.Seat = NewSeat(m.gid, a.Signing)
+	a.Sign(signing)
+	adm := &Admission{Group: m.gid, Seat: a.Seat, Announcement: a.Digest()}
+	adm.Sign(inv.InviteKey())
+	for i, p := range m.paths {
+		p.syncRoot()
+		m.sawAnnouncement(p, a.Seat, a.Append(nil))
+		m.sawAdmission(p, a.Seat, adm.Append(nil))
+		m.settle()
+		if got, want := m.usable(m.seats[a.Seat]), i >= 1; got != want {
+			t.Fatalf("shown by %d of 3 relays: usable %v, want %v", i+1, got, want)
+		}
+		if got, want := len(m.recipients().seats), 2; i == 0 && got != want {
+			t.Fatalf("a bundle goes to %d seats, want %d", got, want)
+		}
+	}
+}
+
+// FuzzRecords feeds every record reader: a store that does not read is told,
+// never believed and never a panic.
+func FuzzRecords(f *testing.F) {
+	m := laidDown(f, 3)
+	m.sendBundle(KindText, []byte("corpus"))
+	kinds := []byte{keyPath, keyInvite, keyBoard, keySeat, keySessions, keySet, keyBundle, keyPost, keyReceived, keyMessage, keyHeld, keyHello, keyEvidence}
+	for _, op := range m.ops {
+		f.Add(op.Key[16], op.Key[17:], op.Value)
+	}
+	for _, k := range kinds {
+		f.Add(k, []byte{0}, []byte{0})
+		f.Add(k, make([]byte, 32), make([]byte, 40))
+	}
+	f.Fuzz(func(t *testing.T, kind byte, key, value []byte) {
+		for k, read := range map[byte]func(key, value []byte) error{
+			keyPath: m.loadPath, keyInvite: m.loadInvite, keyBoard: m.loadBoard, keySeat: m.loadSeat, keySessions: m.loadSessions,
+			keySet: m.loadSet, keyBundle: m.loadBundle, keyPost: m.loadPost, keyReceived: m.loadReceived, keyMessage: m.loadMessage,
+			keyHeld: m.loadHeld, keyHello: m.loadHello, keyEvidence: m.loadEvidence,
+		} {
+			if k == kind {
+				_ = read(key, value)
+			}
+		}
+		if kind == keyCounters {
+			_, _ = parseCounters(value)
+		}
+	})
+}
+
+// TestRecordsRoundTrip: what a turn writes is what opening reads.
+func TestRecordsRoundTrip(t *testing.T) {
+	m := laidDown(t, 4)
+	msg := m.sendBundle(KindText, []byte("x"))
+	m.saveMessage(msg)
+	again := laidDown(t, 1)
+	again.paths, again.genesis, again.gid, again.keyring, again.ledger = m.paths, m.genesis, m.gid, m.keyring, crossverify.NewLedger(m.policy())
+	again.seats, again.sets, again.bundles, again.messages = map[wire.Seat]*seatState{}, map[wire.Digest]*recipientSet{}, map[uint64]*bundleRecord{}, map[messageKey]*message{}
+	for _, op := range m.ops {
+		key := op.Key[17:]
+		var err error
+		switch op.Key[16] {
+		case keySet:
+			err = again.loadSet(key, op.Value)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, op := range m.ops {
+		if op.Key[16] == keyBundle {
+			if err := again.loadBundle(op.Key[17:], op.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if op.Key[16] == keyMessage {
+			if err := again.loadMessage(op.Key[17:], op.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, b := range m.bundles {
+		c := again.bundles[b.order]
+		if c == nil || !bytes.Equal(c.envelope, b.envelope) || !bytes.Equal(c.slots, b.slots) || c.set != b.set || c.d != b.d {
+			t.Fatalf("a bundle reads back as %+v", c)
+		}
+	}
+	if got := again.messages[msg.key]; got == nil || got.d != msg.d || got.slot != msg.slot || !got.own {
+		t.Fatalf("a message reads back as %+v", again.messages[msg.key])
+	}
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"parallax/broadcast/member"
+	"parallax/internal/cli"
+	"parallax/node"
+)
+
+func newGroup(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "group", Short: "Create and list groups"}
+	cli.Parent(c)
+	c.AddCommand(newCreate(a), newList(a))
+	return c
+}
+
+func newCreate(a *app) *cobra.Command {
+	var relays []string
+	var name string
+	var strict bool
+	var deadline cli.Duration
+	c := &cobra.Command{
+		Use: "create NAME --relays A,B,C", Short: "Found a group on relays", Args: cobra.ExactArgs(1),
+		Long: "Founds a group on the relays whose addresses their operators gave you (`parallax-relay address`).\n" +
+			"Take relays of operators who have nothing to do with each other: comparing them is what protects the group.",
+		RunE: func(c *cobra.Command, args []string) error {
+			own, err := a.ownName(name)
+			if err != nil {
+				return err
+			}
+			spots, err := cli.ParseRelays(relays...)
+			if err != nil {
+				return err
+			}
+			if err := member.CheckName(args[0]); err != nil {
+				return cli.Errorf(cli.Usage, "the group's name: %w", err)
+			}
+			if d := time.Duration(deadline); d != 0 && (d < time.Second || d%time.Second != 0) {
+				return cli.Errorf(cli.Usage, "--deadline is %s, it counts in whole seconds", d)
+			}
+			client, err := a.connect(c.Context(), false)
+			if err != nil {
+				return err
+			}
+			a.Say("Founding %s on %s ...", args[0], cli.Plural(len(spots), "relay"))
+			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Deadline: time.Duration(deadline)}
+			before, err := ask[[]node.Membership](c.Context(), client, "", node.ListGroups{})
+			if err == nil {
+				var g member.GroupInfo
+				if g, err = a.enter(c.Context(), client, before, w, true); err == nil {
+					err = a.sayGroup(g, len(spots))
+				}
+			}
+			return errors.Join(err, client.Close())
+		},
+	}
+	f := c.Flags()
+	f.StringArrayVar(&relays, "relays", nil, "addresses of the relays, separated by commas")
+	f.StringVar(&name, "name", "", "your name in the group")
+	f.BoolVar(&strict, "strict", false, "all relays must agree before a key is used or a message shown, not a majority")
+	f.Var(&deadline, "deadline", "how long a relay may be silent before the others go on (default 30s)")
+	return c
+}
+
+func (a *app) sayGroup(g member.GroupInfo, relays int) error {
+	err := a.Data(g, func(w *strings.Builder) { fmt.Fprintf(w, "%s  %s\n", cli.Clean(g.Group), g.ShortID) })
+	switch relays {
+	case 1:
+		a.Say("One relay: nothing is compared, so it can show wrong keys unnoticed. Groups on several relays are compared.")
+	default:
+		a.Say("Everything is compared over %d relays.", relays)
+	}
+	a.Say("Next: parallax invite %q", g.Group)
+	return err
+}
+
+// listed is a group as `group list --json` shows it.
+type listed struct {
+	Unit  string `json:"unit"`
+	Name  string `json:"name,omitempty"`
+	ID    string `json:"id,omitempty"`
+	Ready bool   `json:"ready"`
+	Error string `json:"error,omitempty"`
+}
+
+func newList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the groups of the data folder", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := a.folder()
+			if err != nil {
+				return err
+			}
+			list := []node.Membership{}
+			if _, e := os.Stat(filepath.Join(dir, "groups")); e == nil {
+				err = a.with(c.Context(), func(client node.Client) (err error) {
+					list, err = ask[[]node.Membership](c.Context(), client, "", node.ListGroups{})
+					return err
+				})
+			}
+			if err != nil {
+				return err
+			}
+			out := make([]listed, len(list))
+			var rows [][]cli.Cell
+			for i, g := range list {
+				out[i] = listed{Unit: g.Unit, Name: g.Name, ID: g.ID, Ready: g.Ready}
+				row := cli.Cells(cli.Clean(g.Name), g.Unit, "ready")
+				switch {
+				case g.Err != nil:
+					out[i].Error = cli.Line(g.Err)
+					row[2] = cli.Cell{Text: out[i].Error, Color: cli.Red}
+				case !g.Ready:
+					row[2].Text = "not joined yet"
+				}
+				rows = append(rows, row)
+			}
+			if len(list) == 0 {
+				a.Say("There is no group in %s: create or join one first.", dir)
+			}
+			return a.Data(out, func(w *strings.Builder) { a.Table(w, nil, rows) })
+		},
+	}
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"parallax/broadcast/member"
+	"parallax/internal/cli"
+	"parallax/node"
+)
+
+// maxLinkText bounds what is read as a link from stdin: the longest link of 16
+// relays with all their addresses, and line ends.
+const maxLinkText = 128 << 10
+
+func newInvite(a *app) *cobra.Command {
+	var uses uint32
+	var expires cli.Duration
+	var qr bool
+	c := &cobra.Command{
+		Use: "invite [GROUP]", Short: "Make an invitation link", Args: cobra.MaximumNArgs(1),
+		Long: "Makes a link that lets its readers join, also while you are offline. Pass it on where only they read it.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), func(client node.Client) error {
+				g, err := a.group(c.Context(), client, first(args))
+				if err != nil {
+					return err
+				}
+				s, err := a.catchUp(c.Context(), client, g.Unit)
+				if err != nil {
+					return err
+				}
+				v, err := ask[member.InviteInfo](c.Context(), client, g.Unit, member.MakeInvite{Uses: uses, Valid: time.Duration(expires)})
+				if err != nil {
+					return err
+				}
+				a.flush(c.Context(), client, g.Unit)
+				if qr {
+					a.QR(v.Link)
+				}
+				err = a.Data(v, func(w *strings.Builder) { fmt.Fprintln(w, v.Link) })
+				a.Say("%d people can join %s with this link until %s; %d of %d relays keep the invitation.",
+					v.Uses, cli.Clean(s.Group), v.Expires.Local().Format("2 January 15:04"), v.Relays, len(s.Relays))
+				a.Say("Whoever reads the link can join. They run: parallax join LINK")
+				return err
+			})
+		},
+	}
+	c.Flags().Uint32Var(&uses, "uses", 0, "how many may join with it (default 50)")
+	c.Flags().Var(&expires, "expires", "how long it is good for (default 7d)")
+	c.Flags().BoolVar(&qr, "qr", false, "as a QR code as well, on stderr")
+	return c
+}
+
+func newJoin(a *app) *cobra.Command {
+	var name string
+	c := &cobra.Command{
+		Use: "join LINK|-", Short: "Join a group by invitation link", Args: cobra.ExactArgs(1),
+		Long: "Joins a group. With - the link is read from stdin, so that it stands in no shell history.\n" +
+			"Every relay's list of members is compared before anything is sent.",
+		RunE: func(c *cobra.Command, args []string) error {
+			link := args[0]
+			if link == "-" {
+				raw, err := io.ReadAll(io.LimitReader(a.In, maxLinkText))
+				if err != nil {
+					return err
+				}
+				link = string(raw)
+			}
+			inv, err := member.ParseLink(link)
+			if err != nil {
+				return err
+			}
+			own, err := a.ownName(name)
+			if err != nil {
+				return err
+			}
+			client, err := a.connect(c.Context(), false)
+			if err != nil {
+				return err
+			}
+			return errors.Join(a.join(c.Context(), client, inv, own), client.Close())
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "your name in the group")
+	return c
+}
+
+// joined is the answer of `join --json`.
+type joined struct {
+	member.GroupInfo
+	Members int `json:"members"` // others
+	Relays  int `json:"relays"`
+	Agreed  int `json:"agreed"` // others whose keys agree
+}
+
+func (a *app) join(ctx context.Context, c node.Client, inv *member.Invitation, own string) error {
+	before, err := ask[[]node.Membership](ctx, c, "", node.ListGroups{})
+	if err != nil {
+		return err
+	}
+	a.Say("Asking %s ...", cli.Plural(len(inv.Relays), "relay"))
+	// The link as the machine writes it, without the line ends of a mail.
+	g, err := a.enter(ctx, c, before, member.JoinGroup{Link: inv.Link(), Name: own}, false)
+	if err != nil {
+		return err
+	}
+	unit, err := unitOf(ctx, c, g, before)
+	if err != nil {
+		return err
+	}
+	a.flush(ctx, c, unit)
+	s, err := ask[member.Status](ctx, c, unit, member.GetStatus{})
+	if err != nil {
+		return err
+	}
+	v := joined{GroupInfo: g, Relays: len(s.Relays)}
+	for _, m := range s.Members {
+		if m.Own {
+			continue
+		}
+		v.Members++
+		if m.Verdict == "agreed" {
+			v.Agreed++
+		}
+	}
+	err = a.Data(v, func(w *strings.Builder) { fmt.Fprintf(w, "%s  %s\n", cli.Clean(g.Group), g.ShortID) })
+	a.Say("You are %s in %s.", cli.Clean(own), cli.Clean(g.Group))
+	if v.Relays == 1 {
+		a.Say("One relay: nothing is compared, so it can show wrong keys unnoticed.")
+	} else {
+		a.Say("Keys of %d/%d members agreed over %d relays.", v.Agreed, v.Members, v.Relays)
+	}
+	a.Say("If whoever invited you sees another number than %s for this group, the link was changed on its way.", g.ShortID)
+	return err
+}
+
+// unitOf finds the membership that joining made.
+func unitOf(ctx context.Context, c node.Client, g member.GroupInfo, before []node.Membership) (string, error) {
+	list, err := ask[[]node.Membership](ctx, c, "", node.ListGroups{})
+	if err != nil {
+		return "", err
+	}
+	for _, m := range list {
+		if m.ID == g.ID && !known(before, m.Unit) {
+			return m.Unit, nil
+		}
+	}
+	return g.ID, nil
+}
+
+func known(list []node.Membership, unit string) bool {
+	for _, m := range list {
+		if m.Unit == unit {
+			return true
+		}
+	}
+	return false
+}
+
+// enter obeys a wish that makes a membership, and says meanwhile how it goes and
+// which relays have problems. With all, a relay that is another one than was
+// named ends it at once: the wish cannot succeed without that relay.
+func (a *app) enter(ctx context.Context, c node.Client, before []node.Membership, w member.Wish, all bool) (member.GroupInfo, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { a.watch(ctx, stop, c, before, all) })
+	g, err := ask[member.GroupInfo](ctx, c, "", w)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	stop(nil)
+	watching.Wait()
+	return g, err
+}
+
+// watch watches the newest membership until ctx ends.
+func (a *app) watch(ctx context.Context, stop context.CancelCauseFunc, c node.Client, before []node.Membership, all bool) {
+	var events sync.WaitGroup
+	defer events.Wait()
+	said := map[string]bool{}
+	unit := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pollEvery):
+		}
+		if unit == "" {
+			if unit = newest(ctx, c, before); unit != "" {
+				events.Go(func() { a.sayProgress(ctx, c, unit) })
+			}
+			continue
+		}
+		s, err := ask[member.Status](ctx, c, unit, member.GetStatus{})
+		if err != nil {
+			continue // not begun yet
+		}
+		for _, r := range s.Relays {
+			if r.Problem == "" || said[r.Label+r.Problem] {
+				continue
+			}
+			said[r.Label+r.Problem] = true
+			text := fmt.Sprintf("relay %s (%s): %s", r.Label, r.Key, cli.Clean(r.Problem))
+			if all && strings.Contains(r.Problem, node.ErrOtherKey.Error()) {
+				stop(fmt.Errorf("%w: %s; ask its operator for the address again", node.ErrOtherKey, text))
+				return
+			}
+			a.Say("Waiting for %s", text)
+		}
+	}
+}
+
+// newest is the unit of the membership that was not there before.
+func newest(ctx context.Context, c node.Client, before []node.Membership) string {
+	list, err := ask[[]node.Membership](ctx, c, "", node.ListGroups{})
+	if err != nil {
+		return ""
+	}
+	for _, m := range list {
+		if !known(before, m.Unit) {
+			return m.Unit
+		}
+	}
+	return ""
+}
+
+func (a *app) sayProgress(ctx context.Context, c node.Client, unit string) {
+	for e, err := range c.Events(ctx, unit, 0) {
+		if err != nil {
+			return
+		}
+		if e.Kind == member.EventProgress {
+			a.Say("%s", cli.Clean(e.Text))
+		}
+	}
+}
+
+// first is the first argument, or nothing.
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}

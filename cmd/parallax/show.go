@@ -1,0 +1,283 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"parallax/broadcast/member"
+	"parallax/internal/cli"
+	"parallax/node"
+)
+
+// Marks of one path for one subject.
+const (
+	markMatched = "✓"
+	markWrong   = "✗" // dissented, or failed
+	markNothing = "·" // awaited, or silent
+)
+
+func markCell(m member.Mark) cli.Cell {
+	switch m {
+	case "matched":
+		return cli.Cell{Text: markMatched, Color: cli.Green}
+	case "dissented", "failed":
+		return cli.Cell{Text: markWrong, Color: cli.Red}
+	}
+	return cli.Cell{Text: markNothing, Color: cli.Faint}
+}
+
+func labels(s member.Status) []string {
+	out := make([]string, len(s.Relays))
+	for i, r := range s.Relays {
+		out[i] = r.Label
+	}
+	return out
+}
+
+// agreed says how many paths show one thing. Never "verified": comparing is not
+// verifying.
+func agreed(marks map[string]member.Mark, relays []string) string {
+	if len(relays) == 1 {
+		return "one relay, not compared"
+	}
+	n := 0
+	for _, r := range relays {
+		if marks[r] == "matched" {
+			n++
+		}
+	}
+	return fmt.Sprintf("%d of %d", n, len(relays))
+}
+
+// status runs f on a group that caught up.
+func (a *app) status(c *cobra.Command, args []string, f func(node.Client, node.Membership, member.Status) error) error {
+	return a.with(c.Context(), func(client node.Client) error {
+		g, err := a.group(c.Context(), client, first(args))
+		if err != nil {
+			return err
+		}
+		s, err := a.catchUp(c.Context(), client, g.Unit)
+		if err != nil {
+			return err
+		}
+		return f(client, g, s)
+	})
+}
+
+func newMembers(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "members [GROUP]", Short: "List the members and what the relays agree on", Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.status(c, args, func(_ node.Client, _ node.Membership, s member.Status) error {
+				relays := labels(s)
+				return a.Data(s.Members, func(w *strings.Builder) {
+					var rows [][]cli.Cell
+					for _, m := range s.Members {
+						row := append(cli.Cells(cli.Clean(m.Label)), verdictCell(m.Verdict), cli.Cell{Text: agreed(m.Marks, relays)})
+						for _, r := range relays {
+							row = append(row, markCell(m.Marks[r]))
+						}
+						rows = append(rows, append(row, cli.Cells(role(m), m.Seat[:min(len(m.Seat), 8)])...))
+					}
+					head := append([]string{"name", "keys", "relays"}, relays...)
+					a.Table(w, append(head, "", "seat"), rows)
+				})
+			})
+		},
+	}
+}
+
+func verdictCell(v string) cli.Cell {
+	switch v {
+	case "agreed":
+		return cli.Cell{Text: v, Color: cli.Green}
+	case "contested":
+		return cli.Cell{Text: v, Color: cli.Red}
+	}
+	return cli.Cell{Text: v, Color: cli.Yellow}
+}
+
+// role says what else there is to know of a member, in few words.
+func role(m member.MemberStatus) string {
+	var words []string
+	if m.Own {
+		words = append(words, "you")
+	}
+	if m.Founder {
+		words = append(words, "founder")
+	}
+	switch {
+	case m.Own:
+	case !m.Usable:
+		words = append(words, "nothing is sent to this key")
+	case !m.Session:
+		words = append(words, "first contact under way")
+	}
+	return strings.Join(words, ", ")
+}
+
+func newSecurity(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "security [GROUP]", Short: "Show what protects the group, and what does not", Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.status(c, args, func(client node.Client, g node.Membership, s member.Status) error {
+				code, err := ask[member.CodeInfo](c.Context(), client, g.Unit, member.GetCode{})
+				if err != nil {
+					return err
+				}
+				v := struct {
+					member.Status
+					Code     string `json:"code"`
+					Compared bool   `json:"compared"`
+				}{s, code.Code, len(s.Relays) > 1}
+				return a.Data(v, func(w *strings.Builder) { a.overview(w, s, code) })
+			})
+		},
+	}
+}
+
+func (a *app) overview(w *strings.Builder, s member.Status, code member.CodeInfo) {
+	fmt.Fprintf(w, "%s  %s\n\n", cli.Clean(s.Group), s.ShortID)
+	count := map[string]int{}
+	for _, m := range s.Members {
+		count[m.Verdict]++
+	}
+	fmt.Fprintf(w, "%s: %d agreed, %d unconfirmed, %d contested\n", cli.Plural(len(s.Members), "member"), count["agreed"], count["unconfirmed"], count["contested"])
+	switch {
+	case len(s.Relays) == 1:
+		fmt.Fprintln(w, "One relay: nothing is compared, so it can show wrong keys unnoticed. Compare the code below with the others.")
+	case s.Strict:
+		fmt.Fprintf(w, "Compared over %d relays; all must agree before a key is used or a message shown.\n", len(s.Relays))
+	default:
+		fmt.Fprintf(w, "Compared over %d relays; %d operators must agree before a key is used.\n", len(s.Relays), s.Quorum)
+	}
+	fmt.Fprintln(w)
+	var rows [][]cli.Cell
+	for _, r := range s.Relays {
+		state := cli.Cell{Text: "connected", Color: cli.Green}
+		switch {
+		case r.SetAside:
+			state = cli.Cell{Text: "set aside", Color: cli.Red}
+		case !r.Connected:
+			state = cli.Cell{Text: "not reached", Color: cli.Yellow}
+		case !r.CaughtUp:
+			state = cli.Cell{Text: "catching up", Color: cli.Yellow}
+		}
+		row := append(cli.Cells(r.Label, cli.Clean(r.Operator)), state)
+		row = append(row, cli.Cells(fmt.Sprint(r.Matched), fmt.Sprint(r.Dissented), fmt.Sprint(r.Silent), fmt.Sprint(r.Failed), cli.Clean(r.Problem))...)
+		rows = append(rows, row)
+	}
+	a.Table(w, []string{"relay", "operator", "state", "matched", "dissented", "silent", "failed", ""}, rows)
+	fmt.Fprintln(w)
+	switch s.Evidence {
+	case 0:
+		fmt.Fprintln(w, "No relay is convicted.")
+	default:
+		fmt.Fprintf(w, "%d pieces of evidence: parallax evidence\n", s.Evidence)
+	}
+	if s.Outbox > 0 {
+		fmt.Fprintf(w, "%d posts wait for receipts.\n", s.Outbox)
+	}
+	fmt.Fprintf(w, "\nGroup code, the same for all who see the same members and keys:\n%s", codeLines(code.Code))
+}
+
+// codeLines sets twelve groups of five digits in three lines.
+func codeLines(code string) string {
+	groups := strings.Fields(code)
+	var b strings.Builder
+	for i, g := range groups {
+		b.WriteString(g)
+		if i%4 == 3 || i == len(groups)-1 {
+			b.WriteByte('\n')
+		} else {
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
+}
+
+func newCode(a *app) *cobra.Command {
+	var qr bool
+	c := &cobra.Command{
+		Use: "code [GROUP] [MEMBER]", Short: "Show the digits to compare with others", Args: cobra.MaximumNArgs(2),
+		Long: "Shows 60 digits. Those of the group are the same on every device that sees the same members and keys; those of\n" +
+			"a member are for you two. Compare them where no relay can change them: side by side, or by telephone.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), func(client node.Client) error {
+				g, who, err := a.groupAnd(c.Context(), client, args)
+				if err != nil {
+					return err
+				}
+				if _, err := a.catchUp(c.Context(), client, g.Unit); err != nil {
+					return err
+				}
+				v, err := ask[member.CodeInfo](c.Context(), client, g.Unit, member.GetCode{Member: who})
+				if err != nil {
+					return err
+				}
+				if qr {
+					a.QR(strings.ReplaceAll(v.Code, " ", ""))
+				}
+				err = a.Data(v, func(w *strings.Builder) { w.WriteString(codeLines(v.Code)) })
+				switch {
+				case who == "":
+					a.Say("The code of %s, over %s. The same digits on another device: you both see the same members and keys.", cli.Clean(v.Of), cli.Plural(v.Seats, "member"))
+				default:
+					a.Say("The code of you and %s. The same digits on that device: no relay stands between you.", cli.Clean(v.Of))
+				}
+				if err == nil && !v.Usable {
+					err = fmt.Errorf("%w: nothing is sent to %s until it is settled; compare this code", member.ErrContested, cli.Clean(v.Of))
+				}
+				return err
+			})
+		},
+	}
+	c.Flags().BoolVar(&qr, "qr", false, "as a QR code as well, on stderr")
+	return c
+}
+
+func newPaths(a *app) *cobra.Command {
+	var limit int
+	c := &cobra.Command{
+		Use: "paths [GROUP] [MSG]", Short: "Show how messages came: messages × relays", Args: cobra.MaximumNArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), func(client node.Client) error {
+				g, id, err := a.groupAnd(c.Context(), client, args)
+				if err != nil {
+					return err
+				}
+				if _, err := a.catchUp(c.Context(), client, g.Unit); err != nil {
+					return err
+				}
+				v, err := ask[member.Paths](c.Context(), client, g.Unit, member.GetPaths{Message: id, Limit: limit})
+				if err != nil {
+					return err
+				}
+				if v.Messages == nil {
+					v.Messages = []member.PathsRow{}
+				}
+				err = a.Data(v, func(w *strings.Builder) {
+					var rows [][]cli.Cell
+					for _, m := range v.Messages {
+						row := cli.Cells(m.ID, cli.Clean(m.Member))
+						for _, r := range v.Relays {
+							row = append(row, markCell(m.Marks[r]))
+						}
+						rows = append(rows, append(row, cli.Cells(agreed(m.Marks, v.Relays), cli.Clean(m.Text))...))
+					}
+					a.Table(w, append(append([]string{"message", "from"}, v.Relays...), "relays", "text"), rows)
+				})
+				if len(v.Relays) == 1 {
+					a.Say("One relay: nothing is compared.")
+				} else {
+					a.Say("%s the same on this relay   %s another one, or it did not open   %s nothing yet", markMatched, markWrong, markNothing)
+				}
+				return err
+			})
+		},
+	}
+	c.Flags().IntVar(&limit, "limit", 20, "the newest so many")
+	return c
+}
