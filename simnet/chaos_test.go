@@ -10,7 +10,7 @@ import (
 	"parallax/broadcast/member"
 )
 
-var seeds = flag.Uint64("seeds", 40, "how many seeds TestHonestChaos runs")
+var seeds = flag.Uint64("seeds", 100, "how many seeds TestHonestChaos runs")
 var firstSeed = flag.Uint64("first", 1, "the first of them")
 
 // With honest roles, whatever delay, loss, crashes and clocks do: nobody is

@@ -28,7 +28,7 @@ func (d *demo) aftermath(ctx context.Context) error {
 	}
 	if !d.survives() {
 		d.tell.event("halted", nil, "With %s set aside only %d of %d operators are left and the rule wants %d: new messages wait until the group replaces its relays. What arrived before stays.",
-			list(d.liarLabels()), d.demoOptions.relays-d.lying, d.demoOptions.relays, d.need())
+			demoList(d.liarLabels()), d.demoOptions.relays-d.lying, d.demoOptions.relays, d.need())
 		return ctx.Err()
 	}
 	all := d.honest()
@@ -75,11 +75,11 @@ func (d *demo) noticed(ctx context.Context) {
 	}
 	d.tell.alarm(d.newcomer.name, *alarm)
 	if d.lying >= d.need() {
-		d.tell.event("majority", fields{"quorum": d.need()},
+		d.tell.event("majority", demoFields{"quorum": d.need()},
 			"The liars are a majority, so %s cannot know yet which side lies, and nobody is blamed. By the group's rule of %d of %d the %s of %s counts.",
-			d.newcomer.name, d.need(), d.demoOptions.relays, demoNames[1], list(d.liarLabels()))
+			d.newcomer.name, d.need(), d.demoOptions.relays, demoNames[1], demoList(d.liarLabels()))
 	}
-	d.tell.event("noticed", fields{"member": d.newcomer.name, "when": d.sum.DetectedWhen}, "Noticed %s that %s sent to that name.", d.sum.DetectedWhen, d.newcomer.name)
+	d.tell.event("noticed", demoFields{"member": d.newcomer.name, "when": d.sum.DetectedWhen}, "Noticed %s that %s sent to that name.", d.sum.DetectedWhen, d.newcomer.name)
 }
 
 // secondKey counts where a second key for a true seat was refused. This is no
@@ -98,9 +98,9 @@ func (d *demo) secondKey() {
 			d.fail("the second key that %s showed for %s's own seat was not refused", r.label, demoNames[2])
 		}
 	}
-	d.tell.event("same_seat", fields{"refused": d.sum.SameSeatRefused},
+	d.tell.event("same_seat", demoFields{"refused": d.sum.SameSeatRefused},
 		"Counted apart: %s also showed a second key for %s's own seat. Its signature does not hold, so that one needs no comparison to be refused.",
-		list(d.liarLabels()), demoNames[2])
+		demoList(d.liarLabels()), demoNames[2])
 }
 
 // leaked measures at the false seat's own node what it could read.
@@ -112,12 +112,12 @@ func (d *demo) leaked(ctx context.Context) {
 		if d.sum.Leaked > 0 || readable > 0 {
 			d.fail("the false %s could read %d messages of %s (%d had a slot for it)", demoNames[1], d.sum.Leaked, d.newcomer.name, readable)
 		}
-		d.tell.event("leaked", fields{"messages": d.sum.Leaked}, "The false %s has read 0 messages: nothing is encrypted to a seat that fewer than %d operators show.", demoNames[1], d.need())
+		d.tell.event("leaked", demoFields{"messages": d.sum.Leaked}, "The false %s has read 0 messages: nothing is encrypted to a seat that fewer than %d operators show.", demoNames[1], d.need())
 		return
 	}
 	d.await(ctx, 3*time.Second, func() bool { return d.accomplice.read(seat) > 0 })
 	d.sum.Leaked = d.accomplice.read(seat)
-	d.tell.event("leaked", fields{"messages": d.sum.Leaked},
+	d.tell.event("leaked", demoFields{"messages": d.sum.Leaked},
 		"LEAKED: the false %s has read %d of %s's messages. %d of %d relays can admit a seat by themselves; that is the price of a majority rule. A group founded with --strict asks all relays and encrypts nothing to a seat that one of them does not show.",
 		demoNames[1], d.sum.Leaked, d.newcomer.name, d.lying, d.demoOptions.relays)
 }
@@ -163,11 +163,11 @@ func (d *demo) convicted(ctx context.Context) {
 				holders++
 			}
 		}
-		d.tell.event("convicted", fields{"relay": r.label, "operator": r.operator, "holders": holders},
+		d.tell.event("convicted", demoFields{"relay": r.label, "operator": r.operator, "holders": holders},
 			"Relay %s (operator %s) is convicted by its own signatures: %d members hold the evidence and have set it aside.", r.label, r.operator, holders)
 	}
 	for _, f := range d.sum.EvidenceFiles {
-		d.tell.event("evidence", fields{"file": f}, "evidence, good for anybody to check: %s", f)
+		d.tell.event("evidence", demoFields{"file": f}, "evidence, good for anybody to check: %s", f)
 	}
 }
 

@@ -63,7 +63,7 @@ func (d *demo) open(ctx context.Context) error {
 		if errs[i] != nil {
 			return fmt.Errorf("relay %s: %w", r.label, errs[i])
 		}
-		d.tell.event("relay", fields{"relay": r.label, "operator": r.operator, "address": r.listen},
+		d.tell.event("relay", demoFields{"relay": r.label, "operator": r.operator, "address": r.listen},
 			"%-3s  %-8s  %s", r.label, r.operator, r.listen)
 	}
 	if len(d.relays) == 1 {
@@ -91,7 +91,7 @@ func (d *demo) found(ctx context.Context) error {
 		if d.demoOptions.relays == 1 {
 			rule = "the only relay is taken at its word"
 		}
-		d.tell.event("founded", fields{"member": m.name, "group": demoGroup, "short_id": m.info.ShortID, "quorum": d.need(), "strict": d.strict},
+		d.tell.event("founded", demoFields{"member": m.name, "group": demoGroup, "short_id": m.info.ShortID, "quorum": d.need(), "strict": d.strict},
 			"%s founded %q, short id %s: %s.", m.name, demoGroup, m.info.ShortID, rule)
 	}
 	var names []string
@@ -101,7 +101,7 @@ func (d *demo) found(ctx context.Context) error {
 	if err := d.greeted(ctx, d.members, d.members); err != nil {
 		return err
 	}
-	d.tell.event("joined", fields{"members": names}, "%s joined. Each compared what all relays show before using a key.", list(names))
+	d.tell.event("joined", demoFields{"members": names}, "%s joined. Each compared what all relays show before using a key.", demoList(names))
 	return d.compareCodes(ctx, d.members)
 }
 
@@ -148,7 +148,7 @@ func (d *demo) greeted(ctx context.Context, a, b []*demoMember) error {
 		return len(left) == 0
 	})
 	if !ok {
-		return fmt.Errorf("no session came about: %s", list(left))
+		return fmt.Errorf("no session came about: %s", demoList(left))
 	}
 	return ctx.Err()
 }
@@ -194,7 +194,7 @@ func (d *demo) arrived(ctx context.Context, texts ...*demoText) {
 			return !slices.ContainsFunc(t.to, func(m *demoMember) bool { return m.online() && m.times(t.id) == 0 })
 		}
 		if !d.await(ctx, demoPatience, reached) && ctx.Err() == nil {
-			d.fail("%q of %s did not reach %s within %v", t.text, t.from.name, list(t.missing()), demoPatience)
+			d.fail("%q of %s did not reach %s within %v", t.text, t.from.name, demoList(t.missing()), demoPatience)
 		}
 		d.tell.text(d, t, d.marks(ctx, t))
 	}
@@ -213,7 +213,7 @@ func (d *demo) marks(ctx context.Context, t *demoText) (marks map[string]member.
 			return false
 		}
 		marks = p.Messages[0].Marks
-		return stopped || !slices.Contains(values(marks), "awaiting")
+		return stopped || !slices.Contains(demoValues(marks), "awaiting")
 	})
 	return marks
 }
@@ -242,7 +242,7 @@ func (d *demo) outage(ctx context.Context) error {
 	if err := away.stop(); err != nil {
 		return err
 	}
-	d.tell.event("offline", fields{"member": away.name}, "%s closed her laptop.", away.name)
+	d.tell.event("offline", demoFields{"member": away.name}, "%s closed her laptop.", away.name)
 	var stopped *demoRelay
 	if len(d.relays) > 1 {
 		stopped = d.relays[len(d.relays)-1]
@@ -252,7 +252,7 @@ func (d *demo) outage(ctx context.Context) error {
 		if err := stopped.stop(); err != nil {
 			return err
 		}
-		d.tell.event("stopped", fields{"relay": stopped.label, "operator": stopped.operator}, "%s (operator %s) was stopped.", stopped.label, stopped.operator)
+		d.tell.event("stopped", demoFields{"relay": stopped.label, "operator": stopped.operator}, "%s (operator %s) was stopped.", stopped.label, stopped.operator)
 	}
 	t, err := d.say(ctx, speaker, "Does this still arrive?", d.members)
 	if err != nil {
@@ -269,13 +269,13 @@ func (d *demo) outage(ctx context.Context) error {
 	if !wait {
 		d.arrived(ctx, u)
 	} else {
-		d.tell.event("held", fields{"message": t.id}, "This group is strict: %s's message is shown only when all %d relays agree, so it waits for %s.", speaker.name, len(d.relays), stopped.label)
+		d.tell.event("held", demoFields{"message": t.id}, "This group is strict: %s's message is shown only when all %d relays agree, so it waits for %s.", speaker.name, len(d.relays), stopped.label)
 	}
 	if stopped != nil {
 		if err := stopped.start(); err != nil {
 			return err
 		}
-		d.tell.event("restarted", fields{"relay": stopped.label}, "%s runs again on its old folder; what it missed is sent to it from the members' outboxes.", stopped.label)
+		d.tell.event("restarted", demoFields{"relay": stopped.label}, "%s runs again on its old folder; what it missed is sent to it from the members' outboxes.", stopped.label)
 	}
 	if err := away.start(); err != nil {
 		return err
@@ -286,7 +286,7 @@ func (d *demo) outage(ctx context.Context) error {
 		d.tell.text(d, t, d.marks(ctx, t))
 		d.tell.text(d, u, d.marks(ctx, u))
 	}
-	d.tell.event("caught_up", fields{"member": away.name, "messages": 2}, "%s is back and caught up: 2 messages, nothing lost.", away.name)
+	d.tell.event("caught_up", demoFields{"member": away.name, "messages": 2}, "%s is back and caught up: 2 messages, nothing lost.", away.name)
 	if !d.await(ctx, demoPatience, func() bool { return d.calm(ctx) }) && ctx.Err() == nil {
 		return fmt.Errorf("after %v not every member is caught up on every relay again", demoPatience)
 	}
@@ -301,7 +301,7 @@ func (d *demo) outage(ctx context.Context) error {
 func (d *demo) arrivedQuietly(ctx context.Context, texts ...*demoText) {
 	for _, t := range texts {
 		if !d.await(ctx, demoPatience, func() bool { return len(t.missing()) == 0 }) && ctx.Err() == nil {
-			d.fail("%q of %s did not reach %s within %v", t.text, t.from.name, list(t.missing()), demoPatience)
+			d.fail("%q of %s did not reach %s within %v", t.text, t.from.name, demoList(t.missing()), demoPatience)
 		}
 	}
 }
@@ -341,9 +341,9 @@ func (d *demo) substitute(ctx context.Context) error {
 			return fmt.Errorf("the lying relays could not plant their seat")
 		}
 		d.sum.Substitutions = 1
-		d.tell.event("substitution", fields{"relays": d.liarLabels(), "hidden": hidden, "victim": demoNewcomer},
+		d.tell.event("substitution", demoFields{"relays": d.liarLabels(), "hidden": hidden, "victim": demoNewcomer},
 			"%s %s from %s and %s another %q, a seat of its own, with a valid admission: everybody who holds the link can make one.",
-			title(d.liarNames()), d.verb("hides "+hidden, "hide "+hidden), demoNewcomer, d.verb("shows", "show"), hidden)
+			demoTitle(d.liarNames()), d.verb("hides "+hidden, "hide "+hidden), demoNewcomer, d.verb("shows", "show"), hidden)
 	}
 	n := newDemoMember(d.dir, demoNewcomer)
 	if err := n.start(); err != nil {
@@ -353,7 +353,7 @@ func (d *demo) substitute(ctx context.Context) error {
 	if err := d.enter(ctx, n); err != nil {
 		return err
 	}
-	d.tell.event("joined", fields{"members": []string{n.name}}, "%s joined.", n.name)
+	d.tell.event("joined", demoFields{"members": []string{n.name}}, "%s joined.", n.name)
 	first, err := d.say(ctx, n, "Hello all. Bob, the key is under the blue pot.", d.friends())
 	if err != nil {
 		return err
@@ -388,7 +388,7 @@ func (d *demo) alterOne(ctx context.Context) (*demoText, error) {
 	if !d.await(ctx, demoPatience, func() bool { return founder.knows(ctx, d.newcomer) }) {
 		return nil, fmt.Errorf("no session came about between %s and %s", founder.name, d.newcomer.name)
 	}
-	d.plot.alterFrom(seatOf(founder))
+	d.plot.alterFrom(demoSeat(founder))
 	defer d.plot.alterFrom(wire.Seat{})
 	to := append(slices.Clone(d.members), d.newcomer)
 	if d.strict {
@@ -407,13 +407,13 @@ func (d *demo) alterOne(ctx context.Context) (*demoText, error) {
 	}
 	if !d.await(ctx, demoPatience, done) {
 		_, n, _ := d.plot.counts()
-		d.fail("%s altered %q %d times for %s, who did not notice it everywhere", title(d.liarNames()), t.text, n, d.newcomer.name)
+		d.fail("%s altered %q %d times for %s, who did not notice it everywhere", demoTitle(d.liarNames()), t.text, n, d.newcomer.name)
 	}
 	return t, nil
 }
 
 // seatOf is the member's seat as it stands in bundles.
-func seatOf(m *demoMember) (seat wire.Seat) {
+func demoSeat(m *demoMember) (seat wire.Seat) {
 	if n, err := hex.Decode(seat[:], []byte(m.info.Seat)); err != nil || n != len(seat) {
 		return wire.Seat{}
 	}
@@ -440,19 +440,19 @@ func (d *demo) liarNames() string {
 	if d.lying == 1 {
 		return "relay " + d.liars()[0].label
 	}
-	return "relays " + list(d.liarLabels())
+	return "relays " + demoList(d.liarLabels())
 }
 
-func title(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+func demoTitle(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-func list(names []string) string {
+func demoList(names []string) string {
 	if len(names) < 2 {
 		return strings.Join(names, "")
 	}
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-func values[K comparable, V any](m map[K]V) (all []V) {
+func demoValues[K comparable, V any](m map[K]V) (all []V) {
 	for _, v := range m {
 		all = append(all, v)
 	}

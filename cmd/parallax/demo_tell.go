@@ -14,8 +14,8 @@ import (
 
 const demoWidth = 78 // columns of the story
 
-// fields are what an event says to a program.
-type fields map[string]any
+// demoFields are what an event says to a program.
+type demoFields map[string]any
 
 // demoSummary is the last line of --json.
 type demoSummary struct {
@@ -65,29 +65,29 @@ func (t *demoTeller) json(v any) {
 }
 
 // emit writes an event for programs, and tells whether that was all.
-func (t *demoTeller) emit(kind string, f fields) bool {
+func (t *demoTeller) emit(kind string, f demoFields) bool {
 	if !t.s.JSON {
 		return false
 	}
-	all := fields{"event": kind, "seconds": seconds(time.Since(t.began))}
+	all := demoFields{"event": kind, "seconds": demoSeconds(time.Since(t.began))}
 	maps.Copy(all, f)
 	t.json(all)
 	return true
 }
 
 // event tells one thing.
-func (t *demoTeller) event(kind string, f fields, format string, args ...any) {
+func (t *demoTeller) event(kind string, f demoFields, format string, args ...any) {
 	if !t.emit(kind, f) {
-		t.print("%s", wrap(fmt.Sprintf(format, args...), "   "))
+		t.print("%s", demoWrap(fmt.Sprintf(format, args...), "   "))
 	}
 }
 
 func (t *demoTeller) begin(d *demo) {
 	o := d.demoOptions
-	if t.emit("begin", fields{"relays": o.relays, "members": o.members, "lying": o.lying, "quorum": o.need(), "strict": o.strict, "folder": d.dir}) {
+	if t.emit("begin", demoFields{"relays": o.relays, "members": o.members, "lying": o.lying, "quorum": o.need(), "strict": o.strict, "folder": d.dir}) {
 		return
 	}
-	t.print("%s", wrap(fmt.Sprintf("Parallax demo: %s of unaffiliated operators, %s and a newcomer, %s. All of it runs on this computer, with real connections and files; nothing is configured.",
+	t.print("%s", demoWrap(fmt.Sprintf("Parallax demo: %s of unaffiliated operators, %s and a newcomer, %s. All of it runs on this computer, with real connections and files; nothing is configured.",
 		cli.Plural(o.relays, "relay"), cli.Plural(o.members, "member"), cli.Plural(o.lying, "liar")), ""))
 	after := "; deleted at the end (--keep DIR leaves it)"
 	if o.keep != "" {
@@ -99,11 +99,11 @@ func (t *demoTeller) begin(d *demo) {
 func (t *demoTeller) act(format string, args ...any) {
 	t.acts++
 	text := fmt.Sprintf(format, args...)
-	if t.emit("act", fields{"number": t.acts, "title": text}) {
+	if t.emit("act", demoFields{"number": t.acts, "title": text}) {
 		return
 	}
 	head := fmt.Sprintf("%d  %s", t.acts, text)
-	at := fmt.Sprintf("%.1f s", seconds(time.Since(t.began)))
+	at := fmt.Sprintf("%.1f s", demoSeconds(time.Since(t.began)))
 	gap := max(2, demoWidth-utf8.RuneCountInString(head)-len(at))
 	t.print("\n%s%s%s", t.s.Paint(demoBold, head), strings.Repeat(" ", gap), t.s.Paint(cli.Faint, at))
 }
@@ -134,7 +134,7 @@ func (t *demoTeller) marksHead(d *demo) {
 // text tells a message: how the paths stood, who sent it, who got it.
 func (t *demoTeller) text(d *demo, m *demoText, marks map[string]member.Mark) {
 	got := len(m.to) - len(m.missing())
-	if t.emit("message", fields{"id": m.id, "from": m.from.name, "text": m.text, "marks": marks, "delivered": got, "expected": len(m.to)}) {
+	if t.emit("message", demoFields{"id": m.id, "from": m.from.name, "text": m.text, "marks": marks, "delivered": got, "expected": len(m.to)}) {
 		return
 	}
 	var b strings.Builder
@@ -150,7 +150,7 @@ func (t *demoTeller) text(d *demo, m *demoText, marks map[string]member.Mark) {
 
 // code tells the group's security code.
 func (t *demoTeller) code(code string, members int) {
-	if t.emit("code", fields{"code": code, "members": members}) {
+	if t.emit("code", demoFields{"code": code, "members": members}) {
 		return
 	}
 	t.print("   Security code of the group, the same at all %d members:", members)
@@ -164,17 +164,17 @@ func (t *demoTeller) code(code string, members int) {
 
 // alarm shows an alarm in the words of the node that raised it.
 func (t *demoTeller) alarm(who string, e member.Event) {
-	if t.emit("alarm", fields{"member": who, "relay": e.Relay, "concerns": e.Member, "text": e.Text, "marks": e.Marks}) {
+	if t.emit("alarm", demoFields{"member": who, "relay": e.Relay, "concerns": e.Member, "text": e.Text, "marks": e.Marks}) {
 		return
 	}
 	t.print("   %s", t.s.Paint(cli.Red, "ALARM at "+who))
-	t.print("%s", wrap(cli.Clean(e.Text), "   | "))
+	t.print("%s", demoWrap(cli.Clean(e.Text), "   | "))
 }
 
 // failure tells what was not as it must be.
 func (t *demoTeller) failure(text string) {
-	if !t.emit("failure", fields{"text": text}) {
-		t.print("   %s", t.s.Paint(cli.Red, wrap("NOT AS IT MUST BE: "+text, "")))
+	if !t.emit("failure", demoFields{"text": text}) {
+		t.print("   %s", t.s.Paint(cli.Red, demoWrap("NOT AS IT MUST BE: "+text, "")))
 	}
 }
 
@@ -224,7 +224,7 @@ func (t *demoTeller) summary(d *demo) {
 	} else {
 		t.print("   %s", t.s.Paint(cli.Red, fmt.Sprintf("NOT AS IT MUST BE (%d):", len(s.Failures))))
 		for _, f := range s.Failures {
-			t.print("%s", wrap(f, "   - "))
+			t.print("%s", demoWrap(f, "   - "))
 		}
 	}
 	t.print("   %.1f seconds on this computer.", s.Wall)
@@ -235,12 +235,12 @@ func (t *demoTeller) summary(d *demo) {
 	}
 }
 
-func seconds(d time.Duration) float64 {
+func demoSeconds(d time.Duration) float64 {
 	return float64(d.Round(10*time.Millisecond)) / float64(time.Second)
 }
 
 // wrap breaks text into lines of demoWidth, each after the same margin.
-func wrap(text, margin string) string {
+func demoWrap(text, margin string) string {
 	var lines []string
 	line := ""
 	for word := range strings.FieldsSeq(text) {
