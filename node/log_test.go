@@ -20,19 +20,19 @@ func TestRedact(t *testing.T) {
 		t.Fatal(err)
 	}
 	for in, want := range map[string]string{
-		"dial 192.0.2.7:4242: refused":                       "dial [ip]:4242: refused",
-		"from 192.0.2.7.":                                    "from [ip].",
-		"[2001:db8::7]:4242":                                 "[[ip]]:4242",
-		"fe80::1%eth0 and ::1":                               "[ip] and [ip]",
-		"/ip4/192.0.2.7/tcp/4242/p2p/" + id.String():         "/ip4/[ip]/tcp/4242/p2p/[peer]",
-		"/ip6/2001:db8::7/udp/4242/quic-v1":                  "/ip6/[ip]/udp/4242/quic-v1",
-		"/dns4/relay.example/tcp/1":                          "/dns4/[name]/tcp/1",
-		"lookup relay.example: no such host":                 "lookup [name] no such host",
-		"peer " + id.String() + " left":                      "peer [peer] left",
+		"dial 192.0.2.7:4242: refused":                        "dial [ip]:4242: refused",
+		"from 192.0.2.7.":                                     "from [ip].",
+		"[2001:db8::7]:4242":                                  "[[ip]]:4242",
+		"fe80::1%eth0 and ::1":                                "[ip] and [ip]",
+		"/ip4/192.0.2.7/tcp/4242/p2p/" + id.String():          "/ip4/[ip]/tcp/4242/p2p/[peer]",
+		"/ip6/2001:db8::7/udp/4242/quic-v1":                   "/ip6/[ip]/udp/4242/quic-v1",
+		"/dns4/relay.example/tcp/1":                           "/dns4/[name]/tcp/1",
+		"lookup relay.example: no such host":                  "lookup [name] no such host",
+		"peer " + id.String() + " left":                       "peer [peer] left",
 		"QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N here": "[peer] here",
-		"took 1.5s at 12:30:59, 3 of 10.":                    "took 1.5s at 12:30:59, 3 of 10.",
-		"/data/groups/00ff/store: sync failed":               "/data/groups/00ff/store: sync failed",
-		"version 1.2.3":                                      "version 1.2.3",
+		"took 1.5s at 12:30:59, 3 of 10.":                     "took 1.5s at 12:30:59, 3 of 10.",
+		"/data/groups/00ff/store: sync failed":                "/data/groups/00ff/store: sync failed",
+		"version 1.2.3":                                       "version 1.2.3",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)

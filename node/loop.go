@@ -2,6 +2,7 @@ package node
 
 import (
 	"container/heap"
+	"encoding/hex"
 	"errors"
 	"sync"
 	"time"
@@ -45,12 +46,19 @@ type unit struct {
 	full     bool    // wants a Ready but has turnsInFlight
 	held     int64   // bytes Stepped since the last Ready
 	links    int
-	pending  int    // reads and jobs under way
-	epoch    uint64 // counts Changed: reads of an older one are forgotten
+	jobs     int            // under way
+	reads    []*pendingRead // in the order asked, whose answers are handed over in that order
 	used     time.Time
 	wake     time.Time
 	index    int // in loop.wakes, -1: not there
 	closed   bool
+}
+
+// pendingRead is a read under way. Reads run in parallel, but a machine gets
+// the answers in the order in which it asked: so a relay numbers the posts of
+// one link as they came.
+type pendingRead struct {
+	answer *broadcast.Loaded // nil: not there yet
 }
 
 // loop owns the machines of its units.
@@ -277,10 +285,16 @@ func (l *loop) step(u *unit, in broadcast.Input) {
 		l.d.cfg.Hooks.Answer(u.id, broadcast.Answer{ID: in.ID, Err: err})
 	case broadcast.Changed:
 		l.fail(u, "reload", err)
+	case broadcast.Loaded, broadcast.Applied, broadcast.Finished: // nobody's fault but this machine's
+		l.d.cfg.Log.Warn("a machine could not use a result", zap.Stringer("unit", hexUnit(u.id)), zap.String("path", l.d.cfg.Path), zap.Error(err))
 	default:
-		l.d.cfg.Log.Debug("a machine refused an input", zap.Binary("unit", u.id[:]), zap.Error(err))
+		l.d.cfg.Log.Debug("a machine refused an input", zap.Stringer("unit", hexUnit(u.id)), zap.Error(err))
 	}
 }
+
+type hexUnit store.Unit
+
+func (u hexUnit) String() string { return hex.EncodeToString(u[:]) }
 
 // flush takes one Ready of every machine that changed.
 func (l *loop) flush(limit int) {
@@ -308,18 +322,21 @@ func (l *loop) ready(u *unit) {
 		hooks.Send(u.id, s)
 	}
 	for _, rd := range r.Reads {
-		u.pending++
-		epoch := u.epoch
+		p := &pendingRead{}
+		u.reads = append(u.reads, p)
 		l.d.reads.run(func() {
 			in := l.d.read(rd)
-			l.post(func() { l.came(u, epoch, in) })
+			l.post(func() {
+				p.answer = &in
+				l.loaded(u)
+			})
 		})
 	}
 	for _, j := range r.Jobs {
-		u.pending++
+		u.jobs++
 		l.d.jobs.run(func() {
 			in := broadcast.Finished{ID: j.ID, Result: j.Run(j.Seed)}
-			l.post(func() { l.came(u, 0, in) })
+			l.post(func() { l.finished(u, in) })
 		})
 	}
 	if r.Links != nil {
@@ -340,13 +357,23 @@ func (l *loop) ready(u *unit) {
 	l.release(u)
 }
 
-// came Steps the outcome of a read or a job.
-func (l *loop) came(u *unit, epoch uint64, in broadcast.Input) {
-	u.pending--
-	if _, read := in.(broadcast.Loaded); u.closed || read && epoch != u.epoch {
-		return // after Changed a machine has forgotten its reads, not its jobs
+// loaded Steps the answers to the oldest reads, as far as they are there. A
+// read that Changed made the machine forget is not among them any more.
+func (l *loop) loaded(u *unit) {
+	for !u.closed && len(u.reads) > 0 && u.reads[0].answer != nil {
+		in := *u.reads[0].answer
+		u.reads = u.reads[1:]
+		l.step(u, in)
 	}
-	l.step(u, in)
+}
+
+// finished Steps the outcome of a job; after Changed too, since jobs depend on
+// nothing but their seed.
+func (l *loop) finished(u *unit, in broadcast.Finished) {
+	u.jobs--
+	if !u.closed {
+		l.step(u, in)
+	}
 }
 
 // settled takes the outcome of a write.
@@ -412,8 +439,7 @@ func (l *loop) changed(u *unit) {
 	for _, t := range u.turns {
 		l.letGo(&t.held)
 	}
-	u.turns, u.lane, u.hinted = nil, l.lane(u), false
-	u.epoch++
+	u.turns, u.reads, u.lane, u.hinted = nil, nil, l.lane(u), false
 	rev, err := l.d.cfg.Store.Revision(u.id)
 	if err != nil {
 		l.fail(u, "reload", err)
@@ -458,7 +484,7 @@ func (l *loop) sweep() {
 	}
 	l.swept = now
 	for _, u := range l.units {
-		if u.links == 0 && u.pending == 0 && len(u.turns) == 0 && !u.dirty && now.Sub(u.used) >= l.d.cfg.Idle {
+		if u.links == 0 && u.jobs == 0 && len(u.reads)+len(u.turns) == 0 && !u.dirty && now.Sub(u.used) >= l.d.cfg.Idle {
 			l.close(u)
 		}
 	}

@@ -251,3 +251,23 @@ func TestCommandOnce(t *testing.T) {
 	}
 	w.everybody("Ann: once")
 }
+
+// TestHeldOnce: a hello that was held until its seat was usable is not taken
+// for a repetition of itself.
+func TestHeldOnce(t *testing.T) {
+	w := newWorld(t, 3, "Ann")
+	link := w.group(false)
+	w.nodes[0].leave()
+	w.add("Bob").must(member.JoinGroup{Link: link, Name: "Bob"})
+	w.run(5 * time.Second)
+	w.nodes[0].offline = false
+	w.run(20 * time.Second)
+	if a := w.nodes[0].alarms(); len(a) > 0 {
+		t.Errorf("Ann has %q", a)
+	}
+	for _, r := range w.nodes[0].must(member.GetStatus{}).(member.Status).Relays {
+		if r.Failed > 0 {
+			t.Errorf("path %s has %d failures", r.Label, r.Failed)
+		}
+	}
+}

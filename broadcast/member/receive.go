@@ -457,10 +457,14 @@ func (m *Machine) retryHeld(seat wire.Seat) {
 			if seat != (wire.Seat{}) && k.seat != seat || m.held[heldKey{h.item.path.index, h.item.lineage, h.item.n}] == nil {
 				continue
 			}
-			kept := false
+			// It is taken out first: it is no copy of itself.
+			at, kept := heldKey{h.item.path.index, h.item.lineage, h.item.n}, false
+			delete(m.held, at)
 			m.process(h.item, func() { kept = true })
-			if !kept {
-				m.unhold(h)
+			if kept {
+				m.held[at] = h
+			} else {
+				m.del(h.key)
 				again = true
 			}
 		}

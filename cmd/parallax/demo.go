@@ -24,7 +24,9 @@ const (
 	demoMaxMembers = 16 // an invitation admits 20 an hour
 
 	demoDeadline = 3 * time.Second  // a path may stay silent: the group's policy
+	demoLinks    = 64               // for so many relays times members; longer in greater scenes
 	demoPatience = 30 * time.Second // for what must come to pass
+	demoGlance   = 100 * time.Millisecond
 )
 
 // demoOptions is the scene, as the flags say it.
@@ -90,6 +92,11 @@ func (o *demoOptions) need() int {
 		return o.relays
 	}
 	return o.relays/2 + 1
+}
+
+// deadline is how long a path may stay silent.
+func (o *demoOptions) deadline() time.Duration {
+	return demoDeadline * time.Duration((o.relays*o.members+demoLinks-1)/demoLinks)
 }
 
 // survives tells whether the honest relays alone make the quorum, so that the

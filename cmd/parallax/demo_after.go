@@ -47,31 +47,29 @@ func (d *demo) aftermath(ctx context.Context) error {
 	return d.compareCodes(ctx, all)
 }
 
+// alarm is the first alarm at the newcomer that concerns the two seats.
+func (d *demo) alarm() *member.Event {
+	hidden, planted := d.plot.seats()
+	for _, e := range d.newcomer.events() {
+		if e.Kind == member.EventDispute && (e.Seat == planted || e.Seat == hidden) {
+			return &e
+		}
+	}
+	return nil
+}
+
 // noticed tells the alarm at the newcomer, in the words that the newcomer saw.
 func (d *demo) noticed(ctx context.Context) {
-	hidden, planted := d.plot.seats()
-	var alarm *member.Event
-	first := uint64(0)
-	look := func() bool {
-		for _, e := range d.newcomer.events() {
-			if e.Kind == member.EventDispute && (e.Seat == planted || e.Seat == hidden) && alarm == nil {
-				alarm = &e
-			}
-			if e.Kind == member.EventMessage && e.Own && first == 0 {
-				first = e.Number
-			}
-		}
-		return alarm != nil
-	}
-	if !d.await(ctx, demoPatience, look) {
+	if !d.await(ctx, demoPatience, func() bool { return d.alarm() != nil }) {
 		d.fail("%s did not notice that %s showed another %s", d.newcomer.name, d.liarNames(), demoNames[1])
 		return
 	}
-	look()
-	d.sum.Detected = 1
-	d.sum.DetectedWhen = "when an honest relay answered"
-	if first == 0 || alarm.Number < first {
-		d.sum.DetectedWhen = "before the first message"
+	alarm := d.alarm()
+	d.sum.Detected, d.sum.DetectedWhen = 1, "before the first message to that name"
+	for _, e := range d.newcomer.events() {
+		if e.Kind == member.EventMessage && e.Own && e.Number < alarm.Number {
+			d.sum.DetectedWhen = "when the honest relays had answered"
+		}
 	}
 	d.tell.alarm(d.newcomer.name, *alarm)
 	if d.lying >= d.need() {
@@ -79,7 +77,7 @@ func (d *demo) noticed(ctx context.Context) {
 			"The liars are a majority, so %s cannot know yet which side lies, and nobody is blamed. By the group's rule of %d of %d the %s of %s counts.",
 			d.newcomer.name, d.need(), d.demoOptions.relays, demoNames[1], demoList(d.liarLabels()))
 	}
-	d.tell.event("noticed", demoFields{"member": d.newcomer.name, "when": d.sum.DetectedWhen}, "Noticed %s that %s sent to that name.", d.sum.DetectedWhen, d.newcomer.name)
+	d.tell.event("noticed", demoFields{"member": d.newcomer.name, "when": d.sum.DetectedWhen}, "Noticed %s.", d.sum.DetectedWhen)
 }
 
 // secondKey counts where a second key for a true seat was refused. This is no
@@ -164,10 +162,11 @@ func (d *demo) convicted(ctx context.Context) {
 			}
 		}
 		d.tell.event("convicted", demoFields{"relay": r.label, "operator": r.operator, "holders": holders},
-			"Relay %s (operator %s) is convicted by its own signatures: %d members hold the evidence and have set it aside.", r.label, r.operator, holders)
+			"Relay %s (operator %s) is convicted by its own signatures: it signed two histories. %s the evidence and set it aside.",
+			r.label, r.operator, map[bool]string{true: "1 member holds", false: fmt.Sprintf("%d members hold", holders)}[holders == 1])
 	}
-	for _, f := range d.sum.EvidenceFiles {
-		d.tell.event("evidence", demoFields{"file": f}, "evidence, good for anybody to check: %s", f)
+	if len(d.sum.EvidenceFiles) > 0 {
+		d.tell.evidence(d.sum.EvidenceFiles)
 	}
 }
 

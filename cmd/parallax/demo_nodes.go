@@ -41,6 +41,7 @@ const demoNewcomer = "Nora"
 const (
 	demoRetry  = 200 * time.Millisecond
 	demoRedial = 500 * time.Millisecond
+	demoJitter = time.Second // before members exchange statements: so that there is time to alter a message
 	demoEnd    = 5 * time.Second
 )
 
@@ -129,7 +130,7 @@ type demoMember struct {
 }
 
 func newDemoMember(dir, name string) *demoMember {
-	return &demoMember{name: name, dir: filepath.Join(dir, demoMembersDir, name), open: member.Open(member.Config{}), got: map[string]int{}}
+	return &demoMember{name: name, dir: filepath.Join(dir, demoMembersDir, name), open: member.Open(member.Config{Limits: member.Limits{ExchangeJitter: demoJitter}}), got: map[string]int{}}
 }
 
 func (m *demoMember) start() (err error) {

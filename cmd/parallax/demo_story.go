@@ -23,6 +23,7 @@ type demoText struct {
 	id, text string
 	from     *demoMember
 	to       []*demoMember
+	seenBy   *demoMember // whose marks are told; nil: those of the first that got it
 }
 
 // missing are those that did not get it.
@@ -63,8 +64,7 @@ func (d *demo) open(ctx context.Context) error {
 		if errs[i] != nil {
 			return fmt.Errorf("relay %s: %w", r.label, errs[i])
 		}
-		d.tell.event("relay", demoFields{"relay": r.label, "operator": r.operator, "address": r.listen},
-			"%-3s  %-8s  %s", r.label, r.operator, r.listen)
+		d.tell.relay(r)
 	}
 	if len(d.relays) == 1 {
 		d.tell.event("alone", nil, "With one relay nothing is compared: it could show anybody anything. So nobody lies here.")
@@ -108,7 +108,7 @@ func (d *demo) found(ctx context.Context) error {
 // enter founds or joins.
 func (d *demo) enter(ctx context.Context, m *demoMember) (err error) {
 	if m == d.members[0] {
-		w := member.CreateGroup{Group: demoGroup, Name: m.name, Strict: d.strict, Deadline: demoDeadline}
+		w := member.CreateGroup{Group: demoGroup, Name: m.name, Strict: d.strict, Deadline: d.deadline()}
 		for _, r := range d.relays {
 			w.Relays = append(w.Relays, member.FoundingSpot{Key: r.key.Public(), Addrs: []string{r.listen}, Token: demoToken})
 		}
@@ -200,20 +200,26 @@ func (d *demo) arrived(ctx context.Context, texts ...*demoText) {
 	}
 }
 
-// marks are how the paths stood for a text at the first one that got it.
+// marks are how the paths stood for a text. It waits a moment for relays that
+// run and are not set aside.
 func (d *demo) marks(ctx context.Context, t *demoText) (marks map[string]member.Mark) {
-	i := slices.IndexFunc(t.to, func(m *demoMember) bool { return m.online() && m.times(t.id) > 0 })
-	if i < 0 {
+	viewer := t.seenBy
+	if i := slices.IndexFunc(t.to, func(m *demoMember) bool { return m.online() && m.times(t.id) > 0 }); viewer == nil && i >= 0 {
+		viewer = t.to[i]
+	}
+	if viewer == nil {
 		return nil
 	}
-	stopped := slices.ContainsFunc(d.relays, func(r *demoRelay) bool { return r.node == nil })
+	aside := d.holds(viewer)
 	d.await(ctx, time.Second, func() bool {
-		p, err := demoAsk[member.Paths](ctx, t.to[i], member.GetPaths{Message: t.id})
+		p, err := demoAsk[member.Paths](ctx, viewer, member.GetPaths{Message: t.id})
 		if err != nil || len(p.Messages) != 1 {
 			return false
 		}
 		marks = p.Messages[0].Marks
-		return stopped || !slices.Contains(demoValues(marks), "awaiting")
+		return !slices.ContainsFunc(d.relays, func(r *demoRelay) bool {
+			return r.node != nil && !slices.Contains(aside, r.label) && marks[r.label] == "awaiting"
+		})
 	})
 	return marks
 }
@@ -354,6 +360,9 @@ func (d *demo) substitute(ctx context.Context) error {
 		return err
 	}
 	d.tell.event("joined", demoFields{"members": []string{n.name}}, "%s joined.", n.name)
+	if d.plot != nil { // who writes has a screen
+		d.await(ctx, demoGlance, func() bool { return d.alarm() != nil })
+	}
 	first, err := d.say(ctx, n, "Hello all. Bob, the key is under the blue pot.", d.friends())
 	if err != nil {
 		return err
@@ -368,6 +377,12 @@ func (d *demo) substitute(ctx context.Context) error {
 	d.arrived(ctx, first)
 	if altered != nil {
 		d.arrived(ctx, altered)
+		end := "The true copy came over the others."
+		if d.strict {
+			end = "This group is strict: what not all relays agree on is not shown to her."
+		}
+		d.tell.event("altered", demoFields{"relays": d.liarLabels(), "message": altered.id, "victim": n.name},
+			"%s altered that one on its way to %s, where these are the marks. %s", demoTitle(d.liarNames()), n.name, end)
 	}
 	return ctx.Err()
 }
@@ -398,6 +413,7 @@ func (d *demo) alterOne(ctx context.Context) (*demoText, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.seenBy = d.newcomer
 	done := func() bool {
 		p, err := demoAsk[member.Paths](ctx, d.newcomer, member.GetPaths{Message: t.id})
 		if err != nil || len(p.Messages) != 1 {
@@ -450,11 +466,4 @@ func demoList(names []string) string {
 		return strings.Join(names, "")
 	}
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
-}
-
-func demoValues[K comparable, V any](m map[K]V) (all []V) {
-	for _, v := range m {
-		all = append(all, v)
-	}
-	return all
 }

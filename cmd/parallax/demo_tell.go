@@ -110,6 +110,13 @@ func (t *demoTeller) act(format string, args ...any) {
 
 const demoBold cli.Color = "1"
 
+// relay tells where a relay is.
+func (t *demoTeller) relay(r *demoRelay) {
+	if !t.emit("relay", demoFields{"relay": r.label, "operator": r.operator, "address": r.listen}) {
+		t.print("   %-4s%-9s%s", r.label, r.operator, r.listen)
+	}
+}
+
 // demoSigns are the marks as people see them, each with its colour.
 var demoSigns = map[member.Mark]struct {
 	sign  string
@@ -128,7 +135,7 @@ func (t *demoTeller) marksHead(d *demo) {
 	for _, r := range d.relays {
 		fmt.Fprintf(&b, "%-4s", r.label)
 	}
-	t.print("   %s", t.s.Paint(cli.Faint, b.String()+"(✓ same copy  ✗ another copy  · nothing yet)"))
+	t.print("   %s", t.s.Paint(cli.Faint, b.String()+"(✓ same copy  ✗ altered copy  · none)"))
 }
 
 // text tells a message: how the paths stood, who sent it, who got it.
@@ -171,6 +178,17 @@ func (t *demoTeller) alarm(who string, e member.Event) {
 	t.print("%s", demoWrap(cli.Clean(e.Text), "   | "))
 }
 
+// evidence tells where the evidence lies: whole paths, to be copied.
+func (t *demoTeller) evidence(files []string) {
+	if t.emit("evidence", demoFields{"files": files}) {
+		return
+	}
+	t.print("   Anybody can check it, offline: parallax check-evidence FILE")
+	for _, f := range files {
+		t.print("      %s", f)
+	}
+}
+
 // failure tells what was not as it must be.
 func (t *demoTeller) failure(text string) {
 	if !t.emit("failure", demoFields{"text": text}) {
@@ -198,9 +216,7 @@ func (t *demoTeller) summary(d *demo) {
 	}
 	row("false alarms", "%d", s.FalseAlarms)
 	row("honest relays or members blamed", "%d", s.ConvictedHonest)
-	for i, f := range s.EvidenceFiles {
-		row(map[bool]string{true: "evidence", false: ""}[i == 0], "%s", f)
-	}
+	row("pieces of evidence", "%d", len(s.EvidenceFiles))
 	t.print("")
 	var rows [][]cli.Cell
 	for _, r := range s.Relays {
@@ -239,7 +255,7 @@ func demoSeconds(d time.Duration) float64 {
 	return float64(d.Round(10*time.Millisecond)) / float64(time.Second)
 }
 
-// wrap breaks text into lines of demoWidth, each after the same margin.
+// demoWrap breaks text into lines of demoWidth, each after the same margin.
 func demoWrap(text, margin string) string {
 	var lines []string
 	line := ""

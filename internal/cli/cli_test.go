@@ -215,7 +215,7 @@ func TestTOML(t *testing.T) {
 		"[zzz]\n":                         `c:1: there is no key "zzz"`,
 		"\n[limits]\nretention='soon'\n":  `c:3: limits.retention: "soon" is not a length of time`,
 		"listen = 3\n":                    `c:1: listen:`,
-		"listen = [\n":                    `c:2:`,
+		"listen = [\n":                    `c:1: listen: unexpected EOF`,
 	} {
 		err := decodeTOML("c", text, new(config))
 		if err == nil || !strings.HasPrefix(Line(err), want) || ExitCode(err) != Usage {

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -52,13 +53,21 @@ func Parent(c *cobra.Command) {
 	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 }
 
+// secondSignal keeps a signal that is sent to a process and at once to its
+// group, as timeout(1) does, from cutting the orderly end short.
+const secondSignal = time.Second
+
 // Run obeys the command line and returns the exit code. An error is one line
 // on stderr, with --json an object {"error":{"code","text"}}. SIGINT and
-// SIGTERM end the command's context; a second one ends the process.
+// SIGTERM end the command's context; one that comes secondSignal later ends the
+// process.
 func Run(root *cobra.Command, s *Streams, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() {
+		time.Sleep(secondSignal)
+		stop()
+	})
 	started := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
 	root.SetArgs(args)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -32,7 +33,11 @@ func decodeTOML(path, text string, v any) error {
 		return Errorf(Usage, "%s:%d: %s", path, max(p.Position.Line, 1), what)
 	}
 	if err != nil {
-		return Errorf(Usage, "%s: %w", path, err)
+		what := err.Error()
+		if m := typeError.FindStringSubmatch(what); m != nil {
+			what = m[1] + ": " + m[2] + ": " + m[3]
+		}
+		return Errorf(Usage, "%s:%s", path, what)
 	}
 	unknown := meta.Undecoded()
 	if len(unknown) == 0 {
@@ -47,6 +52,9 @@ func decodeTOML(path, text string, v any) error {
 	}
 	return Errorf(Usage, "%s:%d: there is no key %q%s", path, lineOf(text, key), key, hint)
 }
+
+// typeError is how the library tells of a value of the wrong type.
+var typeError = regexp.MustCompile(`^toml: line (\d+) \(last key "([^"]*)"\): (.*)$`)
 
 // knownKeys lists the keys of a configuration struct, dotted.
 func knownKeys(t reflect.Type, prefix string, list *[]string) {
