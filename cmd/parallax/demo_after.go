@@ -35,15 +35,15 @@ func (d *demo) aftermath(ctx context.Context) error {
 	if err := d.greeted(ctx, all, all); err != nil {
 		return err
 	}
-	before := len(d.texts)
-	for i, m := range []*demoMember{d.members[1], d.newcomer} {
-		if _, err := d.say(ctx, m, []string{"Nora, it is me, the true Bob.", "So I see. Hello Bob."}[i], all); err != nil {
-			return err
-		}
-	}
 	d.tell.event("goes_on", nil, "The group goes on%s:", map[bool]string{true: " over the honest relays", false: ""}[d.lying > 0])
 	d.tell.marksHead(d)
-	d.arrived(ctx, d.texts[before:]...)
+	for i, m := range []*demoMember{d.members[1], d.newcomer} {
+		t, err := d.say(ctx, m, []string{"Nora, it is me, the true Bob.", "So I see. Hello Bob."}[i], all)
+		if err != nil {
+			return err
+		}
+		d.arrived(ctx, t)
+	}
 	return d.compareCodes(ctx, all)
 }
 

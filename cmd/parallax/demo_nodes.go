@@ -41,7 +41,7 @@ const demoNewcomer = "Nora"
 const (
 	demoRetry  = 200 * time.Millisecond
 	demoRedial = 500 * time.Millisecond
-	demoJitter = time.Second // before members exchange statements: so that there is time to alter a message
+	demoJitter = 4 * time.Second // before members exchange statements: so that there is time to alter a message
 	demoEnd    = 5 * time.Second
 )
 

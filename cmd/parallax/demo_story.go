@@ -360,22 +360,14 @@ func (d *demo) substitute(ctx context.Context) error {
 		return err
 	}
 	d.tell.event("joined", demoFields{"members": []string{n.name}}, "%s joined.", n.name)
-	if d.plot != nil { // who writes has a screen
-		d.await(ctx, demoGlance, func() bool { return d.alarm() != nil })
-	}
-	first, err := d.say(ctx, n, "Hello all. Bob, the key is under the blue pot.", d.friends())
+	first, altered, err := d.firstContact(ctx)
 	if err != nil {
 		return err
 	}
-	var altered *demoText
-	if d.plot != nil {
-		if altered, err = d.alterOne(ctx); err != nil {
-			return err
-		}
-	}
 	d.tell.marksHead(d)
 	d.arrived(ctx, first)
-	if altered != nil {
+	switch {
+	case altered != nil:
 		d.arrived(ctx, altered)
 		end := "The true copy came over the others."
 		if d.strict {
@@ -383,8 +375,62 @@ func (d *demo) substitute(ctx context.Context) error {
 		}
 		d.tell.event("altered", demoFields{"relays": d.liarLabels(), "message": altered.id, "victim": n.name},
 			"%s altered that one on its way to %s, where these are the marks. %s", demoTitle(d.liarNames()), n.name, end)
+	case d.plot != nil:
+		d.tell.event("not_altered", demoFields{"relays": d.liarLabels()}, "%s wanted to alter a message as well, and %s set aside before there was one.",
+			demoTitle(d.liarNames()), d.verb("was", "were"))
 	}
 	return ctx.Err()
+}
+
+// firstContact are the first messages between the newcomer and the others. Where
+// the honest relays do not make the quorum these have to be quick: as soon as
+// the liars are set aside, nothing new is agreed on.
+func (d *demo) firstContact(ctx context.Context) (first, altered *demoText, err error) {
+	hello := func() (err error) {
+		first, err = d.say(ctx, d.newcomer, "Hello all. Bob, the key is under the blue pot.", d.friends())
+		return err
+	}
+	if !d.survives() {
+		if err := hello(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if d.plot != nil {
+		if altered, err = d.alterOne(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	if d.survives() {
+		if d.plot != nil { // who writes has a screen
+			d.await(ctx, demoGlance, func() bool { return d.alarm() != nil })
+		}
+		err = hello()
+	}
+	if err == nil {
+		d.tooLate(ctx, first)
+	}
+	return first, altered, err
+}
+
+// tooLate tells whether a text was sent after its sender had set a liar aside.
+// Where the honest relays do not make the quorum nobody has to get it then.
+func (d *demo) tooLate(ctx context.Context, t *demoText) bool {
+	if d.plot == nil {
+		return false
+	}
+	own, late := false, false
+	d.await(ctx, demoPatience, func() bool {
+		for _, e := range t.from.events() {
+			late = late || e.Kind == member.EventEvidence && !own
+			own = own || e.Own && e.ID == t.id
+		}
+		return own
+	})
+	if late && !d.survives() {
+		t.to = nil
+		d.tell.event("late", demoFields{"message": t.id}, "%s wrote %q after the lie was proven; by this group's rule it has to wait.", t.from.name, t.text)
+	}
+	return late
 }
 
 // friends are the members that the newcomer can speak with: all, unless the
@@ -397,11 +443,14 @@ func (d *demo) friends() []*demoMember {
 }
 
 // alterOne lets the founder write to the newcomer, and the liars alter it on
-// its way there.
+// its way there; nil if they were set aside before.
 func (d *demo) alterOne(ctx context.Context) (*demoText, error) {
 	founder := d.members[0]
-	if !d.await(ctx, demoPatience, func() bool { return founder.knows(ctx, d.newcomer) }) {
+	if !d.await(ctx, demoPatience, func() bool { return founder.knows(ctx, d.newcomer) || len(d.holds(founder)) > 0 }) {
 		return nil, fmt.Errorf("no session came about between %s and %s", founder.name, d.newcomer.name)
+	}
+	if len(d.holds(founder)) > 0 {
+		return nil, nil
 	}
 	d.plot.alterFrom(demoSeat(founder))
 	defer d.plot.alterFrom(wire.Seat{})
@@ -413,22 +462,23 @@ func (d *demo) alterOne(ctx context.Context) (*demoText, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.seenBy = d.newcomer
-	done := func() bool {
-		p, err := demoAsk[member.Paths](ctx, d.newcomer, member.GetPaths{Message: t.id})
-		if err != nil || len(p.Messages) != 1 {
-			return false
-		}
-		return !slices.ContainsFunc(d.liars(), func(r *demoRelay) bool { return p.Messages[0].Marks[r.label] != "dissented" })
+	if d.tooLate(ctx, t) {
+		return nil, nil
 	}
-	if !d.await(ctx, demoPatience, done) {
+	t.seenBy = d.newcomer
+	noticed := func() bool {
+		p, err := demoAsk[member.Paths](ctx, d.newcomer, member.GetPaths{Message: t.id})
+		return err == nil && len(p.Messages) == 1 &&
+			!slices.ContainsFunc(d.liars(), func(r *demoRelay) bool { return p.Messages[0].Marks[r.label] != "dissented" })
+	}
+	if !d.await(ctx, demoPatience, noticed) && ctx.Err() == nil {
 		_, n, _ := d.plot.counts()
 		d.fail("%s altered %q %d times for %s, who did not notice it everywhere", demoTitle(d.liarNames()), t.text, n, d.newcomer.name)
 	}
 	return t, nil
 }
 
-// seatOf is the member's seat as it stands in bundles.
+// demoSeat is the member's seat as it stands in bundles.
 func demoSeat(m *demoMember) (seat wire.Seat) {
 	if n, err := hex.Decode(seat[:], []byte(m.info.Seat)); err != nil || n != len(seat) {
 		return wire.Seat{}

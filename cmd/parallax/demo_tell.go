@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -246,6 +247,7 @@ func (t *demoTeller) summary(d *demo) {
 	t.print("   %.1f seconds on this computer.", s.Wall)
 	if d.keep != "" {
 		t.print("   Everything is left in %s", d.dir)
+		t.print("   Look around: parallax paths --data %s", filepath.Join(d.dir, demoMembersDir, demoNewcomer))
 	} else if len(s.EvidenceFiles) > 0 {
 		t.print("   Data folders are deleted, the evidence stays.")
 	}
