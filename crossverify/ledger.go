@@ -128,22 +128,19 @@ func (l *Ledger) Fail(now time.Time, path Path, subject Subject) {
 }
 
 // SetAside makes path count, or not count, for quorum. It is compared all the
-// same. Under Strict, all that count must match: whoever is set aside by proof
-// is not waited for, and as long as one honest relay counts nothing passes
-// without it. Any other quorum stays as it is, since a coalition could lower it
-// by convicting itself.
+// same. When fewer operators are left than the quorum asks for, all that are
+// left must match: whoever is set aside by proof is never honest, so they
+// include every honest one, and nothing passes without it.
 func (l *Ledger) SetAside(path Path, aside bool) {
 	if int(path) >= len(l.aside) || l.aside[path] == aside {
 		return
 	}
 	l.aside[path] = aside
-	if l.policy.Strict {
-		counted := make([]bool, len(l.aside))
-		for i, out := range l.aside {
-			counted[l.operator[i]] = counted[l.operator[i]] || !out
-		}
-		l.needed = max(1, count(counted))
+	counted := make([]bool, len(l.aside))
+	for i, out := range l.aside {
+		counted[l.operator[i]] = counted[l.operator[i]] || !out
 	}
+	l.needed = max(1, min(l.policy.Needed(), count(counted)))
 	for s := range l.entries {
 		l.dirty[s] = struct{}{}
 	}

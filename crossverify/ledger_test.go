@@ -120,7 +120,7 @@ func TestLedgerRules(t *testing.T) {
 		{"twins and another", twins, Open, "1claim1 2claim1", "agreed 1 amm 2/2 usable"},
 		{"set aside is compared, not counted", three, Open, "0aside 0claim1 1claim1", "unconfirmed 1 mma 1/1"},
 		{"set aside is not waited for", three, Open, "2aside 0claim1 1fail", "contested 1 mfa 1/2 settled"},
-		{"set aside does not lower the quorum", three, Open, "1aside 2aside 0claim1", "contested 1 maa 1/1 settled"},
+		{"all that are left are enough", three, Open, "1aside 2aside 0claim1", "agreed 1 maa 1/1 settled usable"},
 		{"one operator, shown", alone, Open, "0claim1", "unconfirmed 1 m 1/1 settled usable"},
 		{"one operator, absent", alone, Open, "0absent +30", "contested 0 s 0/1 settled"},
 		{"a quorum nobody has", Policy{Operators: operators("AB"), Quorum: 9}, Open, "0claim1 1claim1", "agreed 1 mm 2/2 settled usable"},

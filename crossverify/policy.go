@@ -38,8 +38,8 @@ func (p Policy) Distinct() int {
 	return len(seen)
 }
 
-// Needed is q: how many distinct operators must match. Paths that were set
-// aside lower it under Strict only (Ledger.SetAside).
+// Needed is q: how many distinct operators must match, as long as so many are
+// not set aside (Ledger.SetAside).
 func (p Policy) Needed() int {
 	all := p.Distinct()
 	switch {

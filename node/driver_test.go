@@ -344,12 +344,21 @@ func TestDriverCrash(t *testing.T) {
 func TestDriverFails(t *testing.T) {
 	m := memory.New()
 	disk := errors.New("input/output error")
-	s := &slow{Store: m, delay: func() {}, fail: disk}
+	gate := make(chan struct{})
+	s := &slow{Store: m, delay: func() { <-gate }, fail: disk}
 	h := newTape(t, m)
 	d := NewDriver(Config{Store: s, Open: openLedger, Hooks: h, Path: "/srv/relay/store", Loops: 1, Inbound: 100})
 	u := unitOf(9)
 	_ = d.Input(t.Context(), u, broadcast.Up{Link: 5})
+	for i := range uint64(10) { // more turns than may be in flight
+		_ = d.Input(t.Context(), u, broadcast.Command{ID: 1000 + i, Wish: postWish{i}})
+		time.Sleep(2 * time.Millisecond)
+	}
 	_ = d.Input(t.Context(), u, broadcast.Command{ID: 1, Wish: postWish{1}})
+	_ = d.Reserve(t.Context(), 60)
+	_ = d.Receive(t.Context(), u, broadcast.Received{}, 60, nil)
+	time.Sleep(2 * time.Millisecond)
+	close(gate)
 	h.until("failure", func() bool { return h.failed != nil })
 	var ue *UnitError
 	if !errors.As(h.failed, &ue) || !errors.Is(h.failed, disk) || ue.Op != "write" || ue.Unit != u ||
@@ -366,8 +375,8 @@ func TestDriverFails(t *testing.T) {
 	s.fail = nil
 	s.mu.Unlock()
 	for range 20 {
-		if err := d.Reserve(t.Context(), 60); err != nil {
-			t.Fatal(err)
+		if err := d.Reserve(withTimeout(t), 60); err != nil {
+			t.Fatal("room that a failed unit held is not free")
 		}
 		_ = d.Receive(t.Context(), u, broadcast.Received{}, 60, nil)
 	}

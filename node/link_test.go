@@ -144,11 +144,11 @@ func TestLinkLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := aDriver(t, openLedger)
 		began := time.Now()
-		_, far, why := aLink(d, 1<<20, false)
+		_, trickle, why := aLink(d, 1<<20, false)
 		go func() { // one byte a second of a long frame
-			_, _ = far.Write(binary.BigEndian.AppendUint32(nil, 1<<10))
+			_, _ = trickle.Write(binary.BigEndian.AppendUint32(nil, 1<<10))
 			for {
-				if _, err := far.Write([]byte{proto.TypePost}); err != nil {
+				if _, err := trickle.Write([]byte{proto.TypePost}); err != nil {
 					return
 				}
 				time.Sleep(time.Second)
@@ -179,7 +179,7 @@ func TestLinkLimits(t *testing.T) {
 			t.Errorf("%d bytes still count", l.table.waiting.Load())
 		}
 
-		_, far, why = aLink(d, 1<<20, false)
+		_, far, why := aLink(d, 1<<20, false)
 		_, _ = far.Write(append(binary.BigEndian.AppendUint32(nil, proto.MaxFrame+1), proto.TypePing))
 		if err := <-why; !errors.Is(err, proto.ErrFrameTooLong) {
 			t.Errorf("too long: %v", err)

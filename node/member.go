@@ -274,31 +274,78 @@ func (m *Member) Do(ctx context.Context, r Request) (Result, error) {
 		return nil, errors.New("node: a request without a wish")
 	case ListGroups:
 		return m.Groups(), nil
-	case member.CreateGroup, member.JoinGroup:
-		u, err := m.Add()
-		if err != nil {
-			return nil, err
+	case member.JoinGroup:
+		if ms, v, err := m.resume(ctx, r.Wish); ms != nil {
+			return v, m.settled(ms, err)
 		}
-		m.mu.Lock()
-		ms := m.list[u]
-		m.mu.Unlock()
-		if ms == nil {
-			return nil, ErrClosed
-		}
-		v, err := ms.do(ctx, r.Wish)
-		if err != nil {
-			return nil, errors.Join(err, m.Remove(u))
-		}
-		if err := ms.refresh(); err != nil { // it is founded or joined all the same
-			m.cfg.Log.Warn("a new membership does not tell its name", zap.Error(err))
-		}
-		return v, nil
+		return m.begin(ctx, r.Wish)
+	case member.CreateGroup:
+		return m.begin(ctx, r.Wish)
 	}
 	ms, err := m.find(r.Group)
 	if err != nil {
 		return nil, err
 	}
 	return ms.do(ctx, r.Wish)
+}
+
+// begin makes a membership for a founding or a joining.
+func (m *Member) begin(ctx context.Context, w member.Wish) (Result, error) {
+	u, err := m.Add()
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	ms := m.list[u]
+	m.mu.Unlock()
+	if ms == nil {
+		return nil, ErrClosed
+	}
+	v, err := ms.do(ctx, w)
+	return v, m.settled(ms, err)
+}
+
+// resume goes on with a joining by the same link that did not come to its end;
+// ms is nil when there is none.
+func (m *Member) resume(ctx context.Context, w member.Wish) (ms *membership, v Result, err error) {
+	m.mu.Lock()
+	open := slices.Collect(maps.Values(m.list))
+	m.mu.Unlock()
+	for _, ms := range open {
+		if ms.describe().Ready {
+			continue
+		}
+		if v, err := ms.do(ctx, w); !errors.Is(err, member.ErrTaken) {
+			return ms, v, err
+		}
+	}
+	return nil, nil, nil
+}
+
+// settled decides what becomes of a membership whose founding or joining was
+// answered. A seat that stands on boards already is kept, and a repeated join
+// goes on with it; everything else that failed is removed.
+func (m *Member) settled(ms *membership, err error) error {
+	if err == nil {
+		if e := ms.refresh(); e != nil { // it is founded or joined all the same
+			m.cfg.Log.Warn("a new membership does not tell its name", zap.Error(e))
+		}
+		return nil
+	}
+	final := errors.Is(err, member.ErrExpired) || errors.Is(err, member.ErrRefused) || errors.Is(err, member.ErrGenesis)
+	if !final && m.seated(ms) {
+		return fmt.Errorf("%w; the same join again goes on where it stopped", err)
+	}
+	return errors.Join(err, m.Remove(ms.unit))
+}
+
+// seated tells whether a joining has made its seat.
+func (m *Member) seated(ms *membership) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWait)
+	defer cancel()
+	v, err := ms.do(ctx, member.GetStatus{})
+	s, ok := v.(member.Status)
+	return err == nil && ok && s.Seat != "" && s.Joining
 }
 
 // Events reads a group's events: those after the given number, then live ones,

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
@@ -104,7 +108,8 @@ func TestRelayLinks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := call(t, relayKey(1).Public(), "/ip4/127.0.0.1/tcp/1", addrs[0]+"/p2p/"+id.String())
+			named := strings.Replace(addrs[0], "/ip4/127.0.0.1", "/dns4/localhost", 1) + "/p2p/" + id.String()
+			c := call(t, relayKey(1).Public(), "/ip4/127.0.0.1/tcp/1", named)
 			c.say(proto.Hello{Min: 1, Max: 1, Channel: [32]byte{7}})
 			for i := range uint64(200) {
 				c.say(proto.Ping{Value: i})
@@ -139,7 +144,7 @@ func TestRelayOtherKey(t *testing.T) {
 	if _, err := dial(t.Context(), relayKey(1).Public(), []string{r.Addrs()[0] + "/p2p/" + id.String()}); !errors.Is(err, ErrOtherKey) {
 		t.Errorf("named key: %v", err)
 	}
-	for _, addrs := range [][]string{nil, {"nonsense"}, {"/ip4/127.0.0.1/tcp/1"}, {"/ip4/127.0.0.1/udp/1"}, {"/dns4/name.invalid/tcp/1"}} {
+	for _, addrs := range [][]string{nil, {"nonsense"}, {"/ip4/127.0.0.1/tcp/1"}, {"/ip4/127.0.0.1/udp/1"}} {
 		if _, err := dial(t.Context(), relayKey(1).Public(), addrs); !errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrOtherKey) {
 			t.Errorf("%q: %v", addrs, err)
 		}
@@ -198,10 +203,10 @@ func TestRelaySlowReader(t *testing.T) {
 		c.hear()
 	}
 	var id broadcast.Link
-	for l := range r.links.links {
-		id = max(id, l)
+	for _, l := range r.links.all() {
+		id = max(id, l.id)
 	}
-	slowID := id - 1
+	slowID := id - 1 // it said Hello first
 	most := int64(0)
 	for range 1000 {
 		r.links.send(flood(slowID))
@@ -249,6 +254,45 @@ func TestRelayConnections(t *testing.T) {
 	}
 	if refused < 5 {
 		t.Errorf("%d of 20 connections were refused beyond 16", refused)
+	}
+}
+
+// Strangers are counted by address and by network, and their haste as well;
+// loopback is not.
+func TestConnLimits(t *testing.T) {
+	admitted := func(l ConnLimits, addr func(i int) string) (n int) {
+		l.setDefaults()
+		rm, err := l.resources()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rm.Close()
+		for i := range 200 {
+			if _, err := rm.OpenConnection(network.DirInbound, false, ma.StringCast(addr(i))); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	same := func(a string) func(int) string { return func(int) string { return a } }
+	counts := ConnLimits{PerAddress: 10, PerNetwork: 30, Rate: 1e6, Burst: 1e6}
+	for _, c := range []struct {
+		limits ConnLimits
+		addr   func(int) string
+		want   int
+	}{
+		{counts, same("/ip4/192.0.2.1/tcp/1"), 10},
+		{counts, same("/ip4/127.0.0.1/tcp/1"), 200},
+		{counts, func(i int) string { return fmt.Sprintf("/ip4/192.0.2.%d/udp/1/quic-v1", i) }, 30},
+		{counts, func(i int) string { return fmt.Sprintf("/ip6/2001:db8::%x/tcp/1", i) }, 10},
+		{counts, func(i int) string { return fmt.Sprintf("/ip6/2001:db8:0:%x::1/tcp/1", i) }, 30},
+		{counts, func(i int) string { return fmt.Sprintf("/ip6/2001:db8:%x::1/tcp/1", i) }, 200},
+		{ConnLimits{Connections: 50}, same("/ip4/127.0.0.1/udp/1/quic-v1"), 50 / transientOf},
+		{ConnLimits{Rate: 0.001, Burst: 20}, same("/ip4/192.0.2.1/tcp/1"), 20},
+	} {
+		if got := admitted(c.limits, c.addr); got != c.want {
+			t.Errorf("%s: %d connections, want %d", c.addr(1), got, c.want)
+		}
 	}
 }
 

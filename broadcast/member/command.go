@@ -160,7 +160,8 @@ type Status struct {
 	GroupInfo
 	Strict   bool           `json:"strict"`
 	Quorum   int            `json:"quorum"`
-	Ready    bool           `json:"ready"` // joined
+	Ready    bool           `json:"ready"`   // joined
+	Joining  bool           `json:"joining"` // by link, not at its end yet
 	Relays   []RelayStatus  `json:"relays"`
 	Members  []MemberStatus `json:"members"`
 	Evidence int            `json:"evidence"`

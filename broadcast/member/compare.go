@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -84,6 +85,12 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 	shown, missing := m.showing(r.Status)
 	if r.Verdict == crossverify.Contested && !st.dispute && !st.own {
 		st.dispute = true
+		lonely := len(m.namesakes(st)) == 0
+		if lonely {
+			if m.lonely++; m.lonely > maxLonely {
+				return // a liar can invent seats without end; the list of members has them
+			}
+		}
 		name := m.display(st)
 		e := Event{Kind: EventDispute, Seat: st.seat.String(), Member: name, Marks: m.marks(r.Status)}
 		hidden := m.hiddenBy(st, shown)
@@ -101,10 +108,10 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 			}
 			e.Text = fmt.Sprintf("%s %s %s, whom %s %s, and %s another %q [%s]. They are two members. By this group's rule (%d of %d) the second one counts and gets what you send; the first gets nothing until more relays show it. Compare the code with the person you mean.",
 				names(hiding, "Relay"), verb(hiding, "hides", "hide"), name, labels(shown), verb(shown, "shows", "show"), verb(hiding, "lists", "list"),
-				st.ann.Name, other.seat.Short(), m.genesis.Needed(), len(m.paths))
+				st.ann.Name, other.seat.Short(), m.needed(), len(m.paths))
 		default:
 			e.Kind = EventRelay
-			if len(m.namesakes(st)) > 0 {
+			if !lonely {
 				e.Kind = EventDispute
 			}
 			e.Text = fmt.Sprintf("%s is known to %s only. Nothing is sent to this member until more relays know it. Nothing for you to do.", name, labels(shown))
@@ -125,6 +132,10 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 	}
 }
 
+// maxLonely is how many disputed seats are told of in one opening, beside those
+// that carry a member's name.
+const maxLonely = 256
+
 // showing splits the paths into those that show a subject and those that do not.
 func (m *Machine) showing(status []crossverify.Status) (shown, missing []*path) {
 	for i, s := range status {
@@ -141,8 +152,15 @@ func (m *Machine) showing(status []crossverify.Status) (shown, missing []*path) 
 // hiddenBy finds a seat that the given paths hide while they show st: first one
 // of the same name.
 func (m *Machine) hiddenBy(st *seatState, shown []*path) (found *seatState) {
-	for _, o := range m.sortedSeats() {
-		if o == st || o.own || o.ann == nil || !m.usable(o) {
+	better := func(o *seatState) bool {
+		if found == nil || (o.ann.Name == st.ann.Name) != (found.ann.Name == st.ann.Name) {
+			return found == nil || o.ann.Name == st.ann.Name
+		}
+		return slices.Compare(o.seat[:], found.seat[:]) < 0
+	}
+	for _, o := range m.seats {
+		// since is the cheap sign of a usable seat: a liar's are many.
+		if o == st || o.own || o.ann == nil || o.since.IsZero() || !better(o) || !m.usable(o) {
 			continue
 		}
 		hidden := len(shown) > 0
@@ -151,7 +169,7 @@ func (m *Machine) hiddenBy(st *seatState, shown []*path) (found *seatState) {
 				hidden = false
 			}
 		}
-		if hidden && (found == nil || o.ann.Name == st.ann.Name) {
+		if hidden {
 			found = o
 		}
 	}
@@ -207,8 +225,58 @@ type claimedHead struct {
 	head wire.Digest
 }
 
-// maxViews bounds the heads that members claim for numbers not read yet.
-const maxViews = 1024
+// claimant is whose claims about a path are counted together.
+type claimant struct {
+	path int
+	seat wire.Seat
+}
+
+// Bounds of what one member's views can make others keep, tell and send.
+const (
+	maxClaims      = 2  // heads for numbers not read yet, for each path: the first and the newest
+	maxAccusations = 16 // told or answered in one opening, of those without proof
+)
+
+// claim keeps a head for a number that was not read yet.
+func (m *Machine) claim(p *path, seat wire.Seat, v RelayView) {
+	k, by := viewKey{p.index, v.Lineage, v.N}, claimant{p.index, seat}
+	if slices.Contains(m.claims[by], v.N) {
+		return
+	}
+	if n := len(m.claims[by]); n >= maxClaims {
+		last := viewKey{p.index, v.Lineage, m.claims[by][n-1]}
+		if m.views[last] = slices.DeleteFunc(m.views[last], func(c claimedHead) bool { return c.seat == seat }); len(m.views[last]) == 0 {
+			delete(m.views, last)
+		}
+		m.claims[by] = m.claims[by][:n-1]
+	}
+	m.views[k] = append(m.views[k], claimedHead{seat, v.Head})
+	m.claims[by] = append(m.claims[by], v.N)
+}
+
+// claimed takes what was claimed for a number.
+func (m *Machine) claimed(k viewKey) []claimedHead {
+	list := m.views[k]
+	delete(m.views, k)
+	for _, c := range list {
+		by := claimant{k.path, c.seat}
+		m.claims[by] = slices.DeleteFunc(m.claims[by], func(n uint64) bool { return n == k.n })
+	}
+	return list
+}
+
+// forgetClaims drops those about a log that ended.
+func (m *Machine) forgetClaims(p *path) {
+	maps.DeleteFunc(m.views, func(k viewKey, _ []claimedHead) bool { return k.path == p.index })
+	maps.DeleteFunc(m.claims, func(c claimant, _ []uint64) bool { return c.path == p.index })
+}
+
+// accuses counts what a seat says without proof, and tells whether it still
+// counts.
+func (m *Machine) accuses(seat wire.Seat) bool {
+	m.accused[seat]++
+	return m.accused[seat] <= maxAccusations
+}
 
 // compareView holds what a sender saw against what this member saw.
 func (m *Machine) compareView(st *seatState, v View) {
@@ -219,18 +287,15 @@ func (m *Machine) compareView(st *seatState, v View) {
 		}
 		if own, ok := p.heads[rv.N]; ok {
 			if own.H != rv.Head {
-				m.headsDiffer(p, rv.N)
+				m.headsDiffer(p, own, st.seat)
 			}
-		} else if rv.N > p.position && len(m.views) < maxViews {
-			k := viewKey{p.index, rv.Lineage, rv.N}
-			if len(m.views[k]) < len(m.paths)+4 {
-				m.views[k] = append(m.views[k], claimedHead{st.seat, rv.Head})
-			}
+		} else if rv.N > p.position {
+			m.claim(p, st.seat, rv)
 		}
 	}
 	for _, rec := range v.Recents {
 		for key, msg := range m.messagesOf(rec) {
-			if msg.d != rec.D && !msg.mismatch {
+			if msg.d != rec.D && !msg.mismatch && m.accuses(st.seat) {
 				msg.mismatch = true
 				m.show(Event{Kind: EventDispute, ID: msg.d.Short(), Seat: key.seat.String(), Member: m.display(m.seatOf(key.seat)),
 					Text: fmt.Sprintf("%s says that %s sent another text under the number of message %s: either %s sent two texts or %s misreports. No relay is blamed.",
@@ -241,15 +306,19 @@ func (m *Machine) compareView(st *seatState, v View) {
 }
 
 func (m *Machine) messagesOf(rec Recent) map[messageKey]*message {
-	for _, st := range m.sortedSeats() {
+	var found map[messageKey]*message
+	for _, st := range m.seats {
 		if [8]byte(st.seat[:8]) == rec.Seat {
 			k := messageKey{source{st.seat, rec.Incarnation}, rec.Sequence}
 			if msg := m.messages[k]; msg != nil && msg.opened {
-				return map[messageKey]*message{k: msg}
+				if found != nil {
+					return nil // which one is meant is not known
+				}
+				found = map[messageKey]*message{k: msg}
 			}
 		}
 	}
-	return nil
+	return found
 }
 
 // checkHead compares a relay's statement with every other one of the same
@@ -269,42 +338,48 @@ func (m *Machine) checkHead(p *path, s crossverify.Statement) {
 	if s.N <= p.position {
 		delete(p.ownHead, s.N)
 	}
-	k := viewKey{p.index, s.Lineage, s.N}
-	for _, c := range m.views[k] {
+	for _, c := range m.claimed(viewKey{p.index, s.Lineage, s.N}) {
 		if c.head != s.H {
-			m.headsDiffer(p, s.N)
-			break
+			m.headsDiffer(p, s, c.seat)
 		}
 	}
-	delete(m.views, k)
 }
 
 // keepStatement remembers a statement for a number that was not read yet.
 func (m *Machine) keepStatement(p *path, s crossverify.Statement) {
-	if s.Lineage == p.lineage && s.N > p.position && len(p.ownHead) < m.cfg.Limits.Heads {
-		if _, ok := p.ownHead[s.N]; !ok {
-			p.ownHead[s.N] = s
+	if s.Lineage != p.lineage || s.N <= p.position {
+		return
+	}
+	if _, ok := p.ownHead[s.N]; !ok {
+		p.ownHead[s.N] = s
+	}
+	if most := m.cfg.Limits.Heads; len(p.ownHead) > most { // the furthest go: they are read last
+		for _, n := range slices.Sorted(maps.Keys(p.ownHead))[most-most/4:] {
+			delete(p.ownHead, n)
 		}
+	}
+	if s.N > p.newest.N { // shown to the relay when the mailbox is opened again
+		p.newest = s
+		m.savePath(p)
 	}
 }
 
 // exchangeDue is a statement exchange that waits for its jitter.
 type exchangeDue struct {
-	at    time.Time
-	path  int
-	n     uint64
-	proof []crossverify.Statement // to share whatever was convicted meanwhile
+	at     time.Time
+	path   int
+	differ crossverify.Statement   // another member saw another head there
+	proof  []crossverify.Statement // to share whatever was convicted meanwhile
 }
 
-// headsDiffer: another member saw another head at n. Statements settle it.
-func (m *Machine) headsDiffer(p *path, n uint64) {
-	s, ok := p.heads[n]
-	if !ok || m.shared[s.H] || p.aside || slices.ContainsFunc(m.exchange, func(e exchangeDue) bool { return e.path == p.index && e.n == n }) {
+// headsDiffer: a member saw another head than s has. Statements settle it.
+func (m *Machine) headsDiffer(p *path, s crossverify.Statement, seat wire.Seat) {
+	if m.shared[s.H] || p.aside || slices.ContainsFunc(m.exchange, func(e exchangeDue) bool { return e.differ == s }) || !m.accuses(seat) {
 		return
 	}
 	j := m.draw32()
 	wait := time.Duration(uint64(j[0])<<8|uint64(j[1])) * m.cfg.Limits.ExchangeJitter / (1 << 16)
-	m.exchange = append(m.exchange, exchangeDue{at: m.now.Add(wait), path: p.index, n: n})
+	m.exchange = append(m.exchange, exchangeDue{at: m.now.Add(wait), path: p.index, differ: s})
 }
 
 // share sends both statements of a contradiction, so that every member holds it.
@@ -312,7 +387,7 @@ func (m *Machine) share(p *path, a, b crossverify.Statement) {
 	if p.aside || (m.shared[a.H] && m.shared[b.H]) {
 		return
 	}
-	m.exchange = append(m.exchange, exchangeDue{at: m.now, path: p.index, n: a.N, proof: []crossverify.Statement{a, b}})
+	m.exchange = append(m.exchange, exchangeDue{at: m.now, path: p.index, proof: []crossverify.Statement{a, b}})
 }
 
 func (m *Machine) runExchanges() {
@@ -329,11 +404,10 @@ func (m *Machine) runExchanges() {
 		p := m.paths[e.path]
 		list := e.proof
 		if list == nil {
-			s, ok := p.heads[e.n]
-			if !ok || p.aside || m.shared[s.H] {
+			if p.aside || m.shared[e.differ.H] {
 				continue
 			}
-			list = []crossverify.Statement{s}
+			list = []crossverify.Statement{e.differ}
 		}
 		for _, s := range list {
 			m.shared[s.H] = true

@@ -134,7 +134,10 @@ func (m *Machine) waitFounded(id uint64) {
 }
 
 func (m *Machine) info() GroupInfo {
-	g := GroupInfo{Group: m.meta.Group, Name: m.meta.Name, ID: m.gid.String(), ShortID: ShortID(m.gid), Seat: m.self.String()}
+	g := GroupInfo{Group: m.meta.Group, Name: m.meta.Name, ID: m.gid.String(), ShortID: ShortID(m.gid)}
+	if m.self != (wire.Seat{}) {
+		g.Seat = m.self.String()
+	}
 	return g
 }
 
@@ -143,6 +146,9 @@ func (m *Machine) info() GroupInfo {
 func (m *Machine) stepFounding() {
 	if m.meta == nil || m.meta.Phase != phaseFounding {
 		return
+	}
+	if !m.deadline.IsZero() && !m.now.Before(m.deadline) {
+		m.deadline = time.Time{} // whoever waited was told; the founding goes on
 	}
 	if m.genesis == nil {
 		for _, p := range m.paths {
@@ -215,7 +221,7 @@ func (m *Machine) found() error {
 		admin := ChannelAdmin(k.admin, p.ref.Key)
 		c := proto.Create{PostID: m.drawID(), Token: []byte(token), Admin: admin.Public(), Posting: PostingKey(&k.epoch().Key, p.ref.Key).Public()}
 		c.Sign(admin, p.ref.Key, p.channel)
-		m.enqueue(p, &postItem{kind: postCreate, id: c.PostID, frame: proto.Encode(c)})
+		m.enqueue(p, &postItem{kind: postCreate, id: c.PostID, d: c.Digest(), frame: proto.Encode(c)})
 		m.putEntry(p, doorKey, "genesis", 1, meta.Genesis, k.admin)
 		m.putEntry(p, doorKey, "welcome", 1, welcome.Append(nil), k.admin)
 		m.putEntry(p, epochKey, "announcement/"+m.self.String(), 1, meta.Announced, k.owner)
@@ -360,6 +366,9 @@ func (m *Machine) sawWelcome(p *path, value []byte) {
 	m.saveMeta()
 	m.saveSeat(st)
 	for _, q := range m.paths {
+		if q.aside {
+			continue
+		}
 		m.putEntry(q, epochKey, "announcement/"+m.self.String(), 1, m.meta.Announced, k.owner)
 		posting := inv.InvitePosting(q.ref.Key)
 		name := "admission/" + m.self.String()
@@ -379,6 +388,7 @@ func (m *Machine) unstash() {
 		if items := p.stash; items != nil {
 			p.stash = nil
 			m.readBoard(p, items)
+			m.absences(p)
 		}
 	}
 }
@@ -419,7 +429,13 @@ func (m *Machine) stepJoining() {
 		m.hint(Event{Kind: EventProgress, Done: agreed, Total: seats, Text: fmt.Sprintf("keys of %d/%d members agreed, %d/%d relays answered", agreed, seats, answered, len(m.paths))})
 	}
 	all := !slices.ContainsFunc(m.paths, func(p *path) bool { return !p.listed })
-	need := m.genesis.Needed()
+	need := m.needed()
+	if late && all && !settled && !m.extended {
+		// The boards were read late: what they do not agree on is decided
+		// before the newcomer begins to speak.
+		m.extended, m.deadline = true, m.now.Add(m.joinWait())
+		return
+	}
 	if admitted >= need && answered >= need && (all && settled || late) {
 		m.joined(agreed)
 	} else if late {
@@ -427,11 +443,16 @@ func (m *Machine) stepJoining() {
 	}
 }
 
+// needed is q, or all operators that are left when some were set aside.
+func (m *Machine) needed() int {
+	return max(1, min(m.genesis.Needed(), m.operators(func(p *path) bool { return !p.aside })))
+}
+
 // operators counts the distinct operators of the paths that hold.
 func (m *Machine) operators(hold func(*path) bool) int {
 	seen := map[keys.OperatorPublic]bool{}
 	for _, p := range m.paths {
-		if hold(p) {
+		if !p.aside && hold(p) {
 			seen[p.ref.Operator] = true
 		}
 	}
@@ -497,7 +518,7 @@ func (m *Machine) neededOr1() int {
 	if m.genesis == nil {
 		return 1
 	}
-	return m.genesis.Needed()
+	return m.needed()
 }
 
 // makeInvite makes an invitation: a grant at each relay and its record on the
@@ -528,25 +549,31 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 		admin := ChannelAdmin(k.admin, p.ref.Key)
 		g := proto.Grant{PostID: m.drawID(), Posting: inv.InvitePosting(p.ref.Key).Public(), Uses: rec.Uses, PerHour: rec.PerHour, Expires: uint64(rec.Expires.Unix())}
 		g.Sign(admin, p.ref.Key, p.channel)
-		m.enqueue(p, &postItem{kind: postGrant, id: g.PostID, frame: proto.Encode(g)})
+		m.enqueue(p, &postItem{kind: postGrant, id: g.PostID, d: g.Digest(), frame: proto.Encode(g)})
 		m.putEntry(p, doorKey, name, 1, rec.Append(nil), k.admin)
-		wanted[p.queue[len(p.queue)-1].id] = p
+		for _, q := range p.queue[len(p.queue)-2:] {
+			wanted[q.id] = p
+		}
 	}
 	kept := func() int {
 		return m.operators(func(p *path) bool {
-			return slices.ContainsFunc(sortedPosts(wanted), func(id wire.PostID) bool { return wanted[id] == p && !m.queued(p, id) })
+			mine := slices.DeleteFunc(sortedPosts(wanted), func(id wire.PostID) bool { return wanted[id] != p })
+			return len(mine) > 0 && !slices.ContainsFunc(mine, func(id wire.PostID) bool { return m.queued(p, id) || m.declined[id] })
 		})
+	}
+	pending := func() bool {
+		return slices.ContainsFunc(sortedPosts(wanted), func(id wire.PostID) bool { return !wanted[id].aside && m.queued(wanted[id], id) })
 	}
 	result := func() InviteInfo {
 		return InviteInfo{Link: inv.Link(), Uses: rec.Uses, Expires: rec.Expires, Relays: kept()}
 	}
 	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
-		done: func() (any, error, bool) { return result(), nil, kept() == len(m.paths) },
+		done: func() (any, error, bool) { return result(), nil, !pending() && kept() >= m.needed() },
 		late: func() (any, error) {
-			if kept() >= m.genesis.Needed() {
+			if kept() >= m.needed() {
 				return result(), nil
 			}
-			return nil, fmt.Errorf("%w: %d of %d needed relays keep the invitation so far; it is sent to the others when they are back", ErrUnreached, kept(), m.genesis.Needed())
+			return nil, fmt.Errorf("%w: %d of %d needed relays keep the invitation so far; it is sent to the others when they are back", ErrUnreached, kept(), m.needed())
 		}})
 }
 

@@ -2,6 +2,7 @@ package member
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -110,10 +111,16 @@ type Machine struct {
 	waiting  []waiter
 	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
 	commands []uint64                    // their ids, oldest first
-	deadline time.Time // founding or joining ends
+	deadline time.Time                   // founding or joining ends
 	views    map[viewKey][]claimedHead
+	claims   map[claimant][]uint64 // numbers in views, by who claimed them
+	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
+	declined map[wire.PostID]bool  // posts refused while a command waits for them
+	lonely   int                   // seats told of that few relays show
+	kept     int                   // messages left by the last trimMessages
 	progress int
 	awake    bool // deadlines run
+	extended bool // the joining's deadline was moved once
 }
 
 // waiter is a command that is answered when done says so.
@@ -156,6 +163,9 @@ func (m *Machine) reset() {
 		seen:     map[wire.Digest]bool{},
 		shared:   map[wire.Digest]bool{},
 		views:    map[viewKey][]claimedHead{},
+		claims:   map[claimant][]uint64{},
+		accused:  map[wire.Seat]int{},
+		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
 	}
 }
@@ -225,11 +235,14 @@ func (m *Machine) changed(r store.Reader) error {
 	for _, w := range m.waiting {
 		m.answers = append(m.answers, broadcast.Answer{ID: w.id, Err: ErrUnreached})
 	}
-	answers := m.answers
+	answers, links := m.answers, slices.Sorted(maps.Keys(m.byLink))
 	if err := m.load(r); err != nil {
 		return err
 	}
 	m.answers = answers
+	for _, l := range links { // what was said on them is not known any more
+		m.sends = append(m.sends, broadcast.Send{Link: l, Close: true})
+	}
 	return nil
 }
 
@@ -290,6 +303,9 @@ func (m *Machine) answerWaiting() {
 		}
 	}
 	m.waiting = rest
+	if len(rest) == 0 {
+		clear(m.declined)
+	}
 }
 
 // Ready implements broadcast.Machine.

@@ -3,6 +3,7 @@ package member
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -34,12 +35,13 @@ type path struct {
 	retryAt time.Time
 
 	caughtUp bool
-	failures map[wire.Seat]int // slots that did not open, by sender
 	problem  string
 	aside    bool
-	noted    map[string]bool    // relay events shown since opening: once for one cause
-	stash    []proto.BoardEntry // board entries that came before the epoch key
-	refused  error              // why it refused a newcomer or a founder
+	noted    map[string]bool       // relay events shown since opening: once for one cause
+	stash    []proto.BoardEntry    // board entries that came before the epoch key
+	orphans  int                   // admissions of its board that wait for their invite
+	shelf    []broadcast.BoardKeys // of the epochs, made when first needed
+	refused  error                 // why it refused a newcomer or a founder
 }
 
 // pathRecord is what a path keeps; fixed layout, rewritten with each position.
@@ -67,7 +69,7 @@ func (p *path) name() string {
 
 func (m *Machine) savePath(p *path) {
 	b := wire.AppendBool(nil, p.registered)
-	b = wire.AppendBool(b, p.listed)
+	b = wire.AppendBool(b, p.listed && p.orphans == 0) // what waits in memory is read again
 	b = wire.AppendU64(b, p.listedAt)
 	b = append(b, p.lineage[:]...)
 	b = wire.AppendU64(b, p.position)
@@ -99,7 +101,9 @@ func (m *Machine) loadPath(key, value []byte) error {
 		return err
 	}
 	p.newest, err = crossverify.ParseStatement(raw)
-	if err == nil && p.newest.N > 0 {
+	if err == nil && p.newest.N > p.position {
+		p.ownHead = map[uint64]crossverify.Statement{p.newest.N: p.newest}
+	} else if err == nil && p.newest.N > 0 {
 		p.keepHead(p.newest, m.cfg.Limits.Heads)
 	}
 	return err
@@ -120,7 +124,11 @@ func (p *path) keepHead(s crossverify.Statement, limit int) {
 		p.oldest = s.N
 	}
 	p.heads[s.N] = s
+	p.oldest = min(p.oldest, s.N)
 	for len(p.heads) > limit {
+		if _, ok := p.heads[p.oldest]; !ok { // a gap, as long as the relay likes
+			p.oldest = slices.Min(slices.Collect(maps.Keys(p.heads)))
+		}
 		delete(p.heads, p.oldest)
 		p.oldest++
 	}
@@ -130,9 +138,6 @@ func (p *path) keepHead(s crossverify.Statement, limit int) {
 func (p *path) syncRoot() {
 	if p.ownHead == nil {
 		p.ownHead = map[uint64]crossverify.Statement{}
-	}
-	if p.failures == nil {
-		p.failures = map[wire.Seat]int{}
 	}
 	if p.noted == nil {
 		p.noted = map[string]bool{}
@@ -147,6 +152,7 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	p.newest = crossverify.Statement{}
 	p.heads, p.ownHead = nil, map[uint64]crossverify.Statement{}
 	p.listed, p.listedAt = false, 0
+	m.forgetClaims(p)
 	m.savePath(p)
 }
 
@@ -179,6 +185,9 @@ type readLink struct {
 	nonce  [32]byte
 	opened bool
 	board  []proto.BoardEntry // pages so far
+	bytes  int                // of their values
+	root   wire.Digest        // that the first page was signed under
+	tries  int                // listings that the board changed under
 	acked  uint64
 	shown  crossverify.Position // what Open showed
 	shownS crossverify.Statement
@@ -209,7 +218,7 @@ func (m *Machine) up(in broadcast.Up) {
 	}
 	m.byLink[in.Link] = p
 	if in.Use == broadcast.ReadLink {
-		p.read = readLink{link: in.Link}
+		p.read, p.caughtUp = readLink{link: in.Link}, false
 	} else {
 		p.post.link, p.post.welcome = in.Link, false
 		p.post.lists = map[wire.Digest]bool{}
@@ -242,7 +251,7 @@ func (m *Machine) drop(p *path, l broadcast.Link, use broadcast.Use) {
 		p.caughtUp = false
 		m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("The link to relay %s is down.", p.name())})
 	case use == broadcast.PostLink && p.post.link == l:
-		p.post.link, p.post.welcome = 0, false
+		p.post.link, p.post.welcome, p.retryAt = 0, false, time.Time{}
 		for _, q := range p.queue {
 			q.inFlight = false
 		}
@@ -316,6 +325,10 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		if !m.isMember() {
 			m.noteRefusal(p, f)
 		}
+		if f.Of == proto.TypeOpen && f.Code == proto.CodeNotAllowed {
+			p.registered = false // it does not know the mailbox: it lost data, or forgot who was long away
+			m.savePath(p)
+		}
 		m.closeLink(p, p.read.link, p.problem)
 	case proto.Leaving:
 		m.closeLink(p, p.read.link, fmt.Sprintf("relay %s is shutting down", p.label()))
@@ -343,11 +356,40 @@ func (m *Machine) registered(p *path, f proto.Registered) {
 		m.closeLink(p, p.read.link, fmt.Sprintf("relay %s answered a registration with a statement that is not its own", p.label()))
 		return
 	}
+	switch again := p.lineage != (wire.Lineage{}); {
+	case again && s.Lineage == p.lineage && s.N <= p.position:
+		m.checkHead(p, s) // the first answer, once more
+	case again && s.Lineage == p.lineage:
+		m.checkHead(p, s)
+		m.relayEvent(p, "mailbox", "", fmt.Sprintf("Relay %s had forgotten your mailbox. What it took in between is read from the other relays. Nothing for you to do.", p.name()))
+		p.listed = false // board writes in between were not seen
+		p.position, p.head, p.root = s.N, s.H, s.Root
+	case again && s.Lineage.Ordinal() <= p.lineage.Ordinal():
+		m.pathFailed(p, "register", fmt.Sprintf("relay %s registered the mailbox in a log that is older than the one it showed", p.label()))
+		return
+	default:
+		if again {
+			m.lostData(p)
+		}
+		m.startLineage(p, s.Lineage)
+		p.position, p.head, p.root = s.N, s.H, s.Root
+	}
 	p.registered = true
-	p.lineage, p.position, p.head, p.root, p.newest = s.Lineage, s.N, s.H, s.Root, s
-	p.keepHead(s, m.cfg.Limits.Heads)
+	m.keepRead(p, s)
 	m.savePath(p)
 	m.openMailbox(p)
+}
+
+// keepRead keeps a statement of a number that was read.
+func (m *Machine) keepRead(p *path, s crossverify.Statement) {
+	p.keepHead(s, m.cfg.Limits.Heads)
+	if s.N > p.newest.N {
+		p.newest = s
+	}
+}
+
+func (m *Machine) lostData(p *path) {
+	m.relayEvent(p, "lineage", "", fmt.Sprintf("Relay %s lost data and started again. What other relays keep is read from them. Nothing for you to do.", p.name()))
 }
 
 // ours tells whether s is a statement of this path's relay and channel.
@@ -384,16 +426,22 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 	p.read.opened = true
 	if s.Lineage != p.lineage {
 		if p.newest.N > 0 {
-			m.relayEvent(p, "lineage", "", fmt.Sprintf("Relay %s lost data and started again. What other relays keep is read from them. Nothing for you to do.", p.name()))
+			m.lostData(p)
 		}
 		m.startLineage(p, s.Lineage)
 	}
 	m.checkHead(p, s)
+	m.keepStatement(p, s)
 	m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("Relay %s is connected.", p.name())})
 	if !p.listed {
-		p.read.board = nil
-		m.send(p.read.link, proto.BoardList{Limit: proto.MaxBoardPage})
+		m.listBoard(p)
 	}
+}
+
+// listBoard asks for the board from its beginning.
+func (m *Machine) listBoard(p *path) {
+	p.read.board, p.read.bytes, p.read.root = nil, 0, wire.Digest{}
+	m.send(p.read.link, proto.BoardList{Limit: proto.MaxBoardPage})
 }
 
 // trimmed: numbers before f.First are gone at the relay, by its own policy.
@@ -407,25 +455,25 @@ func (m *Machine) trimmed(p *path, f proto.Trimmed) {
 	p.listed = false // board writes in between were not seen
 	m.savePath(p)
 	m.relayEvent(p, "trimmed", "", fmt.Sprintf("Relay %s does not keep messages before number %d any more.", p.name(), f.First))
-	m.send(p.read.link, proto.BoardList{Limit: proto.MaxBoardPage})
+	m.listBoard(p)
 }
 
 // next checks that number n with digest d and root continues the path's chain
 // and is signed, and moves the position. It closes the link otherwise.
 func (m *Machine) next(p *path, n uint64, d, root wire.Digest, sig [64]byte) bool {
 	if !p.read.opened || n != p.position+1 {
-		m.pathFailed(p, fmt.Sprintf("relay %s sent number %d where %d follows", p.label(), n, p.position+1))
+		m.pathFailed(p, "number", fmt.Sprintf("relay %s sent number %d where %d follows", p.label(), n, p.position+1))
 		return false
 	}
 	s := crossverify.Statement{Relay: p.ref.Key, Channel: p.channel, Lineage: p.lineage, N: n, D: d,
 		H: crossverify.ChainNext(p.head, n, d, root), Root: root, Signature: sig}
 	if !s.Verify(m.cfg.Verify) {
-		m.pathFailed(p, fmt.Sprintf("relay %s sent number %d with a statement that does not continue its log", p.label(), n))
+		m.pathFailed(p, "statement", fmt.Sprintf("relay %s sent number %d with a statement that does not continue its log", p.label(), n))
 		return false
 	}
-	p.position, p.head, p.root, p.newest = n, s.H, root, s
-	p.keepHead(s, m.cfg.Limits.Heads)
+	p.position, p.head, p.root = n, s.H, root
 	m.checkHead(p, s)
+	m.keepRead(p, s)
 	m.savePath(p)
 	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) {
 		p.read.acked = n
@@ -435,16 +483,19 @@ func (m *Machine) next(p *path, n uint64, d, root wire.Digest, sig [64]byte) boo
 }
 
 // pathFailed notes what the relay broke and ends the link: status only.
-func (m *Machine) pathFailed(p *path, why string) {
+func (m *Machine) pathFailed(p *path, cause, why string) {
 	p.stats[crossverify.Failed]++
 	m.savePath(p)
-	m.relayEvent(p, why, "", fmt.Sprintf("Path %s failed: %s. Other paths carry the messages. Nothing for you to do.", p.name(), why))
+	m.relayEvent(p, cause, "", fmt.Sprintf("Path %s failed: %s. Other paths carry the messages. Nothing for you to do.", p.name(), why))
 	m.closeLink(p, p.read.link, why)
 }
 
+// maxNoted is how many events about one path are shown in one opening.
+const maxNoted = 256
+
 // relayEvent shows an event about a path once for one cause.
 func (m *Machine) relayEvent(p *path, cause, member, text string) {
-	if p.noted[cause] {
+	if p.noted[cause] || len(p.noted) >= maxNoted {
 		return
 	}
 	p.noted[cause] = true

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -133,24 +134,16 @@ func (m *Machine) process(it *item, hold func()) {
 		hold()
 		return
 	}
-	if it.path.failures[k.seat] >= maxFailures && len(m.paths) > 1 && !m.drained() {
-		hold() // others first: this path spoils slots
-		return
-	}
+	// Every slot is tried, of every path: who may write to the channel can
+	// spoil slots in anybody's name, and a relay may never end its listing, so
+	// no rule that waits for other paths keeps what is true from being shown.
 	content, err := m.openSlot(st, it.slot, it.d)
 	if err != nil {
-		if !errors.Is(err, errNoSession) && !errors.Is(err, ratchet.ErrFull) {
-			it.path.failures[k.seat]++
-		}
 		hold()
 		return
 	}
 	m.openedItem(st, it, &content)
 }
-
-// maxFailures is how many slots of a path may fail to open for one sender
-// before that path's slots are tried last.
-const maxFailures = 3
 
 // openedItem takes an item whose slot opened: it is the sender's.
 func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
@@ -235,29 +228,32 @@ func preview(s string) string {
 func (m *Machine) duplicate(it *item, msg *message) {
 	k := it.key()
 	at := crossverify.Path(it.path.index)
-	switch m.ledger.Report(k.subject()).Status[at] {
-	case crossverify.Awaiting, crossverify.Silent:
-	default:
-		m.replayed(it)
-		return
-	}
+	status := m.ledger.Report(k.subject()).Status[at]
+	matched := status == crossverify.Matched
+	first := status == crossverify.Awaiting || status == crossverify.Silent
 	st := m.seatOf(k.seat)
 	switch {
-	case it.d == msg.d && slotDigest(it.slot) == msg.slot:
-		m.ledger.Claim(m.now, at, k.subject(), it.d)
+	case it.d == msg.d && slotDigest(it.slot) == msg.slot && !matched:
+		// Also after another copy: somebody in the group can be faster than
+		// the sender with a spoiled one.
+		m.ledger.Opened(m.now, at, k.subject(), it.d)
+	case it.d == msg.d && !first:
+		m.replayed(it)
+		return
 	case it.d == msg.d:
 		m.ledger.Fail(m.now, at, k.subject())
 		m.relayEvent(it.path, "slot", "", fmt.Sprintf("Relay %s delivered message %s of %s with a spoiled slot: it did not open there. Another path carried it. Sender or relay, unknown. Nothing for you to do.",
 			it.path.name(), msg.d.Short(), m.display(st)))
 	default:
-		m.otherText(it, msg, st)
+		m.otherText(it, msg, st, matched)
 	}
 	m.marksChanged(msg)
 }
 
 // otherText: a copy with another digest. If its slot opens too, the sender sent
-// two texts under one number; else this path alone shows something else.
-func (m *Machine) otherText(it *item, msg *message, st *seatState) {
+// two texts under one number; else this path alone shows something else, or,
+// where it carried the true one too, somebody wrote under the sender's number.
+func (m *Machine) otherText(it *item, msg *message, st *seatState, matched bool) {
 	k := it.key()
 	at := crossverify.Path(it.path.index)
 	if !msg.own {
@@ -268,6 +264,11 @@ func (m *Machine) otherText(it *item, msg *message, st *seatState) {
 				Text: fmt.Sprintf("%s sent two different texts under one number: both opened under its own key. The one that came first is shown. No relay is blamed.", m.display(st))})
 			return
 		}
+	}
+	if matched {
+		m.relayEvent(it.path, "under a number", "", fmt.Sprintf("Relay %s carries message %s of %s, and another one under its number that does not open. Somebody in the group wrote that one, or the relay did. It is ignored. Nothing for you to do.",
+			it.path.name(), msg.d.Short(), m.display(st)))
+		return
 	}
 	m.ledger.Claim(m.now, at, k.subject(), it.d)
 	m.relayEvent(it.path, "altered", "", fmt.Sprintf("Relay %s delivered message %s of %s altered: it does not open there. Another path carried the true one. Nothing for you to do.",
@@ -365,9 +366,10 @@ func (m *Machine) sortRecent() {
 // and the oldest beyond the limit. Their marks stay in their event.
 func (m *Machine) trimMessages() {
 	const keep = 512
-	if len(m.messages) <= keep+keep/4 {
+	if len(m.messages) <= max(keep, m.kept)+keep/4 {
 		return
 	}
+	defer func() { m.kept = len(m.messages) }()
 	all := make([]*message, 0, len(m.messages))
 	for _, msg := range m.messages {
 		all = append(all, msg)
@@ -408,9 +410,32 @@ func (m *Machine) hold(it *item, f proto.Deliver) {
 	m.put(k, f.Append(nil))
 }
 
+// evictHeld drops the oldest of those that are most: of one seat on one path,
+// or on one path of all seats that are not known, which cost nothing to invent.
 func (m *Machine) evictHeld() {
-	if all := m.sortedHeld(); len(all) > 0 {
-		m.unhold(all[0])
+	type group struct {
+		path int
+		seat wire.Seat
+	}
+	of := func(h *heldItem) group {
+		g := group{h.item.path.index, h.item.header.Seat}
+		if st := m.seats[g.seat]; st == nil || st.ann == nil {
+			g.seat = wire.Seat{}
+		}
+		return g
+	}
+	count := map[group]int{}
+	for _, h := range m.held {
+		count[of(h)]++
+	}
+	var out *heldItem
+	for _, h := range m.held {
+		if out == nil || cmp.Or(count[of(out)]-count[of(h)], slices.Compare(h.key, out.key)) < 0 {
+			out = h
+		}
+	}
+	if out != nil {
+		m.unhold(out)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
@@ -21,11 +22,18 @@ type seatState struct {
 	ann     *Announcement // newest valid one that any path showed
 	digest  wire.Digest   // of ann
 	adms    map[wire.Digest]*Admission
-	initial bool      // it was on a board when we joined: we start the session
-	shown   bool      // its joining was told, or it was there before us
-	dispute bool      // the dispute was told
-	since   time.Time // when it became usable, in this opening
+	by      []wire.Digest // the admission that each path shows; zero: none
+	order   uint64        // of its coming; 0: it was there before us
+	initial bool          // it was on a board when we joined: we start the session
+	shown   bool          // its joining was told, or it was there before us
+	dispute bool          // the dispute was told
+	claimed bool          // that it names another's mailbox was told, in this opening
+	since   time.Time     // when it became usable, in this opening
+	hellos  int           // sessions that it began
 	session sessions
+
+	plain   string // of ann's name, as plainName has it
+	plainOf *Announcement
 }
 
 type orphan struct {
@@ -111,7 +119,15 @@ func (m *Machine) saveSeat(st *seatState) {
 	b = wire.AppendU32(b, uint32(len(st.adms)))
 	for _, d := range sortedDigests(st.adms) {
 		b = wire.AppendBytes(b, st.adms[d].Append(nil))
+		var by uint16
+		for i := range st.by {
+			if st.by[i] == d {
+				by |= 1 << i
+			}
+		}
+		b = wire.AppendU16(b, by)
 	}
+	b = wire.AppendU64(b, st.order)
 	b = wire.AppendBool(b, st.initial)
 	b = wire.AppendBool(b, st.shown)
 	b = wire.AppendBool(b, st.dispute)
@@ -154,13 +170,20 @@ func (m *Machine) loadSeat(key, value []byte) error {
 		}
 		st.ann, st.digest = a, a.Digest()
 	}
-	for range r.Count(maxAdmissions, 4) {
+	for range r.Count(MaxRelays+1, 4) {
 		a, err := ParseAdmission(r.Bytes(broadcast.MaxEntryValue))
 		if err != nil {
 			return err
 		}
-		st.adms[a.Digest()] = a
+		d, by := a.Digest(), r.U16()
+		st.adms[d] = a
+		for i := range m.paths {
+			if by&(1<<i) != 0 {
+				m.admittedBy(st, i, d)
+			}
+		}
 	}
+	st.order = r.U64()
 	st.initial, st.shown, st.dispute = r.Bool(), r.Bool(), r.Bool()
 	d, status := readReport(r)
 	ad, astatus := readReport(r)
@@ -176,8 +199,9 @@ func (m *Machine) loadSeat(key, value []byte) error {
 	return nil
 }
 
-// maxAdmissions is how many different admissions of one seat are compared.
-const maxAdmissions = 4
+// maxOrphans is how many admissions of one seat wait for their invite, for
+// each path.
+const maxOrphans = 4
 
 func sortedDigests[T any](m map[wire.Digest]T) []wire.Digest {
 	ds := make([]wire.Digest, 0, len(m))
@@ -195,12 +219,27 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 		return
 	}
 	if !m.ours(p, f.Statement) || f.Statement.Lineage != p.lineage {
-		m.pathFailed(p, fmt.Sprintf("relay %s showed a board under a statement that is not its own", p.label()))
+		m.pathFailed(p, "board", fmt.Sprintf("relay %s showed a board under a statement that is not its own", p.label()))
 		return
 	}
+	if len(p.read.board) == 0 {
+		p.read.root = f.Statement.Root
+	}
 	p.read.board = append(p.read.board, f.Entries...)
-	if len(p.read.board) > maxBoardEntries || (f.More && len(f.Entries) == 0) {
-		m.pathFailed(p, fmt.Sprintf("relay %s shows a board of more than %d entries", p.label(), maxBoardEntries))
+	for _, e := range f.Entries {
+		p.read.bytes += len(e.Value)
+	}
+	if len(p.read.board) > maxBoardEntries || p.read.bytes > maxBoardBytes || (f.More && len(f.Entries) == 0) {
+		m.pathFailed(p, "board", fmt.Sprintf("relay %s shows a board of more than %d entries or %d bytes", p.label(), maxBoardEntries, maxBoardBytes))
+		return
+	}
+	if f.Statement.Root != p.read.root || f.Statement.N < p.position && f.Statement.Root != p.root {
+		// The board changed between pages: read it again.
+		if p.read.tries++; p.read.tries < maxListings {
+			m.listBoard(p)
+			return
+		}
+		m.closeLink(p, p.read.link, fmt.Sprintf("the board of relay %s changes faster than it can be read", p.label()))
 		return
 	}
 	if f.More {
@@ -213,20 +252,16 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 		tree.Put(crossverify.Leaf{Name: e.Name, Version: e.Version, Value: crossverify.ValueDigest(e.Value)})
 	}
 	if tree.Root() != f.Statement.Root {
-		// The board changed between pages, or the relay hides an entry: read again.
-		if !p.noted["relist"] {
-			p.noted["relist"] = true
-			p.read.board = nil
-			m.send(p.read.link, proto.BoardList{Limit: proto.MaxBoardPage})
-			return
-		}
-		delete(p.noted, "relist")
-		m.pathFailed(p, fmt.Sprintf("relay %s signed a board root that is not the root of what it shows", p.label()))
+		m.pathFailed(p, "board root", fmt.Sprintf("relay %s signed a board root that is not the root of what it shows", p.label()))
 		return
 	}
-	delete(p.noted, "relist")
 	m.checkHead(p, f.Statement)
 	m.keepStatement(p, f.Statement)
+	for _, l := range p.tree.Leaves() { // what a relay lost that lost data
+		if _, ok := tree.Get(l.Name); !ok {
+			m.del(m.key(keyBoard, []byte{byte(p.index)}, l.Name[:]))
+		}
+	}
 	p.tree = tree
 	p.listed, p.listedAt = true, f.Statement.N
 	for _, e := range p.read.board {
@@ -236,10 +271,16 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 	p.read.board = nil
 	m.savePath(p)
 	m.readBoard(p, board)
+	m.absences(p)
 }
 
-// maxBoardEntries bounds what one relay's board may make a member keep.
-const maxBoardEntries = 8192
+// What one relay's board may make a member keep, and how often in a row it is
+// read again since it changed meanwhile.
+const (
+	maxBoardEntries = 8192
+	maxBoardBytes   = 32 << 20
+	maxListings     = 16
+)
 
 func (m *Machine) saveBoardEntry(p *path, name wire.Digest, version uint64, value wire.Digest) {
 	m.put(m.key(keyBoard, []byte{byte(p.index)}, name[:]), append(wire.AppendU64(nil, version), value[:]...))
@@ -264,7 +305,12 @@ func (m *Machine) entry(p *path, f proto.Entry) {
 	if !m.next(p, f.N, crossverify.BoardDigest(f.Name, f.Version, value), f.Root, f.Signature) {
 		return
 	}
-	if old, ok := p.tree.Get(f.Name); !ok || old.Version < f.Version {
+	old, had := p.tree.Get(f.Name)
+	if !had && p.tree.Len() >= maxBoardEntries {
+		m.relayEvent(p, "full", "", fmt.Sprintf("Relay %s has a board of more than %d entries. What comes beyond is not read.", p.name(), maxBoardEntries))
+		return
+	}
+	if !had || old.Version < f.Version {
 		p.tree.Put(crossverify.Leaf{Name: f.Name, Version: f.Version, Value: value})
 		m.saveBoardEntry(p, f.Name, f.Version, value)
 	}
@@ -275,7 +321,7 @@ func (m *Machine) entry(p *path, f proto.Entry) {
 // checkRoot compares the root that the relay signed with the root of what it
 // showed. They differ when it hides an entry from this mailbox.
 func (m *Machine) checkRoot(p *path, n uint64, root wire.Digest) {
-	if !p.listed || n <= p.listedAt || p.tree.Root() == root {
+	if !p.listed || n <= p.listedAt || p.tree.Len() >= maxBoardEntries || p.tree.Root() == root {
 		return
 	}
 	p.stats[crossverify.Failed]++
@@ -314,14 +360,18 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	}
 	if m.ledger == nil || len(m.keyring.epochs) == 0 {
 		p.stash = append(p.stash, rest...)
+		if len(p.stash) > 2*maxBoardEntries {
+			p.stash, p.listed = nil, false
+			m.pathFailed(p, "stash", fmt.Sprintf("relay %s writes its board over and over", p.label()))
+			return
+		}
 		if p.stash == nil {
 			p.stash = []proto.BoardEntry{}
 		}
 		return
 	}
 	entries = entries[:0]
-	for i := range m.keyring.epochs {
-		k := broadcast.NewBoardKeys(m.keyring.epochs[i].Key.Expose(), p.ref.Key)
+	for _, k := range m.boardKeys(p) {
 		left := rest[:0]
 		for _, e := range rest {
 			if name, value, err := k.Open(e.Name, e.Version, e.Value); err == nil {
@@ -350,10 +400,15 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			m.sawAdmission(p, wire.Seat(raw), e.value)
 		}
 	}
-	if p.listed {
-		for _, st := range m.sortedSeats() {
-			m.absentOn(p, st)
-		}
+}
+
+// absences notes what a path that was just read does not show.
+func (m *Machine) absences(p *path) {
+	if m.ledger == nil || !p.listed {
+		return
+	}
+	for _, st := range m.sortedSeats() {
+		m.absentOn(p, st)
 	}
 }
 
@@ -387,13 +442,20 @@ func (m *Machine) askedAll(st *seatState) {
 
 // shows tells whether a path's board has an entry of that name.
 func (m *Machine) shows(p *path, name string) bool {
-	for i := range m.keyring.epochs {
-		k := broadcast.NewBoardKeys(m.keyring.epochs[i].Key.Expose(), p.ref.Key)
+	for _, k := range m.boardKeys(p) {
 		if _, ok := p.tree.Get(k.Name(name)); ok {
 			return true
 		}
 	}
 	return false
+}
+
+// boardKeys are those of a path under every epoch.
+func (m *Machine) boardKeys(p *path) []broadcast.BoardKeys {
+	for i := len(p.shelf); i < len(m.keyring.epochs); i++ {
+		p.shelf = append(p.shelf, broadcast.NewBoardKeys(m.keyring.epochs[i].Key.Expose(), p.ref.Key))
+	}
+	return p.shelf
 }
 
 // doorEntry takes what a joiner reads first. All of it is signed by the
@@ -430,7 +492,10 @@ func (m *Machine) addInvite(rec *InviteRecord) {
 		waiting := m.orphans[s.seat]
 		delete(m.orphans, s.seat)
 		for _, o := range waiting {
-			m.takeAdmission(m.paths[o.path], o.adm)
+			p := m.paths[o.path]
+			p.orphans--
+			m.takeAdmission(p, o.adm)
+			m.savePath(p)
 		}
 	}
 }
@@ -460,7 +525,8 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 				previous = st.ann.Signing
 			}
 		}
-		if a.Verify(m.cfg.Verify, previous) != nil || (st.ann != nil && a.Version < st.ann.Version) {
+		if a.Verify(m.cfg.Verify, previous) != nil || (st.ann != nil && a.Version < st.ann.Version) ||
+			(st.ann != nil && a.Version == st.ann.Version+1 && a.Previous != st.digest) {
 			if st.ann == nil || a.Version >= st.ann.Version {
 				m.invalid(p, "an announcement")
 			}
@@ -471,6 +537,10 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 		st.ann, st.digest = a, d
 		if m.meta.Phase == phaseJoining {
 			st.initial = true
+		} else if st.order == 0 && !st.initial && !st.own {
+			m.counters.order++
+			st.order = m.counters.order
+			m.saveCounters()
 		}
 	}
 	m.ledger.Claim(m.now, crossverify.Path(p.index), announcementSubject(seat, a.Version), d)
@@ -490,9 +560,17 @@ func (m *Machine) sawAdmission(p *path, seat wire.Seat, value []byte) {
 func (m *Machine) takeAdmission(p *path, a *Admission) {
 	rec := m.invites[a.Invite]
 	if rec == nil {
-		if len(m.orphans[a.Seat]) < maxAdmissions*len(m.paths) {
+		n := 0
+		for _, o := range m.orphans[a.Seat] {
+			if o.path == p.index {
+				n++
+			}
+		}
+		if n < maxOrphans {
 			m.seatOf(a.Seat)
 			m.orphans[a.Seat] = append(m.orphans[a.Seat], orphan{p.index, a})
+			p.orphans++
+			m.savePath(p)
 		}
 		return
 	}
@@ -502,26 +580,54 @@ func (m *Machine) takeAdmission(p *path, a *Admission) {
 	}
 	st := m.seatOf(a.Seat)
 	d := a.Digest()
-	if st.adms[d] == nil {
-		if len(st.adms) >= maxAdmissions {
-			return
-		}
-		st.adms[d] = a
-	}
+	st.adms[d] = a
+	m.admittedBy(st, p.index, d)
 	m.ledger.Claim(m.now, crossverify.Path(p.index), admissionSubject(a.Seat), d)
 	m.askedAll(st)
 	m.seatChanged(st)
 }
 
-// namesakes are other seats that carry the same name.
+// admittedBy notes which admission a path shows: one for each path is kept, so
+// that no path can crowd out what the others show.
+func (m *Machine) admittedBy(st *seatState, path int, d wire.Digest) {
+	if st.by == nil {
+		st.by = make([]wire.Digest, len(m.paths))
+	}
+	old := st.by[path]
+	st.by[path] = d
+	if old != (wire.Digest{}) && !slices.Contains(st.by, old) {
+		delete(st.adms, old)
+	}
+}
+
+// namesakes are other seats that carry the same name, as people see it.
 func (m *Machine) namesakes(st *seatState) []*seatState {
 	var same []*seatState
-	for _, o := range m.sortedSeats() {
-		if o != st && o.ann != nil && st.ann != nil && o.ann.Name == st.ann.Name {
+	for _, o := range m.seats {
+		if o != st && o.ann != nil && st.ann != nil && o.plainName() == st.plainName() {
 			same = append(same, o)
 		}
 	}
+	slices.SortFunc(same, func(a, b *seatState) int { return slices.Compare(a.seat[:], b.seat[:]) })
 	return same
+}
+
+// plainName is the name without what people do not see or easily overlook:
+// case, marks, characters without a shape.
+func (st *seatState) plainName() string {
+	if st.plainOf != st.ann {
+		st.plainOf = st.ann
+		st.plain = strings.Map(func(r rune) rune {
+			switch {
+			case unicode.In(r, unicode.Cf, unicode.Mn, unicode.Me, unicode.Variation_Selector), strings.ContainsRune("\u115f\u1160\u3164\uffa0", r):
+				return -1
+			case unicode.IsSpace(r):
+				return ' '
+			}
+			return unicode.ToLower(unicode.ToUpper(r))
+		}, st.ann.Name)
+	}
+	return st.plain
 }
 
 // display is the name, told apart where two seats carry one.
@@ -529,8 +635,16 @@ func (m *Machine) display(st *seatState) string {
 	if st.ann == nil {
 		return "seat " + st.seat.Short()
 	}
-	if len(m.namesakes(st)) > 0 {
-		return fmt.Sprintf("%s [%s]", st.ann.Name, st.seat.Short())
+	same := m.namesakes(st)
+	if len(same) == 0 && !strings.ContainsAny(st.ann.Name, "[]") {
+		return st.ann.Name
 	}
-	return st.ann.Name
+	id := st.seat.String()
+	n := len(st.seat.Short())
+	for _, o := range same { // somebody may have drawn keys until the beginnings were one
+		for n < len(id) && o.seat.String()[:n] == id[:n] {
+			n *= 2
+		}
+	}
+	return fmt.Sprintf("%s [%s]", st.ann.Name, id[:n])
 }

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -156,9 +157,12 @@ func (m *Machine) gather() *recipientSet {
 		s.boxes = append(s.boxes, boxes)
 		roster = append(roster, st.seat[:]...)
 		roster = append(roster, st.digest[:]...)
-		h = append(h, st.seat[:]...)
-		for i := range boxes {
-			h = append(h, boxes[i][:]...)
+	}
+	m.oneEach(s)
+	for i := range s.seats {
+		h = append(h, s.seats[i][:]...)
+		for j := range s.boxes[i] {
+			h = append(h, s.boxes[i][j][:]...)
 		}
 	}
 	m.roster = wire.Hash("parallax/1/roster", m.gid[:], roster)
@@ -176,6 +180,48 @@ func (m *Machine) gather() *recipientSet {
 	m.sets[s.hash] = s
 	m.put(m.key(keySet, s.hash[:]), h)
 	return s
+}
+
+// oneEach leaves every mailbox to one seat. An announcement names mailboxes
+// without proof that they are its own, so whoever could take over another's
+// would keep it from reading: who was known first keeps it. Of those that were
+// all there before this member each has it on some relays.
+func (m *Machine) oneEach(s *recipientSet) {
+	for _, p := range m.paths {
+		holders := map[wire.MailboxID][]int{}
+		for i := range s.seats {
+			if box := s.boxes[i][p.index]; box != (wire.MailboxID{}) {
+				holders[box] = append(holders[box], i)
+			}
+		}
+		for i, seat := range s.seats {
+			list := holders[s.boxes[i][p.index]]
+			if len(list) < 2 || list[0] != i { // once for each mailbox
+				continue
+			}
+			rank := func(i int) uint64 {
+				if s.seats[i] == m.self {
+					return 0
+				}
+				return 1 + m.seats[s.seats[i]].order
+			}
+			best := slices.MinFunc(list, func(a, b int) int { return cmp.Compare(rank(a), rank(b)) })
+			same := slices.DeleteFunc(slices.Clone(list), func(i int) bool { return rank(i) != rank(best) })
+			keeps := same[p.index%len(same)]
+			for _, j := range list {
+				if j == keeps {
+					continue
+				}
+				s.boxes[j][p.index] = wire.MailboxID{}
+				if st := m.seats[s.seats[j]]; !st.claimed {
+					st.claimed = true
+					m.show(Event{Kind: EventDispute, Relay: p.label(), Seat: seat.String(), Member: m.display(st),
+						Text: fmt.Sprintf("%s and %s name one mailbox on relay %s: one of them is not its owner. There it gets what is for %s. Ask how %s came into the group.",
+							m.display(m.seats[s.seats[keeps]]), m.display(st), p.name(), m.display(m.seats[s.seats[keeps]]), m.display(st))})
+				}
+			}
+		}
+	}
 }
 
 func (m *Machine) inOutbox(set wire.Digest) bool {
@@ -222,8 +268,6 @@ func (s *recipientSet) at(relay int) *fanout {
 		x, y := s.boxes[a][relay], s.boxes[b][relay]
 		return slices.Compare(x[:], y[:])
 	})
-	// Two seats that claim one mailbox: the first keeps it.
-	f.order = slices.CompactFunc(f.order, func(a, b int) bool { return s.boxes[a][relay] == s.boxes[b][relay] })
 	for _, i := range f.order {
 		f.list = append(f.list, s.boxes[i][relay])
 	}
@@ -269,15 +313,22 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	b := &bundleRecord{key: k, d: d, epoch: len(m.keyring.epochs) - 1, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
 	b.slots = make([]byte, 0, len(set.seats)*broadcast.StandingSize)
 	var own wire.Digest
+	var begun []*seatState
 	for i, seat := range set.seats {
 		start := len(b.slots)
 		b.classes[i], b.slots = m.appendSlot(b.slots, m.seats[seat], &content, d)
 		if seat == m.self {
 			own = slotDigest(b.slots[start:])
 		}
+		if b.classes[i] == broadcast.FirstContact {
+			begun = append(begun, m.seats[seat])
+		}
 	}
 	content.Zero()
 	m.saveVector()
+	for _, st := range begun { // after the vector, so that the chain is kept once
+		m.saveSessions(st)
+	}
 
 	m.counters.order++
 	b.order = m.counters.order
@@ -300,6 +351,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)))
 	m.awaitCopies(msg)
 	m.addReceived(k)
+	m.saveMessage(msg)
 	m.saveCounters()
 	return msg
 }
@@ -313,7 +365,6 @@ func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey
 		fresh, head, err := m.initiate(st)
 		if err == nil {
 			s, class, dst = fresh, broadcast.FirstContact, append(dst, head...)
-			m.saveSessions(st)
 		} else {
 			st.session.index = badPrekeys
 		}
@@ -348,7 +399,7 @@ func (m *Machine) greet() {
 	}
 	for _, st := range m.seats {
 		if m.starts(st) && m.usable(st) {
-			m.saveMessage(m.sendBundle(KindHello, nil))
+			m.sendBundle(KindHello, nil)
 			return
 		}
 	}
@@ -442,10 +493,13 @@ func (m *Machine) post(p *path, q *postItem, withList bool) proto.Post {
 // pumpPosts sends what waits on every path whose post link stands.
 func (m *Machine) pumpPosts() {
 	for _, p := range m.paths {
-		if p.post.link == 0 || !p.post.welcome || (!p.retryAt.IsZero() && m.now.Before(p.retryAt)) {
+		if !p.retryAt.IsZero() && m.now.Before(p.retryAt) {
 			continue
 		}
 		p.retryAt = time.Time{}
+		if p.post.link == 0 || !p.post.welcome {
+			continue
+		}
 		flying := 0
 		for _, q := range p.queue {
 			if q.inFlight {
@@ -514,8 +568,8 @@ func (m *Machine) queuedPost(p *path, id wire.PostID) *postItem {
 // receipt takes a relay's statement for a post, if it says what was posted.
 func (m *Machine) receipt(p *path, f proto.Receipt) {
 	q := m.queuedPost(p, f.PostID)
-	if q == nil {
-		return
+	if q == nil || !q.inFlight {
+		return // nothing that was sent on this link
 	}
 	s := f.Statement
 	if !m.ours(p, s) || (q.d != wire.Digest{} && s.D != q.d) {
@@ -546,6 +600,9 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 		return
 	}
 	q.inFlight = false
+	if !row.Retry && len(m.waiting) > 0 {
+		m.declined[q.id] = true
+	}
 	if row.Retry {
 		p.retryAt = m.now.Add(max(f.Retry, m.cfg.Limits.RetryPost))
 		return
@@ -601,7 +658,10 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	}
 	gone := func(p *path) bool {
 		id, posted := posts[p.index]
-		return posted && !p.aside && !m.queued(p, id)
+		return posted && !p.aside && !m.queued(p, id) && !m.declined[id]
+	}
+	pending := func() bool {
+		return slices.ContainsFunc(m.paths, func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
 	}
 	count := func() int {
 		info.Receipts = 0
@@ -612,7 +672,6 @@ func (m *Machine) sendText(id uint64, w SendText) {
 		}
 		return info.Receipts
 	}
-	needed := m.genesis.Needed()
 	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
 		done: func() (any, error, bool) {
 			n := count()
@@ -622,7 +681,10 @@ func (m *Machine) sendText(id uint64, w SendText) {
 			case WaitAll:
 				return info, nil, n == len(posts)
 			default:
-				return info, nil, m.operators(gone) >= needed
+				if m.operators(gone) < m.needed() && !pending() {
+					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.paths), info.ID), true
+				}
+				return info, nil, m.operators(gone) >= m.needed()
 			}
 		},
 		late: func() (any, error) {

@@ -22,8 +22,12 @@ type session struct {
 	index int
 }
 
-// maxSessions is how many sessions with one seat are kept.
-const maxSessions = 4
+// maxSessions is how many sessions with one seat are kept, and maxHellos how
+// many it may begin while our prekeys live: each is remembered that long.
+const (
+	maxSessions = 4
+	maxHellos   = 64
+)
 
 // sender is the session that sends, nil if none can.
 func (m *Machine) sender(st *seatState) *session {
@@ -43,18 +47,26 @@ func less(a, b wire.Digest) bool { return slices.Compare(a[:], b[:]) < 0 }
 
 // addSession keeps a new session under the next place in the vector.
 func (m *Machine) addSession(st *seatState, s *ratchet.Session, chain ratchet.SendChain) *session {
-	rec := &session{Session: s, index: m.chains.grow()}
-	m.chains.set(rec.index, chain)
-	st.session.list = append(st.session.list, rec)
-	if len(st.session.list) > maxSessions {
+	rec := &session{Session: s}
+	if len(st.session.list) < maxSessions {
+		rec.index = m.chains.grow()
+		m.chains.set(rec.index, chain)
+	} else { // in the place of the oldest, whose chain must not stay there
+		rec.index = st.session.list[0].index
 		st.session.list = slices.Delete(st.session.list, 0, 1)
+		m.chains.set(rec.index, chain)
+		m.saveVector()
 	}
+	st.session.list = append(st.session.list, rec)
 	return rec
 }
 
 func (m *Machine) saveSessions(st *seatState) {
 	b := []byte{byte(len(st.session.list))}
 	for _, s := range st.session.list {
+		if m.chains.stored(s.index).Generation == s.Generation() {
+			s.DropInitial() // the vector has it, in this batch or before
+		}
 		b = wire.AppendU32(b, uint32(s.index))
 		raw, err := s.MarshalBinary()
 		if err != nil {
@@ -96,7 +108,10 @@ func (m *Machine) loadSessions(key, value []byte) error {
 
 // chainVector is the group's send chains, one after the other: a send rewrites
 // it whole and nothing else of any session.
-type chainVector struct{ bytes []byte }
+type chainVector struct {
+	bytes []byte
+	saved []byte // as written last
+}
 
 const chainSize = 40
 
@@ -105,6 +120,15 @@ func (v *chainVector) get(i int) ratchet.SendChain {
 	if err != nil {
 		return ratchet.SendChain{}
 	}
+	return c
+}
+
+// stored is a chain as the store has it, or will with this turn.
+func (v *chainVector) stored(i int) ratchet.SendChain {
+	if (i+1)*chainSize > len(v.saved) {
+		return ratchet.SendChain{}
+	}
+	c, _ := ratchet.ParseSendChain(v.saved[i*chainSize : (i+1)*chainSize])
 	return c
 }
 
@@ -124,7 +148,10 @@ func (v *chainVector) reserve(i int) {
 	}
 }
 
-func (m *Machine) saveVector() { m.put(m.key(keyVector), slices.Clone(m.chains.bytes)) }
+func (m *Machine) saveVector() {
+	m.chains.saved = slices.Clone(m.chains.bytes)
+	m.put(m.key(keyVector), m.chains.saved)
+}
 
 // pathsPolicy is pol of an unmixed first contact.
 func (m *Machine) pathsPolicy() [32]byte {
@@ -190,7 +217,7 @@ func (m *Machine) openHello(st *seatState, slot []byte, d wire.Digest) (keys.Con
 	if err != nil {
 		return keys.ContentKey{}, err
 	}
-	if m.seen[t] {
+	if m.seen[t] || st.hellos >= maxHellos {
 		return keys.ContentKey{}, ratchet.ErrDuplicate
 	}
 	s, err := ratchet.Accept(c, m.keyring.prekeys, handshake)
@@ -203,17 +230,19 @@ func (m *Machine) openHello(st *seatState, slot []byte, d wire.Digest) (keys.Con
 		return keys.ContentKey{}, err
 	}
 	m.seen[t] = true
-	m.put(m.key(keyHello, t[:]), nil)
+	st.hellos++
+	m.put(m.key(keyHello, t[:]), st.seat[:])
 	m.addSession(st, s, chain)
 	m.saveSessions(st)
 	return key, nil
 }
 
-func (m *Machine) loadHello(key, _ []byte) error {
-	if len(key) != 32 {
+func (m *Machine) loadHello(key, value []byte) error {
+	if len(key) != 32 || len(value) != 32 {
 		return wire.ErrFormat
 	}
 	m.seen[wire.Digest(key)] = true
+	m.seatOf(wire.Seat(value)).hellos++
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"parallax/broadcast"
@@ -161,7 +162,7 @@ func (m *Machine) load(r store.Reader) error {
 		return err
 	}
 	if raw, err := r.Get(m.key(keyVector)); err == nil {
-		m.chains.bytes = raw
+		m.chains.bytes, m.chains.saved = raw, slices.Clone(raw)
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}

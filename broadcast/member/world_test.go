@@ -5,7 +5,9 @@ import (
 	"crypto/mlkem/mlkemtest"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,6 +30,8 @@ type world struct {
 	relays []*relayNode
 	nodes  []*memberNode
 	link   broadcast.Link
+	verify keys.Verify
+	single bool // one input a turn: no group commit
 }
 
 type relayNode struct {
@@ -39,6 +43,7 @@ type relayNode struct {
 	down     bool
 	filter   func(to *memberNode, f broadcast.Frame) []broadcast.Frame // a lie, or nil
 	operator string
+	crash    *crash
 }
 
 type memberNode struct {
@@ -63,6 +68,23 @@ type actor struct {
 	wake    time.Time
 	ends    map[broadcast.Link]*end
 	owner   *memberNode // nil: a relay
+	crash   *crash      // nil: none is planned
+}
+
+// crash is a process that ends at its at-th write: right after it, or, with
+// lost, right before. What the turn would have sent and shown is gone.
+type crash struct {
+	at, writes int
+	lost       bool
+}
+
+// due counts a write, and tells whether the process ends at it.
+func (c *crash) due() bool {
+	if c == nil {
+		return false
+	}
+	c.writes++
+	return c.writes == c.at
 }
 
 // end is the other side of a link.
@@ -85,7 +107,11 @@ func (e testEntropy) Encapsulate(k *mlkem.EncapsulationKey768) ([]byte, []byte) 
 }
 
 func newWorld(t testing.TB, relays int, members ...string) *world {
-	w := &world{t: t, now: time.Unix(1_800_000_000, 0), rng: rand.NewChaCha8([32]byte{1})}
+	return newWorldOf(t, relays, keys.Ed25519, members...)
+}
+
+func newWorldOf(t testing.TB, relays int, verify keys.Verify, members ...string) *world {
+	w := &world{t: t, now: time.Unix(1_800_000_000, 0), rng: rand.NewChaCha8([32]byte{1}), verify: verify}
 	for i := range relays {
 		var key keys.RelayPrivate
 		var operator keys.OperatorPrivate
@@ -98,7 +124,7 @@ func newWorld(t testing.TB, relays int, members ...string) *world {
 		pub := key.Public()
 		n := &relayNode{w: w, key: key, store: memory.New(), units: map[store.Unit]*actor{}, operator: fmt.Sprintf("Op%d", i+1)}
 		n.open = relay.Open(relay.Config{Key: key, Operator: operator.Public(), OperatorName: n.operator,
-			OperatorSignature: operator.Sign("parallax/1/operator", pub[:]), Verify: keys.Ed25519, Tokens: []string{"token"}})
+			OperatorSignature: operator.Sign("parallax/1/operator", pub[:]), Verify: verify, Tokens: []string{"token"}})
 		w.relays = append(w.relays, n)
 	}
 	for _, name := range members {
@@ -109,7 +135,7 @@ func newWorld(t testing.TB, relays int, members ...string) *world {
 
 func (w *world) add(name string) *memberNode {
 	n := &memberNode{name: name, answers: map[uint64]broadcast.Answer{}, up: map[linkKey]broadcast.Link{}, after: map[linkKey]time.Time{}}
-	n.actor = &actor{w: w, open: member.Open(member.Config{}), store: memory.New(), ends: map[broadcast.Link]*end{}, owner: n}
+	n.actor = &actor{w: w, open: member.Open(member.Config{Verify: w.verify}), store: memory.New(), ends: map[broadcast.Link]*end{}, owner: n}
 	w.rng.Read(n.unit[:])
 	n.start()
 	w.nodes = append(w.nodes, n)
@@ -135,6 +161,13 @@ func (a *actor) drain() {
 		}
 		for _, s := range r.Now {
 			a.deliver(s)
+		}
+		if r.Write != nil && a.crash.due() {
+			if !a.crash.lost {
+				a.store.Apply([]store.Batch{*r.Write})
+			}
+			a.restart()
+			return
 		}
 		if r.Write != nil {
 			if err := a.store.Apply([]store.Batch{*r.Write})[0]; err != nil {
@@ -182,6 +215,9 @@ func (a *actor) drain() {
 func (a *actor) step() bool {
 	in := a.in
 	a.in = nil
+	if a.w.single && len(in) > 1 {
+		in, a.in = in[:1], in[1:]
+	}
 	for _, i := range in {
 		if err := a.machine.Step(a.w.now, i); err != nil {
 			a.w.t.Logf("step %T: %v", i, err)
@@ -222,8 +258,12 @@ func (w *world) cut(a *actor, l broadcast.Link) {
 		return
 	}
 	delete(a.ends, l)
-	delete(e.actor.ends, l)
-	for _, side := range []*actor{a, e.actor} {
+	sides := []*actor{a}
+	if e.actor != nil { // else nothing was said on it yet
+		delete(e.actor.ends, l)
+		sides = append(sides, e.actor)
+	}
+	for _, side := range sides {
 		d := broadcast.Down{Link: l}
 		if n := side.owner; n != nil {
 			for k, v := range n.up {
@@ -276,7 +316,7 @@ func (n *memberNode) route(l broadcast.Link, f broadcast.Frame) *actor {
 	unit := relay.Unit(hello.Channel)
 	a := e.relay.units[unit]
 	if a == nil {
-		a = &actor{w: n.w, unit: unit, open: e.relay.open, store: e.relay.store, ends: map[broadcast.Link]*end{}}
+		a = &actor{w: n.w, unit: unit, open: e.relay.open, store: e.relay.store, ends: map[broadcast.Link]*end{}, crash: e.relay.crash}
 		a.start()
 		e.relay.units[unit] = a
 	}
@@ -301,12 +341,13 @@ func (w *world) turn() (busy bool) {
 // restart opens a machine again from its store: links are cut, what was not
 // written is gone.
 func (a *actor) restart() {
-	for l := range a.ends {
+	for _, l := range slices.Sorted(maps.Keys(a.ends)) {
 		a.w.cut(a, l)
 	}
 	if a.owner != nil {
 		clear(a.owner.up)
 		clear(a.ends)
+		a.owner.want = nil
 	}
 	a.start()
 }

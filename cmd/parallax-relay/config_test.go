@@ -35,7 +35,7 @@ func readText(t *testing.T, text string) *config {
 // at the default that the limits' own documentation promises.
 func TestTemplate(t *testing.T) {
 	const nasty = "Ann \"\\ <x>"
-	text := writeConfig(nasty, []string{"/ip4/127.0.0.1/tcp/1"}, "tok")
+	text := writeConfig(nasty, []string{"/ip4/127.0.0.1/tcp/1"}, nil, "tok")
 	c := readText(t, text)
 	want := &config{Listen: []string{"/ip4/127.0.0.1/tcp/1"}, Operator: operator{Name: nasty}, Access: access{Tokens: []string{"tok"}}}
 	if !reflect.DeepEqual(c, want) {
@@ -104,7 +104,7 @@ func plain(s string) string {
 }
 
 func TestConfigErrors(t *testing.T) {
-	good := writeConfig("Ann", defaultListen, "tok")
+	good := writeConfig("Ann", defaultListen, nil, "tok")
 	for name, c := range map[string]struct{ from, to, want string }{
 		"listen":   {`"/ip4/0.0.0.0/tcp/4801"`, `"0.0.0.0:4801"`, `listen: "0.0.0.0:4801" is not an address`},
 		"public":   {"#public = []", `public = ["/ip4/1.2.3.4/udp/1"]`, `public: "/ip4/1.2.3.4/udp/1" is not an address`},

@@ -46,11 +46,8 @@ func (a *app) init(operator, operatorKey string, listen, public []string) error 
 	if err != nil {
 		return err
 	}
-	text := writeConfig(operator, listen, token)
-	if len(public) > 0 {
-		text = strings.Replace(text, "#public = []", fmt.Sprintf("public = [%s]", quoted(public)), 1)
-	}
-	cfg := &config{Listen: listen, Public: public, Operator: operatorOf(operator), Access: access{Tokens: []string{token}}}
+	cfg := &config{Listen: listen, Public: public, Access: access{Tokens: []string{token}}}
+	cfg.Operator.Name = operator
 	if err := cfg.check(); err != nil {
 		return &cli.Error{Code: cli.Usage, Err: err}
 	}
@@ -68,21 +65,11 @@ func (a *app) init(operator, operatorKey string, listen, public []string) error 
 	if err := errors.Join(
 		cli.WriteKey(filepath.Join(a.dir, relayKeyFile), roleRelay, id.relay.Seed()),
 		cli.WriteKey(filepath.Join(a.dir, operatorKeyFile), roleOperator, id.operator.Seed()),
-		cli.WriteNew(filepath.Join(a.dir, configFile), []byte(text), 0o600),
+		cli.WriteNew(filepath.Join(a.dir, configFile), []byte(writeConfig(operator, listen, public, token)), 0o600),
 	); err != nil {
 		return err
 	}
 	return a.explain(cfg, id)
-}
-
-func operatorOf(name string) operator { return operator{Name: name} }
-
-func quoted(list []string) string {
-	out := make([]string, len(list))
-	for i, s := range list {
-		out[i] = fmt.Sprintf("%q", s)
-	}
-	return strings.Join(out, ", ")
 }
 
 func newIdentity(operatorKey string) (id identity, err error) {

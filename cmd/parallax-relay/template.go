@@ -8,7 +8,7 @@ import (
 
 // writeConfig is a new relay.toml. Lines that begin with "#key" show a key at
 // its default; a test keeps them true.
-func writeConfig(operator string, listen []string, token string) string {
+func writeConfig(operator string, listen, public []string, token string) string {
 	quote := func(list []string) string {
 		out := make([]string, len(list))
 		for i, s := range list {
@@ -16,7 +16,11 @@ func writeConfig(operator string, listen []string, token string) string {
 		}
 		return "[" + strings.Join(out, ", ") + "]"
 	}
-	return fmt.Sprintf(configText, quote(listen), strconv.Quote(operator), quote([]string{token}))
+	found := "#public = []"
+	if len(public) > 0 {
+		found = "public = " + quote(public)
+	}
+	return fmt.Sprintf(configText, quote(listen), found, strconv.Quote(operator), quote([]string{token}))
 }
 
 const configText = `# Configuration of a Parallax relay. Every key that stands here behind a # shows
@@ -29,7 +33,7 @@ listen = %s
 
 # Where others find it, when that is not where it listens: behind a router or a
 # container, or by name (/dns/relay.example.org/udp/4801/quic-v1).
-#public = []
+%s
 
 [operator]
 # Who runs the relay; members see this name beside the operator key. At most 64

@@ -100,7 +100,7 @@ func (o *demoOptions) deadline() time.Duration {
 }
 
 // survives tells whether the honest relays alone make the quorum, so that the
-// group goes on as before when all liars were set aside.
+// newcomer can use the hidden member's key before the liars are set aside.
 func (o *demoOptions) survives() bool { return o.relays-o.lying >= o.need() }
 
 // demoStreams reads the flags that the root command gives to all commands.
@@ -124,7 +124,6 @@ type demo struct {
 	accomplice *demoAccomplice // nil: nobody lies
 	link       string
 	texts      []*demoText
-	codes      string   // the code that all showed, or why there is none
 	failures   []string // what was not as it must be
 	sum        demoSummary
 }

@@ -27,9 +27,10 @@ func (d *demo) aftermath(ctx context.Context) error {
 		d.convicted(ctx)
 	}
 	if !d.survives() {
-		d.tell.event("halted", nil, "With %s set aside only %d of %d operators are left and the rule wants %d: new messages wait until the group replaces its relays. What arrived before stays.",
-			demoList(d.liarLabels()), d.demoOptions.relays-d.lying, d.demoOptions.relays, d.need())
-		return ctx.Err()
+		left := d.demoOptions.relays - d.lying
+		d.tell.event("fewer", demoFields{"left": left}, "With %s set aside %d of %d operators %s left, fewer than the rule wants: all that are left must agree until the group replaces its relays.%s",
+			demoList(d.liarLabels()), left, d.demoOptions.relays, map[bool]string{true: "is", false: "are"}[left == 1],
+			map[bool]string{true: " Nothing is compared meanwhile.", false: ""}[left == 1])
 	}
 	all := d.honest()
 	if err := d.greeted(ctx, all, all); err != nil {
@@ -120,8 +121,8 @@ func (d *demo) leaked(ctx context.Context) {
 		demoNames[1], d.sum.Leaked, d.newcomer.name, d.lying, d.demoOptions.relays)
 }
 
-// convicted waits for evidence and writes it to files. Where the honest relays
-// make the quorum, everybody has to hold it; else somebody honest.
+// convicted waits until everybody honest holds the evidence, and writes it to
+// files.
 func (d *demo) convicted(ctx context.Context) {
 	everybody := func() bool {
 		for _, m := range d.honest() {
@@ -131,20 +132,7 @@ func (d *demo) convicted(ctx context.Context) {
 		}
 		return true
 	}
-	anybody := func() bool {
-		held := map[string]bool{}
-		for _, m := range d.honest() {
-			for _, l := range d.holds(m) {
-				held[l] = true
-			}
-		}
-		return len(held) >= d.lying
-	}
-	enough := everybody
-	if !d.survives() {
-		enough = anybody
-	}
-	if !d.await(ctx, demoConvictions, enough) {
+	if !d.await(ctx, demoConvictions, everybody) {
 		for _, m := range d.honest() {
 			if n := len(d.holds(m)); n < d.lying {
 				d.fail("%s holds evidence against %d of %d lying relays", m.name, n, d.lying)
@@ -274,7 +262,7 @@ func (d *demo) judge(ctx context.Context) {
 		}
 		s.Relays = append(s.Relays, row)
 	}
-	s.Wall = time.Since(d.tell.began).Seconds()
+	s.Wall = demoSeconds(time.Since(d.tell.began))
 }
 
 // weigh looks whether an alarm at an honest member concerns somebody honest.

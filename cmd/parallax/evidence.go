@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,47 +25,57 @@ func newEvidence(a *app) *cobra.Command {
 		Long: "Evidence is a relay's own signatures that cannot all be honest. It says nothing about the group's messages,\n" +
 			"and anybody can check it: parallax check-evidence FILE.",
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.with(c.Context(), func(client node.Client) error {
-				g, id, err := a.groupAnd(c.Context(), client, args)
-				if err != nil {
-					return err
-				}
-				list, err := ask[[]member.EvidenceInfo](c.Context(), client, g.Unit, member.GetEvidence{ID: id})
-				if err != nil {
-					return err
-				}
-				if id == "" && file != "" && len(list) == 1 {
-					list, err = ask[[]member.EvidenceInfo](c.Context(), client, g.Unit, member.GetEvidence{ID: list[0].ID})
-				}
-				switch {
-				case err != nil:
-					return err
-				case file != "" && len(list) != 1:
-					return cli.Errorf(cli.Usage, "-o saves one piece of evidence, there are %d: name its id", len(list))
-				case file != "":
-					if err := cli.WriteNew(file, []byte(list[0].Text), 0o644); err != nil {
-						return err
-					}
-					a.Say("Saved in %s. Anybody can check it: parallax check-evidence %s", file, file)
-					return a.Data(list[0], func(*strings.Builder) {})
-				case id != "" && len(list) == 1:
-					return a.Data(list[0], func(w *strings.Builder) { w.WriteString(list[0].Text) })
-				}
-				if len(list) == 0 {
-					a.Say("No relay is convicted.")
-				}
-				return a.Data(list, func(w *strings.Builder) {
-					var rows [][]cli.Cell
-					for _, e := range list {
-						rows = append(rows, cli.Cells(e.ID, e.Time.Local().Format(time.DateTime), e.Relay, cli.Clean(e.Operator), cli.Clean(e.Sentence)))
-					}
-					a.Table(w, nil, rows)
-				})
-			})
+			return a.with(c.Context(), func(client node.Client) error { return a.evidence(c.Context(), client, args, file) })
 		},
 	}
 	c.Flags().StringVarP(&file, "output", "o", "", "save the text in this file, which must not exist")
 	return c
+}
+
+// evidence lists what there is, shows one, or saves one.
+func (a *app) evidence(ctx context.Context, c node.Client, args []string, file string) error {
+	g, id, err := a.groupAnd(ctx, c, args)
+	if err != nil {
+		return err
+	}
+	list, err := ask[[]member.EvidenceInfo](ctx, c, g.Unit, member.GetEvidence{ID: id})
+	if err != nil {
+		return err
+	}
+	if file != "" {
+		return a.saveEvidence(ctx, c, g, list, file)
+	}
+	if id != "" && len(list) == 1 {
+		return a.Data(list[0], func(w *strings.Builder) { w.WriteString(list[0].Text) })
+	}
+	if len(list) == 0 {
+		a.Say("No relay is convicted.")
+	}
+	return a.Data(list, func(w *strings.Builder) {
+		var rows [][]cli.Cell
+		for _, e := range list {
+			rows = append(rows, cli.Cells(e.ID, e.Time.Local().Format(time.DateTime), e.Relay, cli.Clean(e.Operator), cli.Clean(e.Sentence)))
+		}
+		a.Table(w, nil, rows)
+	})
+}
+
+func (a *app) saveEvidence(ctx context.Context, c node.Client, g node.Membership, list []member.EvidenceInfo, file string) error {
+	if len(list) != 1 {
+		return cli.Errorf(cli.Usage, "-o saves one piece of evidence, there are %d: name its id", len(list))
+	}
+	one, err := ask[[]member.EvidenceInfo](ctx, c, g.Unit, member.GetEvidence{ID: list[0].ID})
+	if err != nil {
+		return err
+	}
+	if len(one) != 1 {
+		return cli.Errorf(cli.Usage, "evidence %s: %w", list[0].ID, member.ErrNoSuch)
+	}
+	if err := cli.WriteNew(file, []byte(one[0].Text), 0o644); err != nil {
+		return err
+	}
+	a.Say("Saved in %s. Anybody can check it: parallax check-evidence %s", file, file)
+	return a.Data(one[0], func(*strings.Builder) {})
 }
 
 // checked is the answer of `check-evidence --json`.

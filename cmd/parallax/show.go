@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -205,37 +206,38 @@ func newCode(a *app) *cobra.Command {
 		Long: "Shows 60 digits. Those of the group are the same on every device that sees the same members and keys; those of\n" +
 			"a member are for you two. Compare them where no relay can change them: side by side, or by telephone.",
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.with(c.Context(), func(client node.Client) error {
-				g, who, err := a.groupAnd(c.Context(), client, args)
-				if err != nil {
-					return err
-				}
-				if _, err := a.catchUp(c.Context(), client, g.Unit); err != nil {
-					return err
-				}
-				v, err := ask[member.CodeInfo](c.Context(), client, g.Unit, member.GetCode{Member: who})
-				if err != nil {
-					return err
-				}
-				if qr {
-					a.QR(strings.ReplaceAll(v.Code, " ", ""))
-				}
-				err = a.Data(v, func(w *strings.Builder) { w.WriteString(codeLines(v.Code)) })
-				switch {
-				case who == "":
-					a.Say("The code of %s, over %s. The same digits on another device: you both see the same members and keys.", cli.Clean(v.Of), cli.Plural(v.Seats, "member"))
-				default:
-					a.Say("The code of you and %s. The same digits on that device: no relay stands between you.", cli.Clean(v.Of))
-				}
-				if err == nil && !v.Usable {
-					err = fmt.Errorf("%w: nothing is sent to %s until it is settled; compare this code", member.ErrContested, cli.Clean(v.Of))
-				}
-				return err
-			})
+			return a.with(c.Context(), func(client node.Client) error { return a.code(c.Context(), client, args, qr) })
 		},
 	}
 	c.Flags().BoolVar(&qr, "qr", false, "as a QR code as well, on stderr")
 	return c
+}
+
+func (a *app) code(ctx context.Context, c node.Client, args []string, qr bool) error {
+	g, who, err := a.groupAnd(ctx, c, args)
+	if err != nil {
+		return err
+	}
+	if _, err := a.catchUp(ctx, c, g.Unit); err != nil {
+		return err
+	}
+	v, err := ask[member.CodeInfo](ctx, c, g.Unit, member.GetCode{Member: who})
+	if err != nil {
+		return err
+	}
+	if qr {
+		a.QR(strings.ReplaceAll(v.Code, " ", ""))
+	}
+	err = a.Data(v, func(w *strings.Builder) { w.WriteString(codeLines(v.Code)) })
+	if who == "" {
+		a.Say("The code of %s, over %s. The same digits on another device: you both see the same members and keys.", cli.Clean(v.Of), cli.Plural(v.Seats, "member"))
+	} else {
+		a.Say("The code of you and %s. The same digits on that device: no relay stands between you.", cli.Clean(v.Of))
+	}
+	if err == nil && !v.Usable {
+		err = fmt.Errorf("%w: nothing is sent to %s until it is settled; compare this code", member.ErrContested, cli.Clean(v.Of))
+	}
+	return err
 }
 
 func newPaths(a *app) *cobra.Command {

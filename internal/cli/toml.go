@@ -113,9 +113,8 @@ func Nearest(name string, candidates []string) string {
 		}
 	}
 	if best == "" { // the right key in the wrong table
-		_, last, _ := cutLast(name)
 		for _, c := range candidates {
-			if _, l, _ := cutLast(c); l == last {
+			if lastPart(c) == lastPart(name) {
 				return c
 			}
 		}
@@ -123,12 +122,7 @@ func Nearest(name string, candidates []string) string {
 	return best
 }
 
-func cutLast(key string) (before, last string, found bool) {
-	if i := strings.LastIndexByte(key, '.'); i >= 0 {
-		return key[:i], key[i+1:], true
-	}
-	return "", key, false
-}
+func lastPart(key string) string { return key[strings.LastIndexByte(key, '.')+1:] }
 
 // distance is Levenshtein's, in bytes.
 func distance(a, b string) int {

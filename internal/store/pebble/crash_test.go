@@ -153,9 +153,12 @@ func TestCrashAnywhere(t *testing.T) {
 	var crashes []crash
 	var mu sync.Mutex // changes come from several goroutines of Pebble
 	p := &progress{acked: map[store.Unit]uint64{}}
-	fs := &tapFS{FS: disk, before: func(kind, name string) error {
+	fs := &tapFS{FS: disk}
+	fs.before = func(kind, name string) error {
 		mu.Lock()
 		defer mu.Unlock()
+		fs.reuse.Lock()
+		defer fs.reuse.Unlock()
 		c := crash{at: fmt.Sprintf("%d: %s %s", len(crashes), kind, name), acked: p.snapshot()}
 		for _, percent := range []int{0, 50, 100} {
 			c.disks = append(c.disks, disk.CrashClone(vfs.CrashCloneCfg{
@@ -164,7 +167,7 @@ func TestCrashAnywhere(t *testing.T) {
 		}
 		crashes = append(crashes, c)
 		return nil
-	}}
+	}
 	s := mustOpen(t, "store", pebble.Options{FS: fs, MemTableBytes: smallTable})
 	if err := w.run(s, p); err != nil {
 		t.Fatal(err)

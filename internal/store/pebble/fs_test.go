@@ -15,6 +15,9 @@ import (
 type tapFS struct {
 	vfs.FS
 	before func(kind, name string) error
+	// reuse is held while a file is reused: a MemFS locks itself twice for
+	// that, so a clone that is asked for in between would stand still with it.
+	reuse sync.Mutex
 }
 
 func (t *tapFS) wrap(f vfs.File, err error, name string) (vfs.File, error) {
@@ -44,7 +47,9 @@ func (t *tapFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.Fil
 	if err := t.before("reuse", to); err != nil {
 		return nil, err
 	}
+	t.reuse.Lock()
 	f, err := t.FS.ReuseForWrite(from, to, c)
+	t.reuse.Unlock()
 	return t.wrap(f, err, to)
 }
 

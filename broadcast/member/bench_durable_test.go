@@ -1,0 +1,205 @@
+package member
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"parallax/broadcast"
+	"parallax/internal/keys"
+	"parallax/internal/store"
+	"parallax/internal/store/pebble"
+	"parallax/internal/wire"
+	"parallax/ratchet"
+)
+
+// countingFS counts the bytes that a store gives to write(2).
+type countingFS struct {
+	vfs.FS
+	written *atomic.Int64
+}
+
+type countingFile struct {
+	vfs.File
+	written *atomic.Int64
+}
+
+func (f countingFile) Write(p []byte) (int, error) {
+	f.written.Add(int64(len(p)))
+	return f.File.Write(p)
+}
+
+func (f countingFile) WriteAt(p []byte, at int64) (int, error) {
+	f.written.Add(int64(len(p)))
+	return f.File.WriteAt(p, at)
+}
+
+func (fs countingFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := fs.FS.Create(name, c)
+	return countingFile{f, fs.written}, err
+}
+
+func (fs countingFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := fs.FS.ReuseForWrite(old, name, c)
+	return countingFile{f, fs.written}, err
+}
+
+// cpu is the processor time of this process so far.
+func cpu() time.Duration {
+	var r syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {
+		return 0
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// BenchmarkSendDurable is BenchmarkSend with what makes it last: sessions
+// advanced, outbox and history in one batch, one fsync in a real Pebble store;
+// the receipts that empty the outbox are part of it. x/send is its processor
+// time beside the same send without the store.
+func BenchmarkSendDurable(b *testing.B) {
+	for _, n := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			m := laidDown(b, n)
+			text := make([]byte, 32)
+			var written atomic.Int64
+			db, err := pebble.Open(b.TempDir(), pebble.Options{FS: countingFS{vfs.Default, &written}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer db.Close()
+			send := func(apply bool) {
+				msg := m.sendBundle(KindText, text)
+				m.saveMessage(msg)
+				turn := func() {
+					r := m.Ready()
+					if !apply || r.Write == nil {
+						return
+					}
+					base, err := db.Revision(m.unit)
+					if err != nil {
+						b.Fatal(err)
+					}
+					r.Write.Base = base
+					if err := db.Apply([]store.Batch{*r.Write})[0]; err != nil {
+						b.Fatal(err)
+					}
+				}
+				turn()
+				for _, p := range m.paths {
+					q := p.queue[len(p.queue)-1]
+					m.post(p, q, false)
+					m.forgetPost(p, q)
+				}
+				turn()
+				delete(m.messages, msg.key)
+				m.ledger.Forget(msg.key.subject())
+			}
+			const rounds = 30
+			start := cpu()
+			for range rounds {
+				send(false)
+			}
+			floor := (cpu() - start) / rounds
+			send(true)
+			written.Store(0)
+			start = cpu()
+			b.ResetTimer()
+			for b.Loop() {
+				send(true)
+			}
+			b.ReportMetric(float64((cpu()-start).Nanoseconds())/float64(b.N)/float64(max(floor.Nanoseconds(), 1)), "x/send")
+			b.ReportMetric(float64(written.Load())/float64(b.N), "B/written")
+		})
+	}
+}
+
+// pairOf is a session both ends of which are here.
+func pairOf(tb testing.TB) (m *Machine, st *seatState, alice, bob *ratchet.Session, chainA, chainB ratchet.SendChain) {
+	m = laidDown(tb, 1)
+	draw := func() [32]byte { return m.draw32() }
+	signing := keys.NewPrivate[keys.RoleMember](draw())
+	identity := keys.NewDHPrivate[keys.RoleIdentity](draw())
+	a := &Announcement{Suite: Suite1, Group: m.gid, Version: 1, Signing: signing.Public(), Identity: identity.Public(), PrekeyID: 1, KEMID: 1, Expires: m.now.Add(time.Hour), Name: "Bob"}
+	a.Seat = NewSeat(m.gid, a.Signing)
+	st = m.seatOf(a.Seat)
+	st.ann, st.digest = a, a.Digest()
+	own := m.seats[m.self]
+	peer := &ratchet.Prekeys{ID: 1, Key: own.ann.Prekey, KEMID: 1, KEM: own.ann.KEM}
+	c := &ratchet.Contact{Group: m.gid, Identity: identity, Paths: m.pathsPolicy(),
+		Self: ratchet.Party{Seat: a.Seat, Announcement: st.digest, Identity: a.Identity},
+		Peer: ratchet.Party{Seat: m.self, Announcement: own.digest, Identity: own.ann.Identity}}
+	alice, chainA, part, err := ratchet.Initiate(m.entropy, m.entropy, c, peer)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	bob, err = ratchet.Accept(m.contact(st), m.keyring.prekeys, part[:])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var content keys.ContentKey
+	if _, err := bob.Open(m.now, m.entropy, &chainB, alice.Seal(&chainA, &content, wire.Digest{1}, nil), wire.Digest{1}); err != nil {
+		tb.Fatal(err)
+	}
+	return m, st, alice, bob, chainA, chainB
+}
+
+// BenchmarkOpen is one received message of 32 bytes from unmasking to the
+// record of its session: a steady chain, and a DH step.
+func BenchmarkOpen(b *testing.B) {
+	for _, step := range []bool{false, true} {
+		name := map[bool]string{false: "steady", true: "dhstep"}[step]
+		b.Run(name, func(b *testing.B) {
+			m, st, alice, bob, chainA, chainB := pairOf(b)
+			rec := m.addSession(st, bob, chainB)
+			epoch := m.keyring.epoch()
+			var content keys.ContentKey
+			h := broadcast.Header{Epoch: epoch.Number, Seat: st.seat}
+			p := m.paths[0]
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				h.Sequence++
+				if step { // an answer first, so that the next message turns the ratchet
+					back := m.chains.get(rec.index)
+					slot := rec.Seal(&back, &content, wire.Digest{2}, nil)
+					m.chains.set(rec.index, back)
+					if _, err := alice.Open(m.now, m.entropy, &chainA, slot, wire.Digest{2}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if _, err := io.ReadFull(m.entropy, content.Expose()); err != nil {
+					b.Fatal(err)
+				}
+				c := &Content{Kind: KindText, Sent: unixTime(m.now), Body: make([]byte, 32)}
+				envelope, d, err := broadcast.SealEnvelope(m.gid, &epoch.Key, h, &content, c.Append(nil))
+				if err != nil {
+					b.Fatal(err)
+				}
+				slot := alice.Seal(&chainA, &content, d, nil)
+				b.StartTimer()
+
+				broadcast.Mask(envelope, &epoch.Key, p.ref.Key, [24]byte{}, 0)
+				broadcast.Mask(envelope, &epoch.Key, p.ref.Key, [24]byte{}, 0)
+				header, got, err := broadcast.ReadHeader(m.gid, &epoch.Key, envelope)
+				if err != nil || got != d {
+					b.Fatal(err)
+				}
+				key, err := m.openSlot(st, slot, d)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := broadcast.OpenEnvelope(m.gid, header, &key, envelope); err != nil {
+					b.Fatal(err)
+				}
+				m.ops = nil
+				clear(m.opAt)
+			}
+		})
+	}
+}

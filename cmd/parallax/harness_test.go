@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var binDir string // where TestMain builds the two commands
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "parallax-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binDir = dir
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir+"/", "parallax/cmd/parallax", "parallax/cmd/parallax-relay").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+func bin(name string) string { return filepath.Join(binDir, name) }
+
+// freePort is a port of 127.0.0.1 that is free for both transports.
+func freePort() (int, error) {
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		p := l.Addr().(*net.TCPAddr).Port
+		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", p))
+		_ = l.Close()
+		if err == nil {
+			return p, u.Close()
+		}
+	}
+	return 0, errors.New("no free port")
+}
+
+// relayProcess is one `parallax-relay serve`.
+type relayProcess struct {
+	dir     string
+	address string // for founders
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+}
+
+// newRelay makes a relay in dir.
+func newRelay(dir string) (*relayProcess, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	listen := fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1,/ip4/127.0.0.1/tcp/%d", port, port)
+	out, err := exec.Command(bin("parallax-relay"), "init", "-q", "--dir", dir, "--operator", filepath.Base(dir), "--listen", listen).Output()
+	if err != nil {
+		return nil, fmt.Errorf("init %s: %w", dir, err)
+	}
+	return &relayProcess{dir: dir, address: strings.TrimSpace(string(out))}, nil
+}
+
+// start serves and waits until it listens, or was killed meanwhile. Its log is
+// DIR.log.
+func (r *relayProcess) start() error {
+	log, err := os.OpenFile(r.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(bin("parallax-relay"), "serve", "--dir", r.dir)
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.cmd = cmd
+	r.mu.Unlock()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, "/p2p/") {
+		r.mu.Lock()
+		ended := r.cmd != cmd
+		r.mu.Unlock()
+		if ended {
+			return nil
+		}
+		raw, _ := os.ReadFile(r.dir + ".log")
+		return fmt.Errorf("serve %s: %q, %v\n%s", r.dir, line, err, raw)
+	}
+	return nil
+}
+
+// end signals the process and waits for it. Nil for one that does not run.
+func (r *relayProcess) end(sig syscall.Signal) error {
+	r.mu.Lock()
+	cmd := r.cmd
+	r.cmd = nil
+	r.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	_ = cmd.Process.Signal(sig)
+	force := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer force.Stop()
+	return cmd.Wait()
+}
+
+// person is a member with a data folder of its own.
+type person struct {
+	t    *testing.T
+	name string
+	data string
+
+	mu  sync.Mutex
+	cmd *exec.Cmd // of the command under way
+}
+
+// result is how a command ended.
+type result struct {
+	out, talk string
+	code      int // -1: killed
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("exit %d\nstdout: %s\nstderr: %s", r.code, r.out, r.talk)
+}
+
+// try runs a command on the person's folder.
+func (p *person) try(args ...string) result {
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	defer cancel()
+	var out, talk bytes.Buffer
+	cmd := exec.CommandContext(ctx, bin("parallax"), append([]string{"--data", p.data}, args...)...)
+	cmd.Stdout, cmd.Stderr = &out, &talk
+	if err := cmd.Start(); err != nil {
+		p.t.Errorf("%s: %v", p.name, err)
+		return result{code: -1}
+	}
+	p.mu.Lock()
+	p.cmd = cmd
+	p.mu.Unlock()
+	_ = cmd.Wait() // the exit code says it
+	p.mu.Lock()
+	p.cmd = nil
+	p.mu.Unlock()
+	return result{out.String(), talk.String(), cmd.ProcessState.ExitCode()}
+}
+
+// kill ends the command under way without warning; false: there is none.
+func (p *person) kill() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd != nil && p.cmd.Process.Kill() == nil
+}
+
+// do is try for a command that must succeed. It returns what is on stdout.
+func (p *person) do(args ...string) string {
+	p.t.Helper()
+	r := p.try(args...)
+	if r.code != 0 {
+		p.t.Fatalf("%s: parallax %s: %s", p.name, strings.Join(args, " "), r)
+	}
+	return r.out
+}
+
+// decode is do with --json for one value.
+func decode[T any](p *person, args ...string) (v T) {
+	p.t.Helper()
+	out := p.do(append(args, "--json")...)
+	if err := json.Unmarshal([]byte(out), &v); err != nil {
+		p.t.Fatalf("%s: parallax %s: %v in %q", p.name, strings.Join(args, " "), err, out)
+	}
+	return v
+}
+
+// follower is a `tail --follow --json` that runs until it is ended.
+type follower struct {
+	cmd   *exec.Cmd
+	lines chan string
+}
+
+func (p *person) follow() (*follower, error) {
+	f := &follower{cmd: exec.Command(bin("parallax"), "--data", p.data, "tail", "--follow", "--json"), lines: make(chan string, 4096)}
+	out, err := f.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := f.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(f.lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			f.lines <- s.Text()
+		}
+	}()
+	return f, nil
+}
+
+// await waits until a line has this in it.
+func (f *follower) await(what string, within time.Duration) error {
+	late := time.After(within)
+	for {
+		select {
+		case line, ok := <-f.lines:
+			if !ok {
+				return fmt.Errorf("tail --follow ended before %q", what)
+			}
+			if strings.Contains(line, what) {
+				return nil
+			}
+		case <-late:
+			return fmt.Errorf("tail --follow did not show %q within %v", what, within)
+		}
+	}
+}
+
+// end signals and waits; nil when it ended with exit code 0.
+func (f *follower) end(sig syscall.Signal) error {
+	_ = f.cmd.Process.Signal(sig)
+	for range f.lines { // the rest, so that the pipe is read before Wait
+	}
+	return f.cmd.Wait()
+}
+
+// eventually tries until f holds.
+func eventually(within time.Duration, f func() error) (err error) {
+	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		if err = f(); err == nil || time.Since(start) > within {
+			return err
+		}
+	}
+}
