@@ -67,6 +67,9 @@ type wireError struct {
 	Text    string       `json:"text"`
 	Causes  []string     `json:"causes,omitempty"`
 	Refusal *wireRefusal `json:"refusal,omitempty"`
+	// A store that is damaged or of another format, with its place.
+	Corrupt string             `json:"corrupt,omitempty"`
+	Format  *store.FormatError `json:"format,omitempty"`
 }
 
 type wireRefusal struct {
@@ -88,6 +91,12 @@ func toWire(err error) *wireError {
 	if r, ok := errors.AsType[*proto.Refusal](err); ok {
 		w.Refusal = &wireRefusal{r.Code, r.Limit, r.Retry}
 	}
+	if c, ok := errors.AsType[*store.CorruptError](err); ok {
+		w.Corrupt = c.Path
+	}
+	if f, ok := errors.AsType[*store.FormatError](err); ok {
+		w.Format = f
+	}
 	return w
 }
 
@@ -103,6 +112,12 @@ func (w *wireError) error() error {
 	}
 	if w.Refusal != nil {
 		e.causes = append(e.causes, &proto.Refusal{Code: w.Refusal.Code, Limit: w.Refusal.Limit, Retry: w.Refusal.Retry})
+	}
+	if w.Corrupt != "" {
+		e.causes = append(e.causes, &store.CorruptError{Path: w.Corrupt, Err: errors.New(w.Text)})
+	}
+	if w.Format != nil {
+		e.causes = append(e.causes, w.Format)
 	}
 	return e
 }

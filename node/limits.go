@@ -51,7 +51,7 @@ const (
 	pingEvery        = 30 * time.Second // a member's sign of life
 	frameTimeout     = 60 * time.Second // for one frame, from its first byte
 	writeTimeout     = 30 * time.Second // for one chunk
-	closeTimeout     = 5 * time.Second  // for the other side to take the last frame
+	closeTimeout     = 1 * time.Second  // for the other side to take the last frame
 	writeChunk       = 64 << 10
 	readBuffer       = 4 << 10
 	lagging          = 1 << 20 // bytes waiting on one link that count as lag when SendBytes is reached

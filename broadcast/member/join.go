@@ -472,7 +472,15 @@ func (m *Machine) joined(members int) {
 		}
 	}
 	m.show(Event{Kind: EventJoined, Own: true, Seat: m.self.String(), Member: m.meta.Name,
-		Text: fmt.Sprintf("You joined %s: %d other members, %d of %d relays answered.", m.meta.Group, members, m.operators(func(p *path) bool { return p.listed }), len(m.paths))})
+		Text: fmt.Sprintf("You joined %s: %s, %d of %d relays answered.", m.meta.Group, plural(members, "other member"), m.operators(func(p *path) bool { return p.listed }), len(m.paths))})
+}
+
+// plural is a number with its word.
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
 }
 
 // failJoin answers whoever waits; the joining itself goes on.

@@ -221,7 +221,7 @@ func (m *Machine) wakeUp() {
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
 		if m.usable(st) {
-			st.since = m.now
+			st.since, st.waited = m.now, true
 		}
 	}
 	for _, msg := range m.messages {

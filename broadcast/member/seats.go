@@ -29,6 +29,7 @@ type seatState struct {
 	dispute bool          // the dispute was told
 	claimed bool          // that it names another's mailbox was told, in this opening
 	since   time.Time     // when it became usable, in this opening
+	waited  bool          // it was usable before this opening
 	hellos  int           // sessions that it began
 	session sessions
 

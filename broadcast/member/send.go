@@ -389,7 +389,14 @@ func (m *Machine) starts(st *seatState) bool {
 	if st.own || len(st.session.list) > 0 || st.session.index == badPrekeys || st.since.IsZero() {
 		return false
 	}
-	return st.initial || !m.now.Before(st.since.Add(m.cfg.Limits.HelloWait))
+	// A seat known since before this opening was waited for already, as soon
+	// as nothing waits in the mailboxes: a process may live shorter than the wait.
+	return st.initial || st.waited && m.reading() && m.drained() || !m.now.Before(st.since.Add(m.cfg.Limits.HelloWait))
+}
+
+// reading tells whether a quorum of operators has been read to its end.
+func (m *Machine) reading() bool {
+	return m.operators(func(p *path) bool { return p.read.opened && p.caughtUp }) >= m.needed()
 }
 
 // greet sends a hello when there is somebody to begin with.
