@@ -9,6 +9,9 @@
 //
 // A machine is not safe for concurrent use; everything else here is a pure
 // value. The files: genesis, announcement, admission, invite, welcome, link
-// and content are the objects; command is what users ask; machine, links,
-// join, receive, compare, send and state are the membership itself.
+// and content are the objects; command and query are what users ask and see;
+// machine and state are the frame of a membership; path, board and seats are
+// what the relays show; found, join and inviting how people come in; sessions,
+// recipients, send and outbox how a message leaves; receive, held, sequences
+// and message how one comes; compare is what follows when paths differ.
 package member

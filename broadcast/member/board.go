@@ -1,0 +1,236 @@
+package member
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
+	"parallax/internal/wire"
+)
+
+// boardPage collects a board listing; when it is whole, it becomes the path's
+// tree and its root must be the one that the relay signed.
+func (m *Machine) boardPage(p *path, f proto.BoardPage) {
+	if p.listed || !p.read.opened {
+		return
+	}
+	if !m.ours(p, f.Statement) || f.Statement.Lineage != p.lineage {
+		m.pathFailed(p, "board", fmt.Sprintf("relay %s showed a board under a statement that is not its own", p.label()))
+		return
+	}
+	if len(p.read.board) == 0 {
+		p.read.root = f.Statement.Root
+	}
+	p.read.board = append(p.read.board, f.Entries...)
+	for _, e := range f.Entries {
+		p.read.bytes += len(e.Value)
+	}
+	if len(p.read.board) > maxBoardEntries || p.read.bytes > maxBoardBytes || (f.More && len(f.Entries) == 0) {
+		m.pathFailed(p, "board", fmt.Sprintf("relay %s shows a board of more than %d entries or %d bytes", p.label(), maxBoardEntries, maxBoardBytes))
+		return
+	}
+	if f.Statement.Root != p.read.root || f.Statement.N < p.position && f.Statement.Root != p.root {
+		// The board changed between pages: read it again.
+		if p.read.tries++; p.read.tries < maxListings {
+			m.listBoard(p)
+			return
+		}
+		m.closeLink(p, p.read.link, fmt.Sprintf("the board of relay %s changes faster than it can be read", p.label()))
+		return
+	}
+	if f.More {
+		last := f.Entries[len(f.Entries)-1].Name
+		m.send(p.read.link, proto.BoardList{After: last, Limit: proto.MaxBoardPage})
+		return
+	}
+	var tree crossverify.Tree
+	for _, e := range p.read.board {
+		tree.Put(crossverify.Leaf{Name: e.Name, Version: e.Version, Value: crossverify.ValueDigest(e.Value)})
+	}
+	if tree.Root() != f.Statement.Root {
+		m.pathFailed(p, "board root", fmt.Sprintf("relay %s signed a board root that is not the root of what it shows", p.label()))
+		return
+	}
+	m.checkHead(p, f.Statement)
+	m.keepStatement(p, f.Statement)
+	for _, l := range p.tree.Leaves() { // what a relay lost that lost data
+		if _, ok := tree.Get(l.Name); !ok {
+			m.del(m.key(keyBoard, []byte{byte(p.index)}, l.Name[:]))
+		}
+	}
+	p.tree = tree
+	p.listed, p.listedAt = true, f.Statement.N
+	for _, e := range p.read.board {
+		m.saveBoardEntry(p, e.Name, e.Version, crossverify.ValueDigest(e.Value))
+	}
+	board := p.read.board
+	p.read.board = nil
+	m.savePath(p)
+	m.readBoard(p, board)
+	m.absences(p)
+}
+
+func (m *Machine) saveBoardEntry(p *path, name wire.Digest, version uint64, value wire.Digest) {
+	m.put(m.key(keyBoard, []byte{byte(p.index)}, name[:]), append(wire.AppendU64(nil, version), value[:]...))
+}
+
+func (m *Machine) loadBoard(key, value []byte) error {
+	p, err := m.pathAt(key)
+	if err != nil || len(key) != 33 {
+		return wire.ErrFormat
+	}
+	l := crossverify.Leaf{Name: wire.Digest(key[1:])}
+	r := wire.NewReader(value)
+	l.Version = r.U64()
+	r.Fixed(l.Value[:])
+	p.tree.Put(l)
+	return r.Done()
+}
+
+// entry is a board write that the relay pushes.
+func (m *Machine) entry(p *path, f proto.Entry) {
+	value := crossverify.ValueDigest(f.Value)
+	if !m.next(p, f.N, crossverify.BoardDigest(f.Name, f.Version, value), f.Root, f.Signature) {
+		return
+	}
+	old, had := p.tree.Get(f.Name)
+	if !had && p.tree.Len() >= maxBoardEntries {
+		m.relayEvent(p, "full", "", fmt.Sprintf("Relay %s has a board of more than %d entries. What comes beyond is not read.", p.name(), maxBoardEntries))
+		return
+	}
+	if !had || old.Version < f.Version {
+		p.tree.Put(crossverify.Leaf{Name: f.Name, Version: f.Version, Value: value})
+		m.saveBoardEntry(p, f.Name, f.Version, value)
+	}
+	m.checkRoot(p, f.N, f.Root)
+	m.readBoard(p, []proto.BoardEntry{{Name: f.Name, Version: f.Version, Value: f.Value}})
+}
+
+// checkRoot compares the root that the relay signed with the root of what it
+// showed. They differ when it hides an entry from this mailbox.
+func (m *Machine) checkRoot(p *path, n uint64, root wire.Digest) {
+	if !p.listed || n <= p.listedAt || p.tree.Len() >= maxBoardEntries || p.tree.Root() == root {
+		return
+	}
+	p.stats[crossverify.Failed]++
+	m.relayEvent(p, "root", "", fmt.Sprintf("Relay %s signed a board that is not the one it shows: it hides or invents entries. Other relays are compared as before. Nothing for you to do.", p.name()))
+}
+
+// readBoard opens entries and takes what is in them, in an order in which each
+// can be checked: door entries, invites, announcements, admissions.
+func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
+	type opened struct {
+		name  string
+		value []byte
+	}
+	var entries []opened
+	door := broadcast.NewBoardKeys(m.keyring.door.Expose(), p.ref.Key)
+	var rest []proto.BoardEntry
+	for _, e := range items {
+		if name, value, err := door.Open(e.Name, e.Version, e.Value); err == nil {
+			entries = append(entries, opened{name, value})
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	rank := func(o opened) int {
+		return slices.IndexFunc([]string{"genesis", "welcome", "invite/", "announcement/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
+	}
+	byRank := func(a, b opened) int {
+		if d := rank(a) - rank(b); d != 0 {
+			return d
+		}
+		return strings.Compare(a.name, b.name)
+	}
+	slices.SortFunc(entries, byRank)
+	for _, e := range entries {
+		m.doorEntry(p, e.name, e.value)
+	}
+	if m.ledger == nil || len(m.keyring.epochs) == 0 {
+		p.stash = append(p.stash, rest...)
+		if len(p.stash) > 2*maxBoardEntries {
+			p.stash, p.listed = nil, false
+			m.pathFailed(p, "stash", fmt.Sprintf("relay %s writes its board over and over", p.label()))
+			return
+		}
+		if p.stash == nil {
+			p.stash = []proto.BoardEntry{}
+		}
+		return
+	}
+	entries = entries[:0]
+	for _, k := range m.boardKeys(p) {
+		left := rest[:0]
+		for _, e := range rest {
+			if name, value, err := k.Open(e.Name, e.Version, e.Value); err == nil {
+				entries = append(entries, opened{name, value})
+			} else {
+				left = append(left, e)
+			}
+		}
+		rest = left
+	}
+	if len(rest) > 0 {
+		p.stats[crossverify.Failed] += uint64(len(rest))
+		m.relayEvent(p, "sealed", "", fmt.Sprintf("Relay %s shows a board entry that no key of this group opens. It is ignored.", p.name()))
+	}
+	slices.SortFunc(entries, byRank)
+	for _, e := range entries {
+		kind, id, _ := strings.Cut(e.name, "/")
+		raw, err := hex.DecodeString(id)
+		if err != nil || len(raw) != 32 {
+			continue
+		}
+		switch kind {
+		case "announcement":
+			m.sawAnnouncement(p, wire.Seat(raw), e.value)
+		case "admission":
+			m.sawAdmission(p, wire.Seat(raw), e.value)
+		}
+	}
+}
+
+// shows tells whether a path's board has an entry of that name.
+func (m *Machine) shows(p *path, name string) bool {
+	for _, k := range m.boardKeys(p) {
+		if _, ok := p.tree.Get(k.Name(name)); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// boardKeys are those of a path under every epoch.
+func (m *Machine) boardKeys(p *path) []broadcast.BoardKeys {
+	for i := len(p.shelf); i < len(m.keyring.epochs); i++ {
+		p.shelf = append(p.shelf, broadcast.NewBoardKeys(m.keyring.epochs[i].Key.Expose(), p.ref.Key))
+	}
+	return p.shelf
+}
+
+// doorEntry takes what a joiner reads first. All of it is signed by the
+// founder or named by the group id, so the first valid copy counts.
+func (m *Machine) doorEntry(p *path, name string, value []byte) {
+	switch {
+	case name == "genesis":
+		m.sawGenesis(p, value)
+	case name == "welcome" && m.genesis != nil:
+		m.sawWelcome(p, value)
+	case strings.HasPrefix(name, "invite/") && m.genesis != nil:
+		rec, err := ParseInviteRecord(value)
+		if err != nil || rec.Group != m.gid || rec.Verify(m.cfg.Verify, m.genesis.Founder) != nil {
+			m.invalid(p, "an invitation record")
+			return
+		}
+		m.addInvite(rec)
+	}
+}
+
+func (m *Machine) invalid(p *path, what string) {
+	p.stats[crossverify.Failed]++
+	m.relayEvent(p, "invalid "+what, "", fmt.Sprintf("Relay %s shows %s whose signature does not hold. It is ignored.", p.name(), what))
+}

@@ -1,0 +1,174 @@
+package member
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
+	"parallax/internal/keys"
+)
+
+// create begins a founding: identity first, then the relays' operator keys.
+func (m *Machine) create(w CreateGroup) error {
+	if m.meta != nil {
+		return ErrTaken
+	}
+	if err := CheckName(w.Group); err != nil {
+		return fmt.Errorf("group name: %w", err)
+	}
+	if err := CheckName(w.Name); err != nil {
+		return fmt.Errorf("your name: %w", err)
+	}
+	if len(w.Relays) == 0 || len(w.Relays) > MaxRelays {
+		return fmt.Errorf("a group has 1 to %d relays, not %d", MaxRelays, len(w.Relays))
+	}
+	seen := map[keys.RelayPublic]bool{}
+	for _, r := range w.Relays {
+		if seen[r.Key] {
+			return fmt.Errorf("relay %s is named twice: every path must be another relay", r.Key)
+		}
+		seen[r.Key] = true
+	}
+	if w.Deadline == 0 {
+		w.Deadline = DefaultDeadline
+	}
+	meta := &metaRecord{Phase: phaseFounding, Group: w.Group, Name: w.Name, Founding: &w}
+	m.newIdentity(meta, len(w.Relays))
+	fresh := func() []byte { b := m.draw32(); return b[:] }
+	meta.Admin, meta.Door, meta.Invite, meta.Channels = fresh(), fresh(), fresh(), fresh()
+	meta.Epochs = []epochRecord{{Number: 1, Key: fresh()}}
+	m.meta = meta
+	if err := m.setUp(); err != nil {
+		return err
+	}
+	for _, p := range m.paths {
+		p.syncRoot()
+	}
+	m.saveMeta()
+	m.deadline = m.now.Add(m.cfg.Limits.FoundWait)
+	return nil
+}
+
+func (m *Machine) waitFounded(id uint64) {
+	m.waiting = append(m.waiting, waiter{id: id, until: m.deadline,
+		done: func() (any, error, bool) { return m.info(), nil, m.isMember() },
+		late: func() (any, error) {
+			var missing []string
+			for _, p := range m.paths {
+				if !p.registered || len(p.queue) > 0 {
+					why := p.problem
+					if why == "" {
+						why = "no answer"
+					}
+					missing = append(missing, fmt.Sprintf("relay %d (%s): %s", p.index+1, strings.Join(p.ref.Addrs, ", "), why))
+				}
+			}
+			return nil, fmt.Errorf("%w: %s. A group is founded on all of its relays at once", ErrUnreached, strings.Join(missing, "; "))
+		}})
+}
+
+// stepFounding goes on with a founding: genesis when every relay named its
+// operator, member when every relay has everything.
+func (m *Machine) stepFounding() {
+	if m.meta == nil || m.meta.Phase != phaseFounding {
+		return
+	}
+	if !m.deadline.IsZero() && !m.now.Before(m.deadline) {
+		m.deadline = time.Time{} // whoever waited was told; the founding goes on
+	}
+	if m.genesis == nil {
+		for _, p := range m.paths {
+			if p.post.operator == nil {
+				return
+			}
+		}
+		if err := m.found(); err != nil {
+			m.failWaiting(err)
+		}
+		return
+	}
+	for _, p := range m.paths {
+		if len(p.queue) > 0 || !p.registered || !p.listed {
+			return
+		}
+	}
+	m.meta.Phase = phaseMember
+	m.meta.Founding = nil
+	m.meta.Joined = true
+	m.deadline = time.Time{}
+	m.saveMeta()
+	m.show(Event{Kind: EventJoined, Own: true, Seat: m.self.String(), Member: m.meta.Name, Text: fmt.Sprintf("You founded %s on %s.", m.meta.Group, m.relayCount())})
+}
+
+func (m *Machine) relayCount() string {
+	if len(m.paths) == 1 {
+		return "1 relay: nothing is compared"
+	}
+	return fmt.Sprintf("%d relays", len(m.paths))
+}
+
+// found makes the genesis and everything that the boards must have.
+func (m *Machine) found() error {
+	meta, k := m.meta, m.keyring
+	g := &Genesis{Name: meta.Group, Founder: k.signing.Public(), Created: unixTime(m.now), Random: m.draw32(),
+		Policy: Policy{Strict: meta.Founding.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: meta.Founding.Deadline, Retention: DefaultRetention}}
+	for _, p := range m.paths {
+		p.ref.Operator, p.ref.OperatorName = p.post.operator.Operator, p.post.operator.Name
+		g.Relays = append(g.Relays, p.ref)
+	}
+	if err := g.Check(); err != nil {
+		return err
+	}
+	m.genesis, m.gid = g, g.ID()
+	meta.Genesis = g.Append(nil)
+	m.ledger = crossverify.NewLedger(m.policy())
+	m.announce()
+	st := m.seatOf(m.self)
+	st.own, st.shown, st.ann, st.digest = true, true, k.ann, k.ann.Digest()
+	m.saveMeta()
+	m.saveSeat(st)
+
+	welcome := &Welcome{Group: m.gid, Epochs: k.epochs}
+	welcome.Sign(k.signing)
+	for _, p := range m.paths {
+		token := ""
+		for _, s := range meta.Founding.Relays {
+			if s.Key == p.ref.Key {
+				token = s.Token
+			}
+		}
+		admin := ChannelAdmin(k.admin, p.ref.Key)
+		c := proto.Create{PostID: m.drawID(), Token: []byte(token), Admin: admin.Public(), Posting: PostingKey(&k.epoch().Key, p.ref.Key).Public()}
+		c.Sign(admin, p.ref.Key, p.channel)
+		m.enqueue(p, &postItem{kind: postCreate, id: c.PostID, d: c.Digest(), frame: proto.Encode(c)})
+		m.putEntry(p, doorKey, "genesis", 1, meta.Genesis, k.admin)
+		m.putEntry(p, doorKey, "welcome", 1, welcome.Append(nil), k.admin)
+		m.putEntry(p, epochKey, "announcement/"+m.self.String(), 1, meta.Announced, k.owner)
+	}
+	return nil
+}
+
+type boardKey uint8
+
+// putEntry queues a board write at one relay.
+func (m *Machine) putEntry(p *path, under boardKey, name string, version uint64, value []byte, owner [32]byte) {
+	put := m.boardPut(p, under, name, version, value, owner)
+	capability := PostingKey(&m.keyring.epoch().Key, p.ref.Key)
+	put.Capability = capability.Public()
+	put.Sign(capability, p.ref.Key, p.channel)
+	m.enqueue(p, &postItem{kind: postBoard, id: put.PostID, d: put.Digest(), frame: proto.Encode(put)})
+}
+
+func (m *Machine) boardPut(p *path, under boardKey, name string, version uint64, value []byte, owner [32]byte) proto.BoardPut {
+	key := m.keyring.door.Expose()
+	if under == epochKey {
+		key = m.keyring.epoch().Key.Expose()
+	}
+	masked, sealed := broadcast.NewBoardKeys(key, p.ref.Key).Seal(name, version, value)
+	put := proto.BoardPut{PostID: m.drawID(), Name: masked, Version: version, Value: sealed}
+	put.SignOwner(OwnerKey(owner, p.ref.Key, name), p.ref.Key, p.channel)
+	return put
+}

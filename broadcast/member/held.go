@@ -1,0 +1,128 @@
+package member
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/internal/wire"
+)
+
+// Held items: copies that cannot be opened yet, or did not open.
+type heldKey struct {
+	path    int
+	lineage wire.Lineage
+	n       uint64
+}
+
+type heldItem struct {
+	item *item
+	key  []byte
+}
+
+func (m *Machine) hold(it *item, f proto.Deliver) {
+	if len(m.held) >= m.cfg.Limits.Held {
+		m.evictHeld()
+	}
+	k := m.key(keyHeld, []byte{byte(it.path.index)}, it.lineage[:], wire.U64(it.n))
+	m.held[heldKey{it.path.index, it.lineage, it.n}] = &heldItem{it, k}
+	m.put(k, f.Append(nil))
+}
+
+// evictHeld drops the oldest of those that are most: of one seat on one path,
+// or on one path of all seats that are not known, which cost nothing to invent.
+func (m *Machine) evictHeld() {
+	type group struct {
+		path int
+		seat wire.Seat
+	}
+	of := func(h *heldItem) group {
+		g := group{h.item.path.index, h.item.header.Seat}
+		if st := m.seats[g.seat]; st == nil || st.ann == nil {
+			g.seat = wire.Seat{}
+		}
+		return g
+	}
+	count := map[group]int{}
+	for _, h := range m.held {
+		count[of(h)]++
+	}
+	var out *heldItem
+	for _, h := range m.held {
+		if out == nil || cmp.Or(count[of(out)]-count[of(h)], slices.Compare(h.key, out.key)) < 0 {
+			out = h
+		}
+	}
+	if out != nil {
+		m.unhold(out)
+	}
+}
+
+func (m *Machine) unhold(h *heldItem) {
+	delete(m.held, heldKey{h.item.path.index, h.item.lineage, h.item.n})
+	m.del(h.key)
+}
+
+// sortedHeld is by path and number, so that each path's copies keep their order.
+func (m *Machine) sortedHeld() []*heldItem {
+	all := make([]*heldItem, 0, len(m.held))
+	for _, h := range m.held {
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b *heldItem) int { return slices.Compare(a.key, b.key) })
+	return all
+}
+
+func (m *Machine) loadHeld(key, value []byte) error {
+	p, err := m.pathAt(key)
+	if err != nil || len(key) != 1+16+8 {
+		return wire.ErrFormat
+	}
+	msg, err := proto.Parse(broadcast.Frame{Type: proto.TypeDeliver, Body: value})
+	if err != nil {
+		return err
+	}
+	it := m.unmask(p, msg.(proto.Deliver), wire.Lineage(key[1:17]))
+	if it == nil {
+		return fmt.Errorf("a held message does not open: %w", wire.ErrFormat)
+	}
+	k := m.key(keyHeld, key)
+	m.held[heldKey{p.index, it.lineage, it.n}] = &heldItem{it, k}
+	return nil
+}
+
+// retryHeld tries what was held, of one seat or (zero) of all: a session or an
+// admission came, or the mailboxes are drained.
+func (m *Machine) retryHeld(seat wire.Seat) {
+	for again := true; again; {
+		again = false
+		for _, h := range m.sortedHeld() {
+			k := h.item.key()
+			if seat != (wire.Seat{}) && k.seat != seat || m.held[heldKey{h.item.path.index, h.item.lineage, h.item.n}] == nil {
+				continue
+			}
+			// It is taken out first: it is no copy of itself.
+			at, kept := heldKey{h.item.path.index, h.item.lineage, h.item.n}, false
+			delete(m.held, at)
+			m.process(h.item, func() { kept = true })
+			if kept {
+				m.held[at] = h
+			} else {
+				m.del(h.key)
+				again = true
+			}
+		}
+	}
+}
+
+// copies compares what other paths delivered of a message before it opened.
+func (m *Machine) copies(k messageKey, msg *message) {
+	for _, h := range m.sortedHeld() {
+		if h.item.key() == k {
+			m.unhold(h)
+			m.duplicate(h.item, msg)
+		}
+	}
+}

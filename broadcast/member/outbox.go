@@ -1,0 +1,306 @@
+package member
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
+	"parallax/internal/wire"
+)
+
+// bundleRecord is a bundle in the outbox, unmasked.
+type bundleRecord struct {
+	order    uint64
+	key      messageKey
+	d        wire.Digest
+	epoch    int
+	set      wire.Digest
+	classes  []broadcast.Class // by seat of the set
+	envelope []byte
+	slots    []byte // in the order of the set
+	pending  int    // posts that have no receipt
+}
+
+type postKind uint8
+
+const (
+	postCreate postKind = 1
+	postGrant  postKind = 2
+	postBoard  postKind = 3
+	postAdmit  postKind = 4
+	postBundle postKind = 5
+)
+
+// postItem is one post that has no receipt yet; sent again byte for byte until
+// it has.
+type postItem struct {
+	order    uint64
+	kind     postKind
+	id       wire.PostID
+	d        wire.Digest // what the receipt must say; zero: not checked
+	frame    broadcast.Frame
+	bundle   uint64 // order of the bundle, for postBundle
+	nonce    [broadcast.MaskNonceSize]byte
+	inFlight bool
+	refused  bool // for good; kept only where its absence would mean success
+}
+
+func (m *Machine) enqueue(p *path, q *postItem) {
+	m.counters.order++
+	q.order = m.counters.order
+	p.queue = append(p.queue, q)
+	b := append([]byte{byte(q.kind)}, q.id[:]...)
+	b = append(b, q.d[:]...)
+	b = append(b, q.frame.Type)
+	b = wire.AppendBytes(b, q.frame.Body)
+	b = wire.AppendU64(b, q.bundle)
+	b = append(b, q.nonce[:]...)
+	m.put(m.postKey(p, q), b)
+	m.saveCounters()
+}
+
+func (m *Machine) postKey(p *path, q *postItem) []byte {
+	return m.key(keyPost, []byte{byte(p.index)}, wire.U64(q.order))
+}
+
+func (m *Machine) loadPost(key, value []byte) error {
+	p, err := m.pathAt(key)
+	if err != nil || len(key) != 9 {
+		return wire.ErrFormat
+	}
+	kr := wire.NewReader(key[1:])
+	r := wire.NewReader(value)
+	q := &postItem{order: kr.U64(), kind: postKind(r.U8())}
+	r.Fixed(q.id[:])
+	r.Fixed(q.d[:])
+	q.frame.Type = r.U8()
+	q.frame.Body = r.Bytes(proto.MaxFrame)
+	q.bundle = r.U64()
+	r.Fixed(q.nonce[:])
+	if err := r.Done(); err != nil {
+		return err
+	}
+	if q.kind == postBundle {
+		b := m.bundles[q.bundle]
+		if b == nil {
+			return fmt.Errorf("a post names a bundle that is not there: %w", wire.ErrFormat)
+		}
+		b.pending++
+	}
+	p.queue = append(p.queue, q)
+	return nil
+}
+
+// forgetPost ends a post: by its receipt, or since its relay was set aside.
+func (m *Machine) forgetPost(p *path, q *postItem) {
+	m.del(m.postKey(p, q))
+	p.queue = slices.DeleteFunc(slices.Clone(p.queue), func(o *postItem) bool { return o == q })
+	if b := m.bundles[q.bundle]; q.kind == postBundle && b != nil {
+		if b.pending--; b.pending <= 0 {
+			delete(m.bundles, q.bundle)
+			m.del(m.key(keyBundle, wire.U64(b.order)))
+		}
+	}
+}
+
+func (m *Machine) saveBundle(b *bundleRecord) {
+	v := append(b.key.bytes(), b.d[:]...)
+	v = append(v, byte(b.epoch))
+	v = append(v, b.set[:]...)
+	v = wire.AppendU32(v, uint32(len(b.classes)))
+	for _, c := range b.classes {
+		v = append(v, byte(c))
+	}
+	v = wire.AppendBytes(v, b.envelope)
+	v = wire.AppendBytes(v, b.slots)
+	m.put(m.key(keyBundle, wire.U64(b.order)), v)
+}
+
+func (m *Machine) loadBundle(key, value []byte) error {
+	kr := wire.NewReader(key)
+	b := &bundleRecord{order: kr.U64()}
+	if err := kr.Done(); err != nil {
+		return err
+	}
+	r := wire.NewReader(value)
+	r.Fixed(b.key.seat[:])
+	r.Fixed(b.key.incarnation[:])
+	b.key.sequence = r.U64()
+	r.Fixed(b.d[:])
+	b.epoch = int(r.U8())
+	r.Fixed(b.set[:])
+	for range r.Count(broadcast.MaxMailboxes, 1) {
+		b.classes = append(b.classes, broadcast.Class(r.U8()))
+	}
+	b.envelope = r.Bytes(proto.MaxEnvelope)
+	b.slots = r.Bytes(proto.MaxSlots)
+	if err := r.Done(); err != nil {
+		return err
+	}
+	set := m.sets[b.set]
+	if set == nil || len(set.seats) != len(b.classes) || b.epoch >= len(m.keyring.epochs) {
+		return fmt.Errorf("a bundle names a set that is not there: %w", wire.ErrFormat)
+	}
+	m.bundles[b.order] = b
+	return nil
+}
+
+// post makes the frame of a bundle for one relay: the same bytes every time.
+func (m *Machine) post(p *path, q *postItem, withList bool) proto.Post {
+	b := m.bundles[q.bundle]
+	f := m.sets[b.set].at(p.index)
+	epoch := &m.keyring.epochs[b.epoch].Key
+	msg := proto.Post{PostID: q.id, Hint: broadcast.Hint(epoch, p.ref.Key), Nonce: q.nonce, Fanout: f.hash}
+	if withList {
+		msg.Mailboxes = f.list
+	}
+	starts := make([]int, len(b.classes)+1)
+	for i, c := range b.classes {
+		starts[i+1] = starts[i] + c.Size()
+	}
+	whole := make([]byte, 0, len(b.envelope)+len(b.slots))
+	whole = append(whole, b.envelope...)
+	for at, i := range f.order {
+		whole = append(whole, b.slots[starts[i]:starts[i+1]]...)
+		if c := b.classes[i]; c != broadcast.Standing {
+			msg.Exceptions = append(msg.Exceptions, broadcast.Exception{Index: uint16(at), Class: c})
+		}
+	}
+	broadcast.Mask(whole, epoch, p.ref.Key, q.nonce, 0)
+	msg.Envelope, msg.Slots = whole[:len(b.envelope):len(b.envelope)], whole[len(b.envelope):]
+	q.d = msg.Digest()
+	msg.Sign(PostingKey(epoch, p.ref.Key), p.ref.Key, p.channel, q.d)
+	return msg
+}
+
+// pumpPosts sends what waits on every path whose post link stands.
+func (m *Machine) pumpPosts() {
+	for _, p := range m.paths {
+		if !p.retryAt.IsZero() && m.now.Before(p.retryAt) {
+			continue
+		}
+		p.retryAt = time.Time{}
+		if p.post.link == 0 || !p.post.welcome {
+			continue
+		}
+		flying := 0
+		for _, q := range p.queue {
+			if q.inFlight {
+				flying++
+			}
+		}
+		for _, q := range p.queue {
+			if flying >= m.cfg.Limits.InFlight {
+				break
+			}
+			if q.inFlight || q.refused {
+				continue
+			}
+			q.inFlight = true
+			flying++
+			if q.kind != postBundle {
+				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: q.frame})
+				continue
+			}
+			hash := m.sets[m.bundles[q.bundle].set].at(p.index).hash
+			m.send(p.post.link, m.post(p, q, !p.post.lists[hash]))
+			p.post.lists[hash] = true
+		}
+	}
+}
+
+// onPost handles what comes on the link that posts.
+func (m *Machine) onPost(p *path, msg proto.Message) {
+	switch f := msg.(type) {
+	case proto.Welcome:
+		p.post.welcome = true
+		if m.meta.Phase == phaseFounding && p.post.operator == nil {
+			m.send(p.post.link, proto.Info{})
+		}
+	case proto.InfoIs:
+		if !f.Verify(m.cfg.Verify, p.ref.Key) {
+			m.closeLink(p, p.post.link, fmt.Sprintf("relay %s names an operator that does not vouch for it", p.label()))
+			return
+		}
+		if f.Name == "" || CheckName(f.Name) != nil {
+			f.Name = "operator " + f.Operator.String()[:8]
+		}
+		p.post.operator = &f
+	case proto.Receipt:
+		m.receipt(p, f)
+	case proto.NeedFanout:
+		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle {
+			m.send(p.post.link, m.post(p, q, true))
+		}
+	case proto.Refused:
+		m.refusedPost(p, f)
+	case proto.Leaving:
+		m.closeLink(p, p.post.link, fmt.Sprintf("relay %s is shutting down", p.label()))
+	}
+}
+
+func (m *Machine) queuedPost(p *path, id wire.PostID) *postItem {
+	for _, q := range p.queue {
+		if q.id == id {
+			return q
+		}
+	}
+	return nil
+}
+
+// receipt takes a relay's statement for a post, if it says what was posted.
+func (m *Machine) receipt(p *path, f proto.Receipt) {
+	q := m.queuedPost(p, f.PostID)
+	if q == nil || !q.inFlight {
+		return // nothing that was sent on this link
+	}
+	s := f.Statement
+	if !m.ours(p, s) || (q.d != wire.Digest{} && s.D != q.d) {
+		p.stats[crossverify.Failed]++
+		m.relayEvent(p, "receipt", "", fmt.Sprintf("Relay %s gave a receipt for something else than what was posted. The post is sent again. Nothing for you to do.", p.name()))
+		m.closeLink(p, p.post.link, "a receipt for something else")
+		return
+	}
+	if q.kind == postCreate {
+		p.post.founded = true
+	}
+	m.forgetPost(p, q)
+	if s.Lineage == p.lineage {
+		m.checkHead(p, s)
+		m.keepStatement(p, s)
+	}
+}
+
+func (m *Machine) refusedPost(p *path, f proto.Refused) {
+	q := m.queuedPost(p, f.PostID)
+	row := f.Code.Row()
+	p.problem = fmt.Sprintf("relay %s refused: %s", p.label(), f.Text)
+	if q == nil {
+		if !m.isMember() {
+			m.noteRefusal(p, f)
+		}
+		m.closeLink(p, p.post.link, p.problem)
+		return
+	}
+	q.inFlight = false
+	if !row.Retry && len(m.waiting) > 0 {
+		m.declined[q.id] = true
+	}
+	if row.Retry {
+		p.retryAt = m.now.Add(max(f.Retry, m.cfg.Limits.RetryPost))
+		return
+	}
+	if !m.isMember() {
+		m.noteRefusal(p, f)
+	} else {
+		m.relayEvent(p, "refused "+row.Label, "", fmt.Sprintf("Relay %s refused what was posted: %s. The other relays carry it.", p.name(), f.Text))
+	}
+	if q.kind == postAdmit || q.kind == postCreate {
+		q.refused = true // nobody is admitted where this was refused
+		return
+	}
+	m.forgetPost(p, q)
+}

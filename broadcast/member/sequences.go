@@ -1,0 +1,93 @@
+package member
+
+import (
+	"slices"
+
+	"parallax/internal/wire"
+)
+
+// sequences are the numbers of one source that opened, as spans: a member that
+// joined late, or lost something for good, costs a span and nothing more.
+type sequences struct {
+	spans []span // ascending, not touching
+}
+
+type span struct{ first, last uint64 }
+
+// maxSpans bounds the gaps that are remembered; beyond it the oldest gap counts
+// as received.
+const maxSpans = 256
+
+// place is the first span that ends at n or later.
+func (s *sequences) place(n uint64) int {
+	i, _ := slices.BinarySearchFunc(s.spans, n, func(x span, n uint64) int {
+		if x.last < n {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
+
+func (s *sequences) has(n uint64) bool {
+	if s == nil {
+		return false
+	}
+	i := s.place(n)
+	return i < len(s.spans) && s.spans[i].first <= n
+}
+
+func (s *sequences) add(n uint64) {
+	if s.has(n) {
+		return
+	}
+	i := s.place(n)
+	left := i > 0 && s.spans[i-1].last == n-1
+	right := i < len(s.spans) && s.spans[i].first == n+1
+	switch {
+	case left && right:
+		s.spans[i-1].last = s.spans[i].last
+		s.spans = slices.Delete(s.spans, i, i+1)
+	case left:
+		s.spans[i-1].last = n
+	case right:
+		s.spans[i].first = n
+	default:
+		s.spans = slices.Insert(s.spans, i, span{n, n})
+	}
+	if len(s.spans) > maxSpans {
+		s.spans[1].first = s.spans[0].first
+		s.spans = slices.Delete(s.spans, 0, 1)
+	}
+}
+
+func (m *Machine) addReceived(k messageKey) {
+	s := m.received[k.source]
+	if s == nil {
+		s = &sequences{}
+		m.received[k.source] = s
+	}
+	s.add(k.sequence)
+	var b []byte
+	for _, x := range s.spans {
+		b = wire.AppendU64(wire.AppendU64(b, x.first), x.last)
+	}
+	m.put(m.key(keyReceived, k.seat[:], k.incarnation[:]), b)
+}
+
+func (m *Machine) loadReceived(key, value []byte) error {
+	if len(key) != 40 || len(value) == 0 || len(value)%16 != 0 {
+		return wire.ErrFormat
+	}
+	r := wire.NewReader(value)
+	s := &sequences{}
+	for r.Len() > 0 {
+		x := span{r.U64(), r.U64()}
+		if n := len(s.spans); x.first > x.last || n > 0 && s.spans[n-1].last >= x.first {
+			return wire.ErrFormat
+		}
+		s.spans = append(s.spans, x)
+	}
+	m.received[source{wire.Seat(key[:32]), wire.Incarnation(key[32:])}] = s
+	return r.Done()
+}
