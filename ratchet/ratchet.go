@@ -25,10 +25,12 @@
 // A sending chain lies outside its Session, as a SendChain: the member keeps
 // those of a whole group in one vector, which is all that a send rewrites.
 //
-// First contact is unmixed for now (Mix is 32 zero bytes); neither this package
-// nor the path mixing it leaves room for has been reviewed by anybody
-// independent. Post-quantum means confidentiality of the start against
-// recording, not authentication.
+// A first contact may be path-mixed (InitiateMixed, AcceptMixed, OpenAnswer): a
+// secret of each side is shared over the paths and enters the root keys, so that
+// who lacks the shares of k paths can neither open nor make a slot, even with
+// every other key of the start. Neither this nor the rest of the package has been
+// reviewed by anybody independent. Post-quantum means confidentiality of the
+// start against recording, not authentication.
 //
 // A Session belongs to one goroutine at a time. Randomness, time and ML-KEM
 // encapsulation are parameters. Go keeps copies of keys inside its crypto
@@ -39,11 +41,17 @@ package ratchet
 import "errors"
 
 // Tags (docs/protocol.md sections 5 and 2). Those of HKDF are its info as they
-// stand; tagFirst and tagGroupCode go through wire.Hash.
+// stand; those of shares go through wire.Input with the relay key; tagFirst,
+// tagPaths, tagAnswer and tagGroupCode through wire.Hash.
 const (
 	tagStart           = "parallax/1/pqxdh"
 	tagFirst           = "parallax/1/first"
+	tagPaths           = "parallax/1/paths"
+	tagAnswer          = "parallax/1/answer"
 	tagMixInitiator    = "parallax/1/mix/initiator"
+	tagMixResponder    = "parallax/1/mix/responder"
+	tagShareInitiator  = "parallax/1/share/initiator"
+	tagShareResponder  = "parallax/1/share/responder"
 	tagHeaderInitiator = "parallax/1/header/initiator"
 	tagHeaderResponder = "parallax/1/header/responder"
 	tagRoot            = "parallax/1/root"
@@ -53,7 +61,7 @@ const (
 // Sizes in bytes.
 const (
 	HandshakeSize     = 32 + 1088 + 4 + 4                    // the handshake part of a hello
-	ShareSize         = 48                                   // a sealed share; opaque here
+	ShareSize         = 48                                   // a sealed share
 	SlotSize          = headerSize + 32 + tagSize            // 88, standing sessions
 	HelloSlotSize     = HandshakeSize + ShareSize + SlotSize // 1264, first contact
 	AnsweringSlotSize = ShareSize + SlotSize                 // 136, until confirmed
@@ -72,11 +80,14 @@ const (
 	// have not come yet. A bound over all sessions of a membership is the
 	// caller's: Skipped, DropSkipped, DropOldest.
 	MaxSkipped = 2_000
+	// MaxPaths bounds the relays of a policy, and so the shares of a secret.
+	MaxPaths = 16
 	// MaxChain bounds the messages of one chain, since PN has 3 bytes.
 	MaxChain = 1<<24 - 1
 )
 
-// Errors: one for each cause. Session and SendChain are unchanged with each.
+// Errors: one for each cause. Session and SendChain are unchanged with each,
+// but for a share that OpenAnswer staged.
 var (
 	// ErrAuth: forged, altered, for another envelope or another session; or a
 	// duplicate from a chain of which no key is left.
@@ -105,10 +116,17 @@ var (
 	ErrRolledBack = errors.New("session record is older than its send chain")
 	// ErrExhausted: 2^32 - 1 DH steps; start a new session.
 	ErrExhausted = errors.New("session has no generation left")
+	// ErrPaths: a policy that is none: k not within 1 and the number of relays,
+	// too many of them, or not ascending.
+	ErrPaths = errors.New("not a policy of paths")
+	// ErrPath: a share came on a path that the policy does not have.
+	ErrPath = errors.New("relay is not a path of this first contact")
+	// ErrShare: a share does not open on the path it came on, or differs from
+	// the one before: that path failed.
+	ErrShare = errors.New("share does not open on this path")
+	// ErrShares: shares of the answer are missing. Not a failure: the slot may
+	// open when another path has brought its share.
+	ErrShares = errors.New("too few shares of the answer have come")
 	// ErrVersion: a record of a format this version does not know.
 	ErrVersion = errors.New("unknown session record format")
 )
-
-// Mix is the secret m that the paths carry in shares; it enters the first root
-// key. 32 zero bytes mean unmixed.
-type Mix [32]byte

@@ -7,8 +7,11 @@ import (
 	"parallax/internal/wire"
 )
 
-// recordFormat is the first byte of every session record.
-const recordFormat = 1
+// The first byte of every session record.
+const (
+	recordUnmixed = 1
+	recordMixed   = 2 // the first contact was path-mixed
+)
 
 // Flags of a record.
 const (
@@ -62,16 +65,22 @@ func (s *Session) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
 // AppendBinary appends the session's record; it is secret, and the caller seals
 // it before it stores it. ErrProvisional before message 0 has opened.
 //
-//	format u8 = 1 | flags u8 (1 initiator, 2 has its initial chain)
+//	format u8 = 1, or 2 of a mixed contact | flags u8 (1 initiator, 2 has its initial chain)
 //	transcript 32 | own seat 32 | peer's seat 32 | header secret 32
 //	root key 32 | own ratchet key, private 32, public 32 | peer's ratchet key 32
 //	generation u32 | PN u32
 //	initial sending chain key 32, if flagged
 //	receiving chain key 32 | Nr u32, unless an initiator without an answer
 //	u16 chains with skipped keys, oldest first, each:
-//	   ratchet key 32 | u16 keys, n ascending, each: n u32 | stored u32 | key 32
+//	   ratchet key 32 | root mixes u8, in format 2 | u16 keys, n ascending, each:
+//	   n u32 | stored u32 | key 32
+//	in format 2, initiator without an answer:
+//	   k u8 | u8 paths, ascending, each: relay key 32 | staged bool, if so:
+//	   ratchet key 32 of the answer | share 32
+//	in format 2, responder not yet confirmed:
+//	   u8 paths, ascending, each: relay key 32 | sealed share of the answer 48
 //
-// 336 bytes with both chains and nothing skipped.
+// 336 bytes with both chains and nothing skipped, once confirmed.
 func (s *Session) AppendBinary(b []byte) ([]byte, error) {
 	if s.generation == 0 {
 		return b, fmt.Errorf("ratchet: record of session with seat %s: %w", s.peer.Short(), ErrProvisional)
@@ -83,7 +92,11 @@ func (s *Session) AppendBinary(b []byte) ([]byte, error) {
 	if s.hasInitial {
 		flags |= flagInitial
 	}
-	b = append(b, recordFormat, flags)
+	format := byte(recordUnmixed)
+	if s.mixed {
+		format = recordMixed
+	}
+	b = append(b, format, flags)
 	b = append(b, s.transcript[:]...)
 	b = append(b, s.self[:]...)
 	b = append(b, s.peer[:]...)
@@ -105,6 +118,9 @@ func (s *Session) AppendBinary(b []byte) ([]byte, error) {
 	for i := range s.skipped.chains {
 		c := &s.skipped.chains[i]
 		b = append(b, c.ratchet[:]...)
+		if s.mixed {
+			b = append(b, c.mixes)
+		}
 		b = wire.AppendU16(b, uint16(len(c.keys)))
 		for j := range c.keys {
 			k := &c.keys[j]
@@ -113,7 +129,31 @@ func (s *Session) AppendBinary(b []byte) ([]byte, error) {
 			b = append(b, k.mk[:]...)
 		}
 	}
-	return b, nil
+	return s.appendShares(b), nil
+}
+
+// appendShares appends what a mixed session keeps until it is confirmed.
+func (s *Session) appendShares(b []byte) []byte {
+	switch {
+	case s.awaited != nil:
+		b = append(b, byte(s.awaited.paths.K), byte(len(s.awaited.paths.Relays)))
+		for i, relay := range s.awaited.paths.Relays {
+			p := &s.awaited.staged[i]
+			b = append(b, relay[:]...)
+			b = wire.AppendBool(b, p.here)
+			if p.here {
+				b = append(b, p.ratchet[:]...)
+				b = append(b, p.value[:]...)
+			}
+		}
+	case s.answer != nil:
+		b = append(b, byte(len(s.answer)))
+		for i := range s.answer {
+			b = append(b, s.answer[i].relay[:]...)
+			b = append(b, s.answer[i].sealed[:]...)
+		}
+	}
+	return b
 }
 
 // ParseSession reads exactly one record of AppendBinary. It checks form, limits
@@ -121,10 +161,11 @@ func (s *Session) AppendBinary(b []byte) ([]byte, error) {
 // ErrVersion, and those of wire.Reader.
 func ParseSession(b []byte) (*Session, error) {
 	r := wire.NewReader(b)
-	if format := r.U8(); r.Err() == nil && format != recordFormat {
-		return nil, fmt.Errorf("ratchet: session record of format %d, this version reads %d: %w", format, recordFormat, ErrVersion)
+	format := r.U8()
+	if r.Err() == nil && format != recordUnmixed && format != recordMixed {
+		return nil, fmt.Errorf("ratchet: session record of format %d, this version reads %d and %d: %w", format, recordUnmixed, recordMixed, ErrVersion)
 	}
-	s := new(Session)
+	s := &Session{mixed: format == recordMixed}
 	s.read(r)
 	if err := r.Done(); err != nil {
 		s.Zero()
@@ -158,6 +199,46 @@ func (s *Session) read(r *wire.Reader) {
 		r.Fail(wire.ErrFormat)
 	}
 	s.readSkipped(r)
+	if s.mixed && s.generation == 1 {
+		s.readShares(r)
+	}
+}
+
+func (s *Session) readShares(r *wire.Reader) {
+	var p Paths
+	if s.initiator {
+		p.K = int(r.U8())
+	}
+	n := int(r.U8())
+	if n > MaxPaths {
+		r.Fail(wire.ErrTooLong)
+	}
+	if s.initiator && p.K == 0 || p.K > n || n == 0 {
+		r.Fail(wire.ErrFormat)
+	}
+	if r.Err() != nil {
+		return
+	}
+	staged := make([]stagedShare, n)
+	for i := range n {
+		var relay keys.RelayPublic
+		r.Fixed(relay[:])
+		if i > 0 && !ascends(p.Relays[i-1], relay) {
+			r.Fail(wire.ErrFormat)
+		}
+		p.Relays = append(p.Relays, relay)
+		if !s.initiator {
+			a := answerShare{relay: relay}
+			r.Fixed(a.sealed[:])
+			s.answer = append(s.answer, a)
+		} else if staged[i].here = r.Bool(); staged[i].here {
+			r.Fixed(staged[i].ratchet[:])
+			r.Fixed(staged[i].value[:])
+		}
+	}
+	if s.initiator {
+		s.awaited = &awaited{paths: p, staged: staged}
+	}
 }
 
 func (s *Session) readSkipped(r *wire.Reader) {
@@ -172,6 +253,9 @@ func (s *Session) readSkipped(r *wire.Reader) {
 	for i := range chains {
 		var c skippedChain
 		r.Fixed(c.ratchet[:])
+		if s.mixed {
+			c.mixes = r.U8()
+		}
 		n := int(r.U16())
 		switch {
 		case r.Err() != nil:
@@ -195,6 +279,9 @@ func (s *Session) readSkipped(r *wire.Reader) {
 				r.Fail(wire.ErrFormat)
 			}
 		}
+		if !s.countsMixes(i, &c) {
+			r.Fail(wire.ErrFormat)
+		}
 		c.keys = make([]skippedKey, n)
 		last := int64(-1)
 		for j := range c.keys {
@@ -209,4 +296,17 @@ func (s *Session) readSkipped(r *wire.Reader) {
 		s.skipped.chains = append(s.skipped.chains, c)
 		s.skipped.count += n
 	}
+}
+
+// countsMixes tells whether the i-th chain with skipped keys, oldest first, may
+// have its count of root mixes: in a mixed session that of the responder's first
+// receiving chain is 0, that of all others 1.
+func (s *Session) countsMixes(i int, c *skippedChain) bool {
+	switch {
+	case c.ratchet == s.remote:
+		return c.mixes == s.currentMixes()
+	case s.initiator || i > 0:
+		return c.mixes == count(s.mixed)
+	}
+	return c.mixes <= count(s.mixed)
 }

@@ -110,11 +110,11 @@ type refSession struct {
 	ns, nr, pn     uint32
 	mkskipped      map[string][]byte
 	rand           *stream
+	mix            *refMix // nil: unmixed
 }
 
-func refStart(initiator bool, a, b *end, t, sk0 []byte) *refSession {
+func refStart(initiator bool, a, b *end, t, sk0, m []byte) *refSession {
 	r := &refSession{t: t, mkskipped: map[string][]byte{}}
-	m := make([]byte, 32)
 	r.rk = refHKDF(sk0, cat(m, t), "parallax/1/mix/initiator", 32)
 	ir := refHKDF(sk0, t, "parallax/1/header/initiator", 32)
 	ri := refHKDF(sk0, t, "parallax/1/header/responder", 32)
@@ -126,13 +126,13 @@ func refStart(initiator bool, a, b *end, t, sk0 []byte) *refSession {
 	return r
 }
 
-func refTranscript(a, b *end, ek, ct []byte) []byte {
+func refTranscript(a, b *end, ek, ct, pol []byte) []byte {
 	c := contact(a, b)
 	in := cat(be(1, 16), []byte("parallax/1/first"))
 	for _, p := range [][]byte{
 		c.Group[:], a.party.Seat[:], b.party.Seat[:], a.party.Announcement[:], b.party.Announcement[:],
 		a.party.Identity[:], b.party.Identity[:], ek, ct,
-		be(8, uint64(b.pre.ID)), be(8, uint64(b.pre.KEMID)), c.Paths[:], be(8, c.Attempt),
+		be(8, uint64(b.pre.ID)), be(8, uint64(b.pre.KEMID)), pol, be(8, c.Attempt),
 	} {
 		in = cat(in, be(4, uint64(len(p))), p)
 	}
@@ -148,27 +148,61 @@ func refSK0(dh1, dh2, dh3, ss []byte) []byte {
 	return refHKDF(make([]byte, 32), cat(f, dh1, dh2, dh3, ss), "parallax/1/pqxdh", 32)
 }
 
+var (
+	refUnmixed = make([]byte, 32)
+	refPaths   = func() []byte { p := contact(testA, testB).Paths; return p[:] }()
+)
+
 func refInitiate(rand *stream, a, b *end) (*refSession, []byte) {
+	p := refPropose(rand, a, b, refPaths)
+	return p.session(a, b, refUnmixed), p.part
+}
+
+// refProposal is an initiator after PQXDH.
+type refProposal struct {
+	rand         *stream
+	dhs          [32]byte
+	t, sk0, part []byte
+}
+
+func refPropose(rand *stream, a, b *end, pol []byte) *refProposal {
 	ek, dhs := rand.take32(), rand.take32()
 	kem, err := mlkem.NewEncapsulationKey768(b.pre.KEM[:])
 	must(err)
 	ss, ct := rand.Encapsulate(kem)
 	sk0 := refSK0(refDH(a.identity.Seed(), b.pre.Key[:]), refDH(ek, b.party.Identity[:]), refDH(ek, b.pre.Key[:]), ss)
-	r := refStart(true, a, b, refTranscript(a, b, refPublic(ek), ct), sk0)
-	r.rand, r.dhs, r.dhr = rand, dhs, b.pre.Key[:]
+	return &refProposal{
+		rand: rand, dhs: dhs, t: refTranscript(a, b, refPublic(ek), ct, pol), sk0: sk0,
+		part: cat(refPublic(ek), ct, be(4, uint64(b.pre.ID)), be(4, uint64(b.pre.KEMID))),
+	}
+}
+
+func (p *refProposal) session(a, b *end, m []byte) *refSession {
+	r := refStart(true, a, b, p.t, p.sk0, m)
+	r.rand, r.dhs, r.dhr = p.rand, p.dhs, b.pre.Key[:]
 	out := refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
 	r.rk, r.cks = out[:32], out[32:]
-	return r, cat(refPublic(ek), ct, be(4, uint64(b.pre.ID)), be(4, uint64(b.pre.KEMID)))
+	return r
 }
 
 func refAccept(rand *stream, a, b *end, part []byte) *refSession {
+	t, sk0 := refAgree(a, b, part, refPaths)
+	return refProvisional(rand, a, b, t, sk0, refUnmixed)
+}
+
+// refAgree is the responder's PQXDH.
+func refAgree(a, b *end, part, pol []byte) (t, sk0 []byte) {
 	ek, ct := part[:32], part[32:1120]
 	ss, err := b.own.KEM.Decapsulate(ct)
 	must(err)
 	spk := b.own.Key.Seed()
-	sk0 := refSK0(refDH(spk, a.party.Identity[:]), refDH(b.identity.Seed(), ek), refDH(spk, ek), ss)
-	r := refStart(false, a, b, refTranscript(a, b, ek, ct), sk0)
-	r.rand, r.dhs = rand, spk
+	sk0 = refSK0(refDH(spk, a.party.Identity[:]), refDH(b.identity.Seed(), ek), refDH(spk, ek), ss)
+	return refTranscript(a, b, ek, ct, pol), sk0
+}
+
+func refProvisional(rand *stream, a, b *end, t, sk0, m []byte) *refSession {
+	r := refStart(false, a, b, t, sk0, m)
+	r.rand, r.dhs = rand, b.own.Key.Seed()
 	return r
 }
 
@@ -194,7 +228,7 @@ func refMask(h, hk, tag []byte) []byte {
 func (r *refSession) seal(content, d []byte) []byte {
 	mk := refHMAC(r.cks, []byte{1})
 	r.cks = refHMAC(r.cks, []byte{2})
-	h := cat(refPublic(r.dhs), be(4, uint64(r.ns)), be(1, 0), be(3, uint64(r.pn)))
+	h := cat(refPublic(r.dhs), be(4, uint64(r.ns)), be(1, r.mix.count()), be(3, uint64(r.pn)))
 	r.ns++
 	aead, err := chacha20poly1305.New(mk)
 	must(err)
@@ -218,10 +252,10 @@ func (r *refSession) open(slot, d []byte) []byte {
 			r.skip(pn)
 			r.pn, r.ns, r.nr, r.dhr = r.ns, 0, 0, dh
 			out := refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
-			r.rk, r.ckr = out[:32], out[32:]
+			r.rk, r.ckr = r.mix.answered(r, dh, out)
 			r.dhs = r.rand.take32()
 			out = refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
-			r.rk, r.cks = out[:32], out[32:]
+			r.rk, r.cks = r.mix.answer(r, out)
 		}
 		r.skip(n)
 		mk = refHMAC(r.ckr, []byte{1})

@@ -12,8 +12,8 @@ import (
 )
 
 // Session is one pairwise session without its sending chain; state variables
-// are those of the Double Ratchet, section 3.2. Make one with Initiate, Accept
-// or ParseSession.
+// are those of the Double Ratchet, section 3.2. Make one with Initiate, Accept,
+// their mixed kind, or ParseSession.
 type Session struct {
 	_ [0]func() // not comparable
 
@@ -39,6 +39,11 @@ type Session struct {
 	hasInitial bool
 
 	skipped skippedKeys
+
+	mixed   bool          // the first contact was path-mixed
+	awaited *awaited      // initiator of a mixed contact, until the answer opens
+	policy  Paths         // responder of one, while provisional
+	answer  []answerShare // responder of one, until confirmed
 
 	// The AEAD is called through an interface, so what it is given would be
 	// allocated for each slot if it did not lie here.
@@ -106,7 +111,7 @@ func (s *Session) Seal(chain *SendChain, key *keys.ContentKey, d wire.Digest, ds
 	if chain.Generation == 0 || chain.N >= MaxChain {
 		panic("ratchet: Seal without a sending chain; ask CanSend first")
 	}
-	h := header{ratchet: s.own, n: chain.N, pn: s.pn}
+	h := header{ratchet: s.own, n: chain.N, mixes: s.mixes(), pn: s.pn}
 	plain := h.encode()
 	s.scratch.ad = associatedData(s.transcript, s.self, s.peer, d, &plain)
 	var mk [32]byte
@@ -130,9 +135,12 @@ func (s *Session) Seal(chain *SendChain, key *keys.ContentKey, d wire.Digest, ds
 // entropy, after the slot has proved authentic, and sets chain, the stored
 // sending chain, to the first of the new generation; store both together.
 //
-// Errors: ErrAuth, ErrDuplicate, ErrJump, ErrFull, ErrRolledBack, ErrExhausted,
-// keys.ErrSmallOrder, wire.ErrFormat for another size, and those of entropy.
-// Nothing has changed then.
+// The DH step of a mixed responder reads 32*K bytes more: the answer's secret.
+// That of a mixed initiator needs the shares of the answer (OpenAnswer).
+//
+// Errors: ErrAuth, ErrDuplicate, ErrJump, ErrFull, ErrShares, ErrRolledBack,
+// ErrExhausted, keys.ErrSmallOrder, wire.ErrFormat for another size, and those
+// of entropy. Nothing has changed then.
 func (s *Session) Open(now time.Time, entropy io.Reader, chain *SendChain, slot []byte, d wire.Digest) (keys.ContentKey, error) {
 	return s.open(now, entropy, chain, slot, d, false)
 }
@@ -147,22 +155,27 @@ func (s *Session) open(now time.Time, entropy io.Reader, chain *SendChain, slot 
 	if len(slot) != SlotSize {
 		return key, fmt.Errorf("ratchet: slot of %d bytes, not %d: %w", len(slot), SlotSize, wire.ErrFormat)
 	}
-	plain := [headerSize]byte(slot)
-	applyMask(&plain, &s.recvHeader, slot[SlotSize-tagSize:])
-	h := decodeHeader(&plain)
-	// Nobody mixes roots in this version. A forger who does not know the
-	// header key gets no further than here in 255 of 256 tries.
-	if h.mixes != 0 {
-		return key, s.refused(&h, ErrAuth)
-	}
+	h, plain := s.readHeader(slot)
 	s.scratch.ad = associatedData(s.transcript, s.peer, s.self, d, &plain)
 
 	known := s.skipped.chain(h.ratchet)
 	current := s.receiving() && h.ratchet == s.remote
+	mixes := s.nextMixes()
+	switch {
+	case current:
+		mixes = s.currentMixes()
+	case known >= 0:
+		mixes = s.skipped.chains[known].mixes
+	}
+	// Both ends know what entered the root of a chain. A forger who does not
+	// know the header key gets no further than here in 255 of 256 tries.
+	if h.mixes != mixes {
+		return key, s.refused(ErrAuth)
+	}
 	if known >= 0 {
 		if i := s.skipped.find(known, h.n); i >= 0 {
 			if !s.decrypt(&s.skipped.chains[known].keys[i].mk, slot, &key) {
-				return key, s.refused(&h, ErrAuth)
+				return key, s.refused(ErrAuth)
 			}
 			s.skipped.remove(known, i, i+1)
 			return key, nil
@@ -170,7 +183,7 @@ func (s *Session) open(now time.Time, entropy io.Reader, chain *SendChain, slot 
 	}
 	switch {
 	case current && h.n < s.received, known >= 0 && !current:
-		return key, s.refused(&h, ErrDuplicate)
+		return key, s.refused(ErrDuplicate)
 	case current:
 		err = s.openCurrent(now, slot, &h, drained, &key)
 	default:
@@ -178,12 +191,19 @@ func (s *Session) open(now time.Time, entropy io.Reader, chain *SendChain, slot 
 	}
 	if err != nil {
 		key.Zero()
-		return key, s.refused(&h, err)
+		return key, s.refused(err)
 	}
 	return key, nil
 }
 
-func (s *Session) refused(h *header, err error) error {
+// readHeader takes the mask off the header of a slot (88 bytes).
+func (s *Session) readHeader(slot []byte) (h header, plain [headerSize]byte) {
+	plain = [headerSize]byte(slot)
+	applyMask(&plain, &s.recvHeader, slot[SlotSize-tagSize:])
+	return decodeHeader(&plain), plain
+}
+
+func (s *Session) refused(err error) error {
 	return fmt.Errorf("ratchet: slot from seat %s: %w", s.peer.Short(), err)
 }
 
@@ -205,7 +225,7 @@ func (s *Session) openCurrent(now time.Time, slot []byte, h *header, drained boo
 		return err
 	}
 	s.skipped.dropOldest(s.skipped.count + len(kept) - MaxSkipped)
-	s.skipped.add(s.remote, kept)
+	s.skipped.add(s.remote, h.mixes, kept)
 	s.recv, s.received = ck, h.n+1
 	clear(ck[:])
 	return nil
@@ -232,11 +252,22 @@ func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, s
 	if err != nil {
 		return err
 	}
+	var m [32]byte
+	if s.awaited != nil {
+		var ok bool
+		if m, ok = s.awaited.secret(h.ratchet); !ok {
+			return ErrShares
+		}
+	}
 	dh, err := s.ratchetKey().DH(h.ratchet)
 	if err != nil {
+		clear(m[:])
 		return err
 	}
 	root, ck := rootStep(&s.root, dh)
+	if s.awaited != nil {
+		root, ck = mixStep(&root, &m, answerTranscript(s.transcript, h.ratchet))
+	}
 	old, at := s.recv, unixSeconds(now)
 	drop := max(0, rest+jump-MaxSkipped)
 	keptOld := walk(&old, s.received, rest, min(drop, rest), at)
@@ -247,12 +278,9 @@ func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, s
 	ok := s.decrypt(&mk, slot, key)
 	clear(mk[:])
 	err = s.admit(ok, rest+jump, drained)
-	var next keys.RatchetPrivate
+	var sending turn
 	if err == nil {
-		err = next.Draw(entropy)
-	}
-	if err == nil {
-		dh, err = next.DH(h.ratchet)
+		err = s.turn(entropy, &root, h.ratchet, &sending)
 	}
 	if err != nil {
 		clear(keptOld)
@@ -263,18 +291,47 @@ func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, s
 	}
 
 	s.skipped.dropOldest(s.skipped.count + len(keptOld) + len(kept) - MaxSkipped)
-	s.skipped.add(s.remote, keptOld)
-	s.skipped.add(h.ratchet, kept)
+	s.skipped.add(s.remote, s.currentMixes(), keptOld)
+	s.skipped.add(h.ratchet, h.mixes, kept)
 	s.pn = s.Chain(*chain).N
 	s.remote, s.recv, s.received = h.ratchet, ck, h.n+1
-	s.setOwn(next)
-	s.root, s.initial = rootStep(&root, dh)
-	s.hasInitial = true
+	s.setOwn(sending.own)
+	s.root, s.initial, s.hasInitial = sending.root, sending.chain, true
+	s.awaited.zero()
+	s.awaited, s.policy, s.answer = nil, Paths{}, sending.answer
 	s.generation++
 	*chain = SendChain{Generation: s.generation, Key: s.initial}
 	clear(root[:])
 	clear(ck[:])
+	clear(sending.root[:])
+	clear(sending.chain[:])
 	return nil
+}
+
+// turn is what a DH step makes for sending.
+type turn struct {
+	own         keys.RatchetPrivate
+	root, chain [32]byte
+	answer      []answerShare // of a mixed responder's first
+}
+
+// turn is the half of a DH step that only sending needs, from the root key after
+// the other half. It changes nothing of the session.
+func (s *Session) turn(entropy io.Reader, root *[32]byte, remote keys.RatchetPublic, t *turn) error {
+	if err := t.own.Draw(entropy); err != nil {
+		return err
+	}
+	dh, err := t.own.DH(remote)
+	if err != nil {
+		return err
+	}
+	t.root, t.chain = rootStep(root, dh)
+	if s.mixed && s.generation == 0 {
+		ordinary := t.root // RKa; its own chain key is not used
+		t.root, t.chain, t.answer, err = s.mixAnswer(entropy, &ordinary, t.own.Public())
+		clear(ordinary[:])
+	}
+	return err
 }
 
 // receiving tells whether there is a receiving chain: not yet for an initiator
@@ -362,6 +419,7 @@ func (s *Session) setHeaderKeys(secret [32]byte) {
 func (s *Session) Zero() {
 	s.skipped.dropOldest(s.skipped.count)
 	s.private.Zero()
+	s.awaited.zero()
 	*s = Session{}
 }
 

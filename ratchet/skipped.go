@@ -18,6 +18,7 @@ type skippedKey struct {
 // skippedChain holds the keys of one receiving chain, n ascending.
 type skippedChain struct {
 	ratchet keys.RatchetPublic
+	mixes   uint8 // root mixes that its headers count
 	keys    []skippedKey
 }
 
@@ -55,14 +56,14 @@ func (k *skippedKeys) remove(c, from, to int) {
 }
 
 // add appends keys to the newest chain, or begins it. It takes them over.
-func (k *skippedKeys) add(ratchet keys.RatchetPublic, more []skippedKey) {
+func (k *skippedKeys) add(ratchet keys.RatchetPublic, mixes uint8, more []skippedKey) {
 	if len(more) == 0 {
 		return
 	}
 	k.count += len(more)
 	last := len(k.chains) - 1
 	if last < 0 || k.chains[last].ratchet != ratchet {
-		k.chains = append(k.chains, skippedChain{ratchet: ratchet, keys: more})
+		k.chains = append(k.chains, skippedChain{ratchet: ratchet, mixes: mixes, keys: more})
 		return
 	}
 	joined := slices.Concat(k.chains[last].keys, more)

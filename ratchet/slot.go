@@ -16,7 +16,7 @@ import (
 type header struct {
 	ratchet keys.RatchetPublic
 	n       uint32 // number of the message in its chain
-	mixes   uint8  // root mixes so far; 0 while first contact is unmixed
+	mixes   uint8  // root mixes after the start: 1 from the answer of a mixed contact on
 	pn      uint32 // messages in the sender's previous chain, 24 bits
 }
 

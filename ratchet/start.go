@@ -49,9 +49,8 @@ type Contact struct {
 	Self     Party
 	Identity keys.IdentityPrivate // of Self
 	Peer     Party
-	Paths    [32]byte // digest of the paths policy, pol
+	Paths    [32]byte // Paths.Digest, pol; InitiateMixed and AcceptMixed set it themselves
 	Attempt  uint64
-	Mix      Mix // m; the caller erases its own copy
 }
 
 // check refuses contacts that no honest caller makes.
@@ -132,16 +131,18 @@ func keyAgreement(dh1, dh2, dh3, ss []byte) []byte {
 }
 
 // begin makes what both sides have of a session after the key agreement: the
-// mixed root key and the header keys. It erases sk.
-func begin(c *Contact, initiator bool, t wire.Digest, sk []byte) *Session {
-	s := &Session{initiator: initiator, transcript: t, self: c.Self.Seat, peer: c.Peer.Seat}
-	ikm := append(c.Mix[:len(c.Mix):len(c.Mix)], t[:]...)
+// mixed root key and the header keys. m is the secret that the paths carry in
+// shares, 32 zero bytes in an unmixed contact. It erases sk and m.
+func begin(self, peer wire.Seat, initiator bool, t wire.Digest, sk []byte, m *[32]byte) *Session {
+	s := &Session{initiator: initiator, transcript: t, self: self, peer: peer}
+	ikm := slices.Concat(m[:], t[:])
 	root := extractExpand(sk, ikm, tagMixInitiator, 32)
 	copy(s.root[:], root)
 	s.setHeaderKeys(extract(sk, t[:]))
 	clear(ikm)
 	clear(root)
 	clear(sk)
+	clear(m[:])
 	return s
 }
 
@@ -153,59 +154,74 @@ func begin(c *Contact, initiator bool, t wire.Digest, sk []byte) *Session {
 // Errors: ErrSelf, ErrIdentity, keys.ErrSmallOrder, wire.ErrFormat for an
 // ML-KEM key that is not one, and those of entropy.
 func Initiate(entropy io.Reader, enc Encapsulator, c *Contact, peer *Prekeys) (*Session, SendChain, [HandshakeSize]byte, error) {
-	s, chain, part, err := initiate(entropy, enc, c, peer)
+	p, err := propose(entropy, enc, c, peer)
 	if err != nil {
 		return nil, SendChain{}, [HandshakeSize]byte{}, fmt.Errorf("ratchet: initiate with seat %s: %w", c.Peer.Seat.Short(), err)
 	}
-	return s, chain, part, nil
+	s, chain := p.session(c, peer, new([32]byte))
+	return s, chain, p.part, nil
 }
 
-func initiate(entropy io.Reader, enc Encapsulator, c *Contact, peer *Prekeys) (s *Session, chain SendChain, part [HandshakeSize]byte, err error) {
-	if err = c.check(); err != nil {
-		return
+// proposal is what an initiator has after PQXDH.
+type proposal struct {
+	transcript wire.Digest
+	sk         []byte // SK0
+	ratchet    keys.RatchetPrivate
+	first      []byte // DH of ratchet with the prekey
+	part       [HandshakeSize]byte
+}
+
+func propose(entropy io.Reader, enc Encapsulator, c *Contact, peer *Prekeys) (*proposal, error) {
+	if err := c.check(); err != nil {
+		return nil, err
 	}
 	kem, err := mlkem.NewEncapsulationKey768(peer.KEM[:])
 	if err != nil {
-		err = fmt.Errorf("ML-KEM key %d: %w: %w", peer.KEMID, wire.ErrFormat, err)
-		return
+		return nil, fmt.Errorf("ML-KEM key %d: %w: %w", peer.KEMID, wire.ErrFormat, err)
 	}
 	var ephemeral, ratchet keys.RatchetPrivate
-	if err = ephemeral.Draw(entropy); err != nil {
-		return
+	if err := ephemeral.Draw(entropy); err != nil {
+		return nil, err
 	}
-	if err = ratchet.Draw(entropy); err != nil {
-		return
+	if err := ratchet.Draw(entropy); err != nil {
+		return nil, err
 	}
 	dh1, err := c.Identity.DH(peer.Key)
 	if err != nil {
-		return
+		return nil, err
 	}
 	dh2, err := ephemeral.DH(c.Peer.Identity)
 	if err != nil {
-		return
+		return nil, err
 	}
 	dh3, err := ephemeral.DH(peer.Key)
 	if err != nil {
-		return
+		return nil, err
 	}
 	first, err := ratchet.DH(peer.Key)
 	if err != nil {
-		return
+		return nil, err
 	}
 	ss, ct := enc.Encapsulate(kem)
 	h := handshake{ephemeral: ephemeral.Public(), prekey: peer.ID, kem: peer.KEMID}
 	if len(ss) != mlkem.SharedKeySize || copy(h.ciphertext[:], ct) != len(h.ciphertext) {
-		err = fmt.Errorf("encapsulation of %d and %d bytes: %w", len(ss), len(ct), wire.ErrFormat)
-		return
+		return nil, fmt.Errorf("encapsulation of %d and %d bytes: %w", len(ss), len(ct), wire.ErrFormat)
 	}
 	ephemeral.Zero()
+	return &proposal{
+		transcript: transcript(c, &c.Self, &c.Peer, &h), sk: keyAgreement(dh1, dh2, dh3, ss),
+		ratchet: ratchet, first: first, part: h.encode(),
+	}, nil
+}
 
-	s = begin(c, true, transcript(c, &c.Self, &c.Peer, &h), keyAgreement(dh1, dh2, dh3, ss))
+// session is RatchetInitAlice after the mix of m. It uses the proposal up.
+func (p *proposal) session(c *Contact, peer *Prekeys, m *[32]byte) (*Session, SendChain) {
+	s := begin(c.Self.Seat, c.Peer.Seat, true, p.transcript, p.sk, m)
 	s.remote = keys.RatchetPublic(peer.Key)
-	s.setOwn(ratchet)
-	s.root, s.initial = rootStep(&s.root, first)
+	s.setOwn(p.ratchet)
+	s.root, s.initial = rootStep(&s.root, p.first)
 	s.generation, s.hasInitial = 1, true
-	return s, s.Chain(SendChain{}), h.encode(), nil
+	return s, s.Chain(SendChain{})
 }
 
 // Accept answers the handshake part of a hello (1128 bytes) from c.Peer (PQXDH
@@ -220,22 +236,23 @@ func initiate(entropy io.Reader, enc Encapsulator, c *Contact, peer *Prekeys) (s
 // Errors: ErrSelf, ErrIdentity, ErrPrekey, keys.ErrSmallOrder, and those of
 // wire.Reader for another size.
 func Accept(c *Contact, own []PrekeysPrivate, part []byte) (*Session, error) {
-	s, err := accept(c, own, part)
+	sk, t, pre, err := agree(c, own, part)
 	if err != nil {
 		return nil, fmt.Errorf("ratchet: accept hello of seat %s: %w", c.Peer.Seat.Short(), err)
 	}
-	return s, nil
+	return provisional(c.Self.Seat, c.Peer.Seat, t, sk, new([32]byte), pre.Key), nil
 }
 
-func accept(c *Contact, own []PrekeysPrivate, part []byte) (*Session, error) {
-	if err := c.check(); err != nil {
-		return nil, err
+// agree is the responder's PQXDH: SK0, the transcript and the prekeys that the
+// hello was made from.
+func agree(c *Contact, own []PrekeysPrivate, part []byte) (sk []byte, t wire.Digest, pre *PrekeysPrivate, err error) {
+	if err = c.check(); err != nil {
+		return
 	}
 	h, err := parseHandshake(part)
 	if err != nil {
-		return nil, err
+		return
 	}
-	var pre *PrekeysPrivate
 	for i := range own {
 		if own[i].ID == h.prekey && own[i].KEMID == h.kem {
 			pre = &own[i]
@@ -243,28 +260,34 @@ func accept(c *Contact, own []PrekeysPrivate, part []byte) (*Session, error) {
 		}
 	}
 	if pre == nil || pre.Key.IsZero() || pre.KEM == nil {
-		return nil, fmt.Errorf("prekey %d, ML-KEM key %d: %w", h.prekey, h.kem, ErrPrekey)
+		err = fmt.Errorf("prekey %d, ML-KEM key %d: %w", h.prekey, h.kem, ErrPrekey)
+		return
 	}
 	dh1, err := pre.Key.DH(c.Peer.Identity)
 	if err != nil {
-		return nil, err
+		return
 	}
 	dh2, err := c.Identity.DH(h.ephemeral)
 	if err != nil {
-		return nil, err
+		return
 	}
 	dh3, err := pre.Key.DH(h.ephemeral)
 	if err != nil {
-		return nil, err
+		return
 	}
 	ss, err := pre.KEM.Decapsulate(h.ciphertext[:])
 	if err != nil {
-		return nil, err
+		return
 	}
-	s := begin(c, false, transcript(c, &c.Peer, &c.Self, &h), keyAgreement(dh1, dh2, dh3, ss))
+	return keyAgreement(dh1, dh2, dh3, ss), transcript(c, &c.Peer, &c.Self, &h), pre, nil
+}
+
+// provisional is RatchetInitBob after the mix of m. It erases sk and m.
+func provisional(self, peer wire.Seat, t wire.Digest, sk []byte, m *[32]byte, prekey keys.PrekeyPrivate) *Session {
+	s := begin(self, peer, false, t, sk, m)
 	// The prekey pair is the responder's first ratchet pair: a second role
 	// that the specification gives it, hence the conversion.
-	s.private = keys.RatchetPrivate(pre.Key)
+	s.private = keys.RatchetPrivate(prekey)
 	s.own = s.private.Public()
-	return s, nil
+	return s
 }
