@@ -250,12 +250,7 @@ func (r *refSession) open(slot, d []byte) []byte {
 	} else {
 		if string(dh) != string(r.dhr) || r.ckr == nil {
 			r.skip(pn)
-			r.pn, r.ns, r.nr, r.dhr = r.ns, 0, 0, dh
-			out := refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
-			r.rk, r.ckr = r.mix.answered(r, dh, out)
-			r.dhs = r.rand.take32()
-			out = refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
-			r.rk, r.cks = r.mix.answer(r, out)
+			r.turn(dh)
 		}
 		r.skip(n)
 		mk = refHMAC(r.ckr, []byte{1})
@@ -267,6 +262,16 @@ func (r *refSession) open(slot, d []byte) []byte {
 	content, err := aead.Open(nil, make([]byte, 12), slot[40:], ad)
 	must(err)
 	return content
+}
+
+// turn is DHRatchet.
+func (r *refSession) turn(dh []byte) {
+	r.pn, r.ns, r.nr, r.dhr = r.ns, 0, 0, dh
+	out := refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
+	r.rk, r.ckr = r.mix.answered(r, dh, out)
+	r.dhs = r.rand.take32()
+	out = refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
+	r.rk, r.cks = r.mix.answer(r, out)
 }
 
 func (r *refSession) skip(until uint32) {
