@@ -193,6 +193,106 @@ func BenchmarkStart(b *testing.B) {
 	})
 }
 
+// BenchmarkMixedStart is 2 of 3. The floor has what the unmixed start has and,
+// for each path, an HMAC and an AEAD; the field is not in it.
+func BenchmarkMixedStart(b *testing.B) {
+	p := testPaths(2, 3)
+	floorShares := func(n int) {
+		for range n {
+			floorShare()
+		}
+	}
+	k := floorKeygen()
+	b.Run("initiate", func(b *testing.B) {
+		r, c := newStream("bench"), contact(testA, testB)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, _, _, err := InitiateMixed(r, production{}, c, &testB.pre, p); err != nil {
+				b.Fatal(err)
+			}
+		}
+		againstFloor(b, func() {
+			for range 2 {
+				floorKeygen()
+			}
+			for range 4 {
+				floorDH(k, k.PublicKey())
+			}
+			e, err := mlkem.NewEncapsulationKey768(testB.pre.KEM[:])
+			must(err)
+			e.Encapsulate()
+			floorShares(3)
+		})
+	})
+	_, h := initiateMixed("bench", testA, testB, p)
+	b.Run("accept", func(b *testing.B) {
+		c, own := contact(testB, testA), []PrekeysPrivate{testB.own}
+		b.ReportAllocs()
+		for b.Loop() {
+			acc, err := AcceptMixed(c, own, h.part[:], p)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i := range p.K {
+				must(acc.Share(p.Relays[i], h.shares[i]))
+			}
+			if _, ok := acc.Ready(); !ok {
+				b.Fatal("not ready")
+			}
+			acc.Zero()
+		}
+		againstFloor(b, func() {
+			for range 3 {
+				floorDH(k, k.PublicKey())
+			}
+			_, err := testB.own.KEM.Decapsulate(h.part[32 : 32+mlkem.CiphertextSize768])
+			must(err)
+			floorShares(p.K)
+		})
+	})
+	b.Run("share", func(b *testing.B) {
+		acc := h.accept(testA, testB)
+		for b.Loop() {
+			if err := acc.Share(p.Relays[0], h.shares[0]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		againstFloor(b, floorShare)
+	})
+	x, y := startMixed("bench", p)
+	l := y.seal()
+	b.Run("answer", func(b *testing.B) { // the first share staged, the second opens
+		saved, chain := *x.s, x.chain
+		first, second := y.answering(p.Relays[0], l), y.answering(p.Relays[1], l)
+		for b.Loop() {
+			*x.s, x.chain = saved, chain
+			x.s.awaited = newAwaited(p)
+			if x.openAnswer(p.Relays[0], first, l) == nil {
+				b.Fatal("one share was enough")
+			}
+			if err := x.openAnswer(p.Relays[1], second, l); err != nil {
+				b.Fatal(err)
+			}
+		}
+		againstFloor(b, func() { // a DH for each share, the DH step
+			for range 4 {
+				floorDH(k, k.PublicKey())
+			}
+			floorKeygen()
+			floorShares(p.K)
+		})
+	})
+}
+
+// floorShare: one HMAC and one AEAD.
+func floorShare() {
+	m := hmac.New(sha256.New, source[:32])
+	m.Write(sink[:64])
+	m.Sum(sink[:0])
+	a, _ := chacha20poly1305.New(source[:32])
+	a.Seal(sink[:0], source[:12], source[32:64], source[:32])
+}
+
 // production draws ML-KEM's randomness from the system.
 type production struct{}
 
