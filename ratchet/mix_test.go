@@ -350,6 +350,9 @@ func TestHeadersCountRootMixes(t *testing.T) {
 	must(b.open(a.seal()))
 	refused("a skipped message", wrong)
 	refused("a current chain", uncounted())
+	must(a.open(b.seal()))
+	must(b.open(a.seal()))
+	refused("a skipped message of an old chain", wrong)
 	// An answer that counts no mix, and an unmixed chain that counts one.
 	a, b = startMixed("answer", p)
 	b.s.mixed = false
@@ -450,6 +453,10 @@ func TestParseMixedSessionIsStrict(t *testing.T) {
 	a.seal()
 	must(b.open(a.seal()))
 	standing := record(b.s) // a key of the first chain, one of the second
+	must(a.open(b.seal()))
+	a.seal()
+	must(b.open(a.seal()))
+	three := record(b.s)
 
 	const fixed = 2 + 8*32 + 4 + 4 // up to PN
 	const shares = fixed + 32 + 2  // of an initiator that has sent nothing since it was made: initial chain, no skipped
@@ -460,7 +467,12 @@ func TestParseMixedSessionIsStrict(t *testing.T) {
 		copy(c[at:], v)
 		return c
 	}
+	seventeen := append(bytes.Clone(awaiting[:shares]), 2, MaxPaths+1)
+	for i := range byte(MaxPaths + 1) {
+		seventeen = append(append(seventeen, i), make([]byte, 32)...)
+	}
 	for name, bad := range map[string][]byte{
+		"17 paths":                  seventeen,
 		"longer":                    append(bytes.Clone(awaiting), 0),
 		"unmixed, initiator":        change(awaiting, 0, 1),
 		"unmixed, responder":        change(answering, 0, 1),
@@ -480,13 +492,14 @@ func TestParseMixedSessionIsStrict(t *testing.T) {
 		"count of the first chain":  change(answering, own+32, 1),
 		"count above 1":             change(standing, own+32, 2),
 		"count of the second chain": change(standing, own+entry+32, 0),
+		"count of a middle chain":   change(three, own+entry+32, 0),
 		"count above 1, second":     change(standing, own+entry+32, 2),
 	} {
 		if s, err := ParseSession(bad); err == nil || s != nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	for name, good := range map[string][]byte{"awaiting": awaiting, "answering": answering, "standing": standing} {
+	for name, good := range map[string][]byte{"awaiting": awaiting, "answering": answering, "standing": standing, "three chains": three} {
 		s, err := ParseSession(good)
 		if err != nil || !bytes.Equal(record(s), good) {
 			t.Fatalf("%s: %v", name, err)
