@@ -37,7 +37,6 @@ type message struct {
 	sent     int64
 	own      bool
 	opened   bool
-	late     bool
 	mismatch bool
 	text     string // what is shown; of a shown message its beginning
 	status   []crossverify.Status
