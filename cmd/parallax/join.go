@@ -96,9 +96,10 @@ func newJoin(a *app) *cobra.Command {
 // joined is the answer of `join --json`.
 type joined struct {
 	member.GroupInfo
-	Members int `json:"members"` // others
-	Relays  int `json:"relays"`
-	Agreed  int `json:"agreed"` // others whose keys agree
+	Members  int `json:"members"` // others
+	Relays   int `json:"relays"`
+	Answered int `json:"answered"` // relays
+	Agreed   int `json:"agreed"`   // others whose keys agree
 }
 
 func (a *app) join(ctx context.Context, c node.Client, inv *member.Invitation, own string) error {
@@ -122,6 +123,11 @@ func (a *app) join(ctx context.Context, c node.Client, inv *member.Invitation, o
 		return err
 	}
 	v := joined{GroupInfo: g, Relays: len(s.Relays)}
+	for _, r := range s.Relays {
+		if r.Connected {
+			v.Answered++
+		}
+	}
 	for _, m := range s.Members {
 		if m.Own {
 			continue
@@ -136,7 +142,7 @@ func (a *app) join(ctx context.Context, c node.Client, inv *member.Invitation, o
 	if v.Relays == 1 {
 		a.Say("One relay: nothing is compared, so it can show wrong keys unnoticed.")
 	} else {
-		a.Say("Keys of %d/%d members agreed over %d relays.", v.Agreed, v.Members, v.Relays)
+		a.Say("Keys of %d/%d members agreed; %d of %d relays answered.", v.Agreed, v.Members, v.Answered, v.Relays)
 	}
 	a.Say("If whoever invited you sees another number than %s for this group, the link was changed on its way.", g.ShortID)
 	return err
