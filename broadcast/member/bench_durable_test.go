@@ -190,7 +190,7 @@ func BenchmarkOpen(b *testing.B) {
 				if err != nil || got != d {
 					b.Fatal(err)
 				}
-				key, err := m.openSlot(st, slot, d)
+				key, err := m.openSlot(st, &item{path: p, slot: slot, d: d})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -81,7 +81,7 @@ func laidDown(tb testing.TB, n int) *Machine {
 		if !m.usable(st) {
 			tb.Fatal("a seat laid down is not usable")
 		}
-		if _, _, err := m.initiate(st); err != nil {
+		if _, _, _, err := m.initiate(st); err != nil {
 			tb.Fatal(err)
 		}
 		m.saveSessions(st)

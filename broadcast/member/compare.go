@@ -470,6 +470,7 @@ func (m *Machine) convict(p *path, e crossverify.Evidence) {
 		m.forgetPost(p, q)
 	}
 	p.queue = nil
+	m.retryHeld(wire.Seat{}) // first contacts have another policy now
 }
 
 func (m *Machine) setAside(rec *evidenceRecord) {

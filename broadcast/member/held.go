@@ -96,6 +96,8 @@ func (m *Machine) loadHeld(key, value []byte) error {
 // retryHeld tries what was held, of one seat or (zero) of all: a session or an
 // admission came, or the mailboxes are drained.
 func (m *Machine) retryHeld(seat wire.Seat) {
+	defer func(was bool) { m.retrying = was }(m.retrying)
+	m.retrying = true
 	for again := true; again; {
 		again = false
 		for _, h := range m.sortedHeld() {

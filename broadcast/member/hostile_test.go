@@ -26,6 +26,7 @@ type peer struct {
 	session  *ratchet.Session
 	chain    ratchet.SendChain
 	hello    []byte
+	shares   map[*path][]byte // of the hello
 	sequence uint64
 	n        [16]uint64 // numbers given out, by path
 }
@@ -87,11 +88,16 @@ func (x *peer) greet(t *testing.T) {
 	c := &ratchet.Contact{Group: x.m.gid, Identity: x.identity, Paths: x.m.pathsPolicy(),
 		Self: ratchet.Party{Seat: x.st.seat, Announcement: x.st.digest, Identity: x.identity.Public()},
 		Peer: ratchet.Party{Seat: self.seat, Announcement: self.digest, Identity: self.ann.Identity}}
-	s, chain, handshake, err := ratchet.Initiate(x.m.entropy, x.m.entropy, c, &ratchet.Prekeys{ID: self.ann.PrekeyID, Key: self.ann.Prekey, KEMID: self.ann.KEMID, KEM: self.ann.KEM})
+	paths := x.m.mixing()
+	s, chain, handshake, shares, err := ratchet.InitiateMixed(x.m.entropy, x.m.entropy, c, &ratchet.Prekeys{ID: self.ann.PrekeyID, Key: self.ann.Prekey, KEMID: self.ann.KEMID, KEM: self.ann.KEM}, paths)
 	if err != nil {
 		t.Fatal(err)
 	}
 	x.session, x.chain, x.hello = s, chain, append(handshake[:], make([]byte, ratchet.ShareSize)...)
+	x.shares = map[*path][]byte{}
+	for i, relay := range paths.Relays {
+		x.shares[x.m.pathOf(relay)] = shares[i][:]
+	}
 }
 
 // write seals a content as the peer's next message; the slot is true.
@@ -143,7 +149,17 @@ func (x *peer) on(p *path, it *item) {
 	x.n[p.index]++
 	c.path, c.n, c.lineage = p, x.n[p.index], p.lineage
 	c.envelope, c.slot = slices.Clone(it.envelope), slices.Clone(it.slot)
+	if len(c.slot) == ratchet.HelloSlotSize && blank(shareAt(c.slot)) {
+		copy(shareAt(c.slot), x.shares[p])
+	}
 	x.m.process(&c, func() { x.m.hold(&c, proto.Deliver{N: c.n}) })
+}
+
+// everywhere hands an item over as all paths deliver it.
+func (x *peer) everywhere(it *item) {
+	for _, p := range x.m.paths {
+		x.on(p, it)
+	}
 }
 
 func (m *Machine) told(kind EventKind, part string) (n int) {
@@ -175,7 +191,7 @@ func within(t *testing.T, d time.Duration, do func()) {
 func TestInsiderCannotSuppress(t *testing.T) {
 	m := laidDown(t, 1)
 	x := newPeer(t, m, "Bob")
-	x.on(m.paths[1], x.text(t, "hello"))
+	x.everywhere(x.text(t, "hello"))
 	m.paths[0].caughtUp = false
 	for i := range 5 {
 		for _, p := range m.paths {
@@ -556,7 +572,10 @@ func TestHelloFlood(t *testing.T) {
 	before := len(m.chains.bytes)
 	for range maxHellos + 20 {
 		x.greet(t)
-		x.on(m.paths[0], x.text(t, "hi"))
+		x.everywhere(x.text(t, "hi"))
+	}
+	if len(x.st.session.list) != maxSessions {
+		t.Errorf("%d sessions", len(x.st.session.list))
 	}
 	if got := len(m.chains.bytes) - before; got > maxSessions*chainSize {
 		t.Errorf("the vector grew by %d bytes", got)
@@ -575,6 +594,8 @@ func TestHelloFlood(t *testing.T) {
 func TestFalseAccusations(t *testing.T) {
 	m := laidDown(t, 2)
 	x, y := newPeer(t, m, "Bob"), newPeer(t, m, "Cy")
+	x.everywhere(x.text(t, "hello"))
+	y.everywhere(y.text(t, "hello"))
 	m.cfg.Verify = anyKey
 	m.Tick(m.now)
 	p := m.paths[0]
@@ -700,7 +721,7 @@ func TestSeatsFlood(t *testing.T) {
 func TestChainIsKeptOnce(t *testing.T) {
 	m := laidDown(t, 2)
 	x := newPeer(t, m, "Bob")
-	x.on(m.paths[0], x.text(t, "hello"))
+	x.everywhere(x.text(t, "hello"))
 	s := x.st.session.list[0]
 	if s.Chain(ratchet.SendChain{}).Generation == 0 {
 		t.Fatal("a chain that is not in the store yet is gone")

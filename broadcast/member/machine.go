@@ -117,6 +117,7 @@ type Machine struct {
 	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
 	declined map[wire.PostID]bool  // posts refused while a command waits for them
 	lonely   int                   // seats told of that few relays show
+	retrying bool                  // within retryHeld
 	kept     int                   // messages left by the last trimMessages
 	progress int
 	awake    bool // deadlines run

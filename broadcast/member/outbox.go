@@ -20,8 +20,9 @@ type bundleRecord struct {
 	set      wire.Digest
 	classes  []broadcast.Class // by seat of the set
 	envelope []byte
-	slots    []byte // in the order of the set
-	pending  int    // posts that have no receipt
+	slots    []byte // in the order of the set, share spaces zero
+	shares   []seatShares
+	pending  int // posts that have no receipt
 }
 
 type postKind uint8
@@ -44,6 +45,8 @@ type postItem struct {
 	frame    broadcast.Frame
 	bundle   uint64 // order of the bundle, for postBundle
 	nonce    [broadcast.MaskNonceSize]byte
+	decided  bool  // which shares do not go on this path
+	withheld []int // places in the set, ascending
 	inFlight bool
 	refused  bool // for good; kept only where its absence would mean success
 }
@@ -52,14 +55,23 @@ func (m *Machine) enqueue(p *path, q *postItem) {
 	m.counters.order++
 	q.order = m.counters.order
 	p.queue = append(p.queue, q)
+	m.savePost(p, q)
+	m.saveCounters()
+}
+
+func (m *Machine) savePost(p *path, q *postItem) {
 	b := append([]byte{byte(q.kind)}, q.id[:]...)
 	b = append(b, q.d[:]...)
 	b = append(b, q.frame.Type)
 	b = wire.AppendBytes(b, q.frame.Body)
 	b = wire.AppendU64(b, q.bundle)
 	b = append(b, q.nonce[:]...)
+	b = wire.AppendBool(b, q.decided)
+	b = wire.AppendU32(b, uint32(len(q.withheld)))
+	for _, i := range q.withheld {
+		b = wire.AppendU32(b, uint32(i))
+	}
 	m.put(m.postKey(p, q), b)
-	m.saveCounters()
 }
 
 func (m *Machine) postKey(p *path, q *postItem) []byte {
@@ -80,6 +92,14 @@ func (m *Machine) loadPost(key, value []byte) error {
 	q.frame.Body = r.Bytes(proto.MaxFrame)
 	q.bundle = r.U64()
 	r.Fixed(q.nonce[:])
+	q.decided = r.Bool()
+	for range r.Count(broadcast.MaxMailboxes, 4) {
+		i := int(r.U32())
+		if n := len(q.withheld); !q.decided || n > 0 && i <= q.withheld[n-1] {
+			r.Fail(wire.ErrFormat)
+		}
+		q.withheld = append(q.withheld, i)
+	}
 	if err := r.Done(); err != nil {
 		return err
 	}
@@ -116,6 +136,7 @@ func (m *Machine) saveBundle(b *bundleRecord) {
 	}
 	v = wire.AppendBytes(v, b.envelope)
 	v = wire.AppendBytes(v, b.slots)
+	v = appendShares(v, b.shares)
 	m.put(m.key(keyBundle, wire.U64(b.order)), v)
 }
 
@@ -137,6 +158,7 @@ func (m *Machine) loadBundle(key, value []byte) error {
 	}
 	b.envelope = r.Bytes(proto.MaxEnvelope)
 	b.slots = r.Bytes(proto.MaxSlots)
+	b.shares = m.readShares(r, len(b.classes))
 	if err := r.Done(); err != nil {
 		return err
 	}
@@ -150,6 +172,7 @@ func (m *Machine) loadBundle(key, value []byte) error {
 
 // post makes the frame of a bundle for one relay: the same bytes every time.
 func (m *Machine) post(p *path, q *postItem, withList bool) proto.Post {
+	m.decide(p, q)
 	b := m.bundles[q.bundle]
 	f := m.sets[b.set].at(p.index)
 	epoch := &m.keyring.epochs[b.epoch].Key
@@ -165,6 +188,11 @@ func (m *Machine) post(p *path, q *postItem, withList bool) proto.Post {
 	whole = append(whole, b.envelope...)
 	for at, i := range f.order {
 		whole = append(whole, b.slots[starts[i]:starts[i+1]]...)
+		if j, ok := slices.BinarySearchFunc(b.shares, i, func(s seatShares, i int) int { return s.seat - i }); ok {
+			if _, held := slices.BinarySearch(q.withheld, i); !held {
+				copy(shareAt(whole[len(whole)-b.classes[i].Size():]), b.shares[j].sealed[p.index][:])
+			}
+		}
 		if c := b.classes[i]; c != broadcast.Standing {
 			msg.Exceptions = append(msg.Exceptions, broadcast.Exception{Index: uint16(at), Class: c})
 		}
@@ -196,7 +224,7 @@ func (m *Machine) pumpPosts() {
 			if flying >= m.cfg.Limits.InFlight {
 				break
 			}
-			if q.inFlight || q.refused {
+			if q.inFlight || q.refused || m.undecided(p, q) {
 				continue
 			}
 			q.inFlight = true
@@ -232,7 +260,7 @@ func (m *Machine) onPost(p *path, msg proto.Message) {
 	case proto.Receipt:
 		m.receipt(p, f)
 	case proto.NeedFanout:
-		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle {
+		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle && q.inFlight {
 			m.send(p.post.link, m.post(p, q, true))
 		}
 	case proto.Refused:

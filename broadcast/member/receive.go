@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +25,12 @@ type item struct {
 	epoch    int
 	envelope []byte
 	slot     []byte
+	spoiled  bool // its share does not open: the path failed for this message
+}
+
+// compare orders copies by path and number.
+func (it *item) compare(o *item) int {
+	return cmp.Or(it.path.index-o.path.index, slices.Compare(it.lineage[:], o.lineage[:]), cmp.Compare(it.n, o.n))
 }
 
 func (it *item) key() messageKey {
@@ -99,12 +106,22 @@ func (m *Machine) process(it *item, hold func()) {
 	// Every slot is tried, of every path: who may write to the channel can
 	// spoil slots in anybody's name, and a relay may never end its listing, so
 	// no rule that waits for other paths keeps what is true from being shown.
-	content, err := m.openSlot(st, it.slot, it.d)
-	if err != nil {
+	content, err := m.openSlot(st, it)
+	switch {
+	case err == nil:
+		m.openedItem(st, it, &content)
+		if len(it.slot) == ratchet.SlotSize {
+			return
+		}
+	case errors.Is(err, errCopies):
+		hold()
+	default:
 		hold()
 		return
 	}
-	m.openedItem(st, it, &content)
+	if !m.retrying { // a session came: what was held for it follows
+		m.retryHeld(st.seat)
+	}
 }
 
 // openedItem takes an item whose slot opened: it is the sender's.
@@ -173,7 +190,7 @@ func (m *Machine) duplicate(it *item, msg *message) {
 	first := status == crossverify.Awaiting || status == crossverify.Silent
 	st := m.seatOf(k.seat)
 	switch {
-	case it.d == msg.d && slotDigest(it.slot) == msg.slot && !matched:
+	case it.d == msg.d && slotDigest(it.slot) == msg.slot && !matched && !it.spoiled:
 		// Also after another copy: somebody in the group can be faster than
 		// the sender with a spoiled one.
 		m.ledger.Opened(m.now, at, k.subject(), it.d)
@@ -197,7 +214,7 @@ func (m *Machine) otherText(it *item, msg *message, st *seatState, matched bool)
 	k := it.key()
 	at := crossverify.Path(it.path.index)
 	if !msg.own {
-		if key, err := m.openSlot(st, it.slot, it.d); err == nil {
+		if key, err := m.openSlot(st, it); err == nil {
 			key.Zero()
 			m.ledger.Opened(m.now, at, k.subject(), it.d)
 			m.show(Event{Kind: EventBlame, ID: msg.d.Short(), Seat: k.seat.String(), Member: m.display(st),

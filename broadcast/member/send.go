@@ -56,7 +56,11 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	var begun []*seatState
 	for i, seat := range set.seats {
 		start := len(b.slots)
-		b.classes[i], b.slots = m.appendSlot(b.slots, m.seats[seat], &content, d)
+		var sealed [][ratchet.ShareSize]byte
+		b.classes[i], b.slots, sealed = m.appendSlot(b.slots, m.seats[seat], &content, d)
+		if sealed != nil {
+			b.shares = append(b.shares, seatShares{seat: i, sealed: sealed})
+		}
 		if seat == m.self {
 			own = slotDigest(b.slots[start:])
 		}
@@ -97,14 +101,15 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 }
 
 // appendSlot is one member's slot: of its session, of a new one where this end
-// begins it, else random bytes that no relay can tell from a slot.
-func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey, d wire.Digest) (broadcast.Class, []byte) {
-	class := broadcast.Standing
+// begins it, else random bytes that no relay can tell from a slot. The shares
+// beside it are by relay, nil if there are none.
+func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey, d wire.Digest) (class broadcast.Class, _ []byte, sealed [][ratchet.ShareSize]byte) {
+	class = broadcast.Standing
 	s := m.sender(st)
 	if s == nil && m.starts(st) {
-		fresh, head, err := m.initiate(st)
+		fresh, head, shares, err := m.initiate(st)
 		if err == nil {
-			s, class, dst = fresh, broadcast.FirstContact, append(dst, head...)
+			s, class, dst, sealed = fresh, broadcast.FirstContact, append(dst, head...), shares
 		} else {
 			st.session.index = badPrekeys
 		}
@@ -113,12 +118,17 @@ func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey
 		start := len(dst)
 		dst = append(dst, make([]byte, ratchet.SlotSize)...)
 		m.draw(dst[start:])
-		return broadcast.Standing, dst
+		return broadcast.Standing, dst, nil
+	}
+	if class == broadcast.Standing {
+		if sealed = m.answerShares(s); sealed != nil {
+			class, dst = broadcast.Answering, append(dst, make([]byte, ratchet.ShareSize)...)
+		}
 	}
 	chain := m.chains.get(s.index)
 	dst = s.Seal(&chain, content, d, dst)
 	m.chains.set(s.index, chain)
-	return class, dst
+	return class, dst, sealed
 }
 
 // badPrekeys marks a seat whose announced prekeys nobody can use.
@@ -126,7 +136,7 @@ const badPrekeys = -2
 
 // starts tells whether this end begins the session with a seat now.
 func (m *Machine) starts(st *seatState) bool {
-	if st.own || len(st.session.list) > 0 || st.session.index == badPrekeys || st.since.IsZero() {
+	if st.own || len(st.session.list) > 0 || st.session.index == badPrekeys || st.since.IsZero() || !m.reachable(st) {
 		return false
 	}
 	// A seat known since before this opening was waited for already, as soon
@@ -157,7 +167,7 @@ func (m *Machine) nextGreeting() (t time.Time) {
 		return t
 	}
 	for _, st := range m.seats {
-		if st.own || len(st.session.list) > 0 || st.since.IsZero() || st.session.index == badPrekeys {
+		if st.own || len(st.session.list) > 0 || st.since.IsZero() || st.session.index == badPrekeys || !m.reachable(st) {
 			continue
 		}
 		if at := st.since.Add(m.cfg.Limits.HelloWait); t.IsZero() || at.Before(t) {

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"errors"
 	"slices"
 
 	"parallax/internal/keys"
@@ -29,18 +30,25 @@ const (
 	maxHellos   = 64
 )
 
-// sender is the session that sends, nil if none can.
+// sender is the session that sends, nil if none can. One whose answer is still
+// awaited sends only if there is no other: its hello may have lost its shares.
 func (m *Machine) sender(st *seatState) *session {
 	var best *session
 	for _, s := range st.session.list {
 		if !s.CanSend(m.chains.get(s.index)) {
 			continue
 		}
-		if best == nil || less(s.Transcript(), best.Transcript()) {
+		if best == nil || s.answered() && !best.answered() || s.answered() == best.answered() && less(s.Transcript(), best.Transcript()) {
 			best = s
 		}
 	}
 	return best
+}
+
+// answered: the other end is known to have it.
+func (s *session) answered() bool {
+	_, awaited := s.AnswerShares()
+	return awaited == 0
 }
 
 func less(a, b wire.Digest) bool { return slices.Compare(a[:], b[:]) < 0 }
@@ -153,11 +161,6 @@ func (m *Machine) saveVector() {
 	m.put(m.key(keyVector), m.chains.saved)
 }
 
-// pathsPolicy is pol of an unmixed first contact.
-func (m *Machine) pathsPolicy() [32]byte {
-	return wire.Hash("parallax/1/paths", m.gid[:], wire.U64(0))
-}
-
 // contact is what this member knows of a first contact with a seat.
 func (m *Machine) contact(st *seatState) *ratchet.Contact {
 	self := m.seats[m.self]
@@ -169,72 +172,49 @@ func (m *Machine) contact(st *seatState) *ratchet.Contact {
 }
 
 // initiate starts a session: the slot's first 1,176 bytes, handshake and share
-// space; the session's message 0 follows.
-func (m *Machine) initiate(st *seatState) (*session, []byte, error) {
+// space; the session's message 0 follows. The shares are by relay; in an unmixed
+// contact there are none and the space is random.
+func (m *Machine) initiate(st *seatState) (*session, []byte, [][ratchet.ShareSize]byte, error) {
 	prekeys := &ratchet.Prekeys{ID: st.ann.PrekeyID, Key: st.ann.Prekey, KEMID: st.ann.KEMID, KEM: st.ann.KEM}
-	s, chain, handshake, err := ratchet.Initiate(m.entropy, m.entropy, m.contact(st), prekeys)
-	if err != nil {
-		return nil, nil, err
+	space := make([]byte, ratchet.ShareSize)
+	paths := m.mixing()
+	if paths.K == 0 {
+		s, chain, handshake, err := ratchet.Initiate(m.entropy, m.entropy, m.contact(st), prekeys)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		m.draw(space)
+		return m.addSession(st, s, chain), append(handshake[:], space...), nil, nil
 	}
-	share := make([]byte, ratchet.ShareSize)
-	m.draw(share)
-	return m.addSession(st, s, chain), append(handshake[:], share...), nil
+	s, chain, handshake, shares, err := ratchet.InitiateMixed(m.entropy, m.entropy, m.contact(st), prekeys, paths)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	sealed := make([][ratchet.ShareSize]byte, len(m.paths))
+	for i := range paths.Relays {
+		sealed[m.pathOf(paths.Relays[i]).index] = shares[i]
+	}
+	return m.addSession(st, s, chain), append(handshake[:], space...), sealed, nil
 }
 
 // openSlot tries a slot of a seat: a hello begins a session, any other is tried
-// on the sessions there are. Nothing has changed after an error.
-func (m *Machine) openSlot(st *seatState, slot []byte, d wire.Digest) (keys.ContentKey, error) {
-	if len(slot) == ratchet.HelloSlotSize {
-		return m.openHello(st, slot, d)
+// on the sessions there are. After an error nothing has changed but shares that
+// were taken in.
+func (m *Machine) openSlot(st *seatState, it *item) (key keys.ContentKey, err error) {
+	if len(it.slot) == ratchet.HelloSlotSize {
+		return m.openHello(st, it)
 	}
-	inner := slot
-	if len(slot) == ratchet.AnsweringSlotSize {
-		inner = slot[ratchet.ShareSize:]
-	}
-	err := errNoSession
+	err = errNoSession
 	for i := len(st.session.list) - 1; i >= 0; i-- {
-		s := st.session.list[i]
-		chain := m.chains.get(s.index)
-		open := s.Open
-		if m.drained() {
-			open = s.OpenDrained
-		}
-		key, e := open(m.now, m.entropy, &chain, inner, d)
-		if e == nil {
-			m.chains.set(s.index, chain)
-			m.saveSessions(st)
+		var e error
+		if key, e = m.openWith(st, st.session.list[i], it); e == nil {
 			return key, nil
 		}
-		err = e
+		if !errors.Is(err, errCopies) {
+			err = e
+		}
 	}
-	return keys.ContentKey{}, err
-}
-
-func (m *Machine) openHello(st *seatState, slot []byte, d wire.Digest) (keys.ContentKey, error) {
-	c := m.contact(st)
-	handshake := slot[:ratchet.HandshakeSize]
-	t, err := ratchet.HandshakeTranscript(c, handshake)
-	if err != nil {
-		return keys.ContentKey{}, err
-	}
-	if m.seen[t] || st.hellos >= maxHellos {
-		return keys.ContentKey{}, ratchet.ErrDuplicate
-	}
-	s, err := ratchet.Accept(c, m.keyring.prekeys, handshake)
-	if err != nil {
-		return keys.ContentKey{}, err
-	}
-	var chain ratchet.SendChain
-	key, err := s.Open(m.now, m.entropy, &chain, slot[ratchet.HandshakeSize+ratchet.ShareSize:], d)
-	if err != nil {
-		return keys.ContentKey{}, err
-	}
-	m.seen[t] = true
-	st.hellos++
-	m.put(m.key(keyHello, t[:]), st.seat[:])
-	m.addSession(st, s, chain)
-	m.saveSessions(st)
-	return key, nil
+	return key, err
 }
 
 func (m *Machine) loadHello(key, value []byte) error {

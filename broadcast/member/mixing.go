@@ -1,0 +1,299 @@
+package member
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"parallax/crossverify"
+	"parallax/internal/keys"
+	"parallax/internal/wire"
+	"parallax/ratchet"
+)
+
+// Path-mixed first contact in the membership (docs/protocol.md section 5.3,
+// awaiting independent review): which shares go on which path, which that came
+// count, and what waits for the others.
+
+// mixing is the policy of first contacts begun now: k of the relays in force,
+// all of them in a strict group; unmixed where the group has one relay. A relay
+// that its own signatures convicted is not in force: honest ones never are, so
+// what is left has all of them, and nobody gains by convicting itself.
+func (m *Machine) mixing() ratchet.Paths { return m.mixingOf(func(p *path) bool { return !p.aside }) }
+
+// mixingOf is the policy over the relays that hold.
+func (m *Machine) mixingOf(in func(*path) bool) ratchet.Paths {
+	var paths ratchet.Paths
+	if m.unmixed() {
+		return paths
+	}
+	for _, p := range m.paths {
+		if in(p) {
+			paths.Relays = append(paths.Relays, p.ref.Key)
+		}
+	}
+	slices.SortFunc(paths.Relays, func(a, b keys.RelayPublic) int { return slices.Compare(a[:], b[:]) })
+	paths.K = max(1, m.genesis.Needed())
+	if m.genesis.Policy.Strict {
+		paths.K = len(m.paths)
+	}
+	paths.K = max(1, min(paths.K, len(paths.Relays)))
+	return paths
+}
+
+// unmixed: with one relay there is nothing to mix.
+func (m *Machine) unmixed() bool { return len(m.paths) < 2 }
+
+// policies are those that a hello may have been made under: of the relays in
+// force, and of all, from before somebody was set aside.
+func (m *Machine) policies() []ratchet.Paths {
+	list := []ratchet.Paths{m.mixing()}
+	if len(list[0].Relays) < len(m.paths) {
+		list = append(list, m.mixingOf(func(*path) bool { return true }))
+	}
+	return list
+}
+
+// pathsPolicy is pol.
+func (m *Machine) pathsPolicy() wire.Digest { return m.mixing().Digest(m.gid) }
+
+// shownBy is the addressing rule, of sending and of receiving: whether a relay's
+// own board shows a seat's announcement, the one that is used or a newer one, so
+// that nobody opens a mailbox on an honest relay for a seat that it does not show.
+func (m *Machine) shownBy(p *path, st *seatState) bool {
+	return st.ann != nil && (m.ledger.Report(announcementSubject(st.seat, st.ann.Version)).Status[p.index] == crossverify.Matched ||
+		m.shows(p, "announcement/"+st.seat.String()))
+}
+
+// reachable tells whether enough paths may carry a share to a seat.
+func (m *Machine) reachable(st *seatState) bool {
+	if m.unmixed() {
+		return true
+	}
+	n := 0
+	for _, p := range m.paths {
+		if !p.aside && m.shownBy(p, st) {
+			n++
+		}
+	}
+	return n >= m.mixing().K
+}
+
+// seatShares are the sealed shares beside one seat's slot in a bundle, by relay.
+// The slot itself is the same on every path and has zeros in their place.
+type seatShares struct {
+	seat   int // place in the set
+	sealed [][ratchet.ShareSize]byte
+}
+
+// answerShares are those that ride beside a slot of a session, nil if none do.
+func (m *Machine) answerShares(s *session) [][ratchet.ShareSize]byte {
+	sealed, any := make([][ratchet.ShareSize]byte, len(m.paths)), false
+	for i, p := range m.paths {
+		share, ok := s.AnswerShare(p.ref.Key)
+		sealed[i], any = share, any || ok
+	}
+	if !any {
+		return nil
+	}
+	return sealed
+}
+
+// shareAt is where the share space of a slot is, by its size.
+func shareAt(slot []byte) []byte {
+	if len(slot) == ratchet.HelloSlotSize {
+		return slot[ratchet.HandshakeSize : ratchet.HandshakeSize+ratchet.ShareSize]
+	}
+	return slot[:ratchet.ShareSize]
+}
+
+// blank is a share that was not sent on its path: zeros under the mask, so that
+// a relay cannot tell, and a receiver blames nobody.
+func blank(share []byte) bool { return [ratchet.ShareSize]byte(share) == [ratchet.ShareSize]byte{} }
+
+// decide settles, once and before the first byte of a bundle leaves on a path,
+// which shares that path does not carry.
+func (m *Machine) decide(p *path, q *postItem) {
+	b := m.bundles[q.bundle]
+	if q.decided || len(b.shares) == 0 {
+		return
+	}
+	q.decided = true
+	set := m.sets[b.set]
+	for _, s := range b.shares {
+		if st := m.seats[set.seats[s.seat]]; st == nil || !m.shownBy(p, st) {
+			q.withheld = append(q.withheld, s.seat)
+		}
+	}
+	m.savePost(p, q)
+}
+
+// undecided: shares wait until the path's board has been read.
+func (m *Machine) undecided(p *path, q *postItem) bool {
+	return q.kind == postBundle && !q.decided && !p.listed && len(m.bundles[q.bundle].shares) > 0
+}
+
+var errTooFew = errors.New("member: too few paths have brought their share")
+
+// gathered is the responder's session of a hello, from all copies of its
+// handshake part that came on paths in force, each with the share of its path;
+// message 0 has not opened. spoiled are copies whose share does not open. Copies
+// that are held are all there is to it, so that it comes out the same after a
+// restart.
+//
+// Errors: errTooFew, and those of ratchet.AcceptMixed.
+func (m *Machine) gathered(st *seatState, it *item, c *ratchet.Contact) (s *ratchet.Session, spoiled []*item, err error) {
+	handshake := it.slot[:ratchet.HandshakeSize]
+	copies := []*item{it}
+	for _, h := range m.held {
+		if o := h.item; o != it && o.header.Seat == st.seat && len(o.slot) == ratchet.HelloSlotSize && slices.Equal(o.slot[:ratchet.HandshakeSize], handshake) {
+			copies = append(copies, o)
+		}
+	}
+	copies = slices.DeleteFunc(copies, func(o *item) bool {
+		return o.path.aside || blank(shareAt(o.slot)) || !m.shownBy(o.path, st)
+	})
+	slices.SortFunc(copies, (*item).compare)
+	came := map[*path]bool{}
+	for _, o := range copies {
+		came[o.path] = true
+	}
+	for _, paths := range m.policies() {
+		if len(came) < paths.K {
+			continue
+		}
+		a, err := ratchet.AcceptMixed(c, m.keyring.prekeys, handshake, paths)
+		if err != nil {
+			return nil, nil, err
+		}
+		spoiled = spoiled[:0]
+		for _, o := range copies {
+			if err := a.Share(o.path.ref.Key, [ratchet.ShareSize]byte(shareAt(o.slot))); err != nil {
+				spoiled = append(spoiled, o)
+			}
+		}
+		s, ok := a.Ready()
+		a.Zero()
+		if ok {
+			return s, spoiled, nil
+		}
+	}
+	return nil, nil, errTooFew
+}
+
+// errCopies: the item itself does not open, but its share was the one that
+// others waited for.
+var errCopies = errors.New("member: the slot does not open, another path's copy may")
+
+// transcript is what replays of a handshake part are known by: T under the
+// policy of all relays, whatever has been set aside since.
+func (m *Machine) transcript(c ratchet.Contact, handshake []byte) (wire.Digest, error) {
+	all := m.mixingOf(func(*path) bool { return true })
+	c.Paths = all.Digest(m.gid)
+	return ratchet.HandshakeTranscript(&c, handshake)
+}
+
+// openHello begins the session of a hello.
+func (m *Machine) openHello(st *seatState, it *item) (key keys.ContentKey, err error) {
+	c := m.contact(st)
+	handshake := it.slot[:ratchet.HandshakeSize]
+	t, err := m.transcript(*c, handshake)
+	if err != nil {
+		return key, err
+	}
+	if m.seen[t] || st.hellos >= maxHellos {
+		return key, ratchet.ErrDuplicate
+	}
+	var s *ratchet.Session
+	var spoiled []*item
+	if m.unmixed() {
+		s, err = ratchet.Accept(c, m.keyring.prekeys, handshake)
+	} else {
+		s, spoiled, err = m.gathered(st, it, c)
+	}
+	if err != nil {
+		return key, err
+	}
+	var chain ratchet.SendChain
+	key, err = s.Open(m.now, m.entropy, &chain, it.slot[ratchet.HandshakeSize+ratchet.ShareSize:], it.d)
+	if err != nil && !m.unmixed() {
+		return key, fmt.Errorf("%w: %w", errCopies, err)
+	}
+	if err != nil {
+		return key, err
+	}
+	for _, o := range spoiled {
+		o.spoiled = true
+	}
+	m.seen[t] = true
+	st.hellos++
+	m.put(m.key(keyHello, t[:]), st.seat[:])
+	m.addSession(st, s, chain)
+	m.saveSessions(st)
+	return key, nil
+}
+
+// openWith tries a slot of a standing session or one with an answer's share on
+// one session.
+func (m *Machine) openWith(st *seatState, s *session, it *item) (key keys.ContentKey, err error) {
+	chain := m.chains.get(s.index)
+	drained := m.drained()
+	have, need := s.AnswerShares()
+	switch {
+	case len(it.slot) == ratchet.AnsweringSlotSize && need > 0 && !blank(shareAt(it.slot)) && m.shownBy(it.path, st):
+		open := s.OpenAnswer
+		if drained {
+			open = s.OpenAnswerDrained
+		}
+		key, err = open(m.now, m.entropy, &chain, it.path.ref.Key, it.slot, it.d)
+		it.spoiled = errors.Is(err, ratchet.ErrShare)
+		now, _ := s.AnswerShares()
+		if err != nil && now > have {
+			m.saveSessions(st)
+			if now >= need && !errors.Is(err, ratchet.ErrShares) {
+				err = fmt.Errorf("%w: %w", errCopies, err)
+			}
+		}
+	default:
+		inner := it.slot
+		if len(it.slot) == ratchet.AnsweringSlotSize {
+			inner = it.slot[ratchet.ShareSize:]
+		}
+		open := s.Open
+		if drained {
+			open = s.OpenDrained
+		}
+		key, err = open(m.now, m.entropy, &chain, inner, it.d)
+	}
+	if err == nil {
+		m.chains.set(s.index, chain)
+		m.saveSessions(st)
+	}
+	return key, err
+}
+
+func appendShares(b []byte, shares []seatShares) []byte {
+	b = wire.AppendU32(b, uint32(len(shares)))
+	for _, s := range shares {
+		b = wire.AppendU32(b, uint32(s.seat))
+		for i := range s.sealed {
+			b = append(b, s.sealed[i][:]...)
+		}
+	}
+	return b
+}
+
+// readShares reads what appendShares wrote for a bundle of so many seats.
+func (m *Machine) readShares(r *wire.Reader, seats int) (shares []seatShares) {
+	for range r.Count(seats, 4+len(m.paths)*ratchet.ShareSize) {
+		s := seatShares{seat: int(r.U32()), sealed: make([][ratchet.ShareSize]byte, len(m.paths))}
+		if n := len(shares); s.seat >= seats || n > 0 && s.seat <= shares[n-1].seat {
+			r.Fail(wire.ErrFormat)
+		}
+		for i := range s.sealed {
+			r.Fixed(s.sealed[i][:])
+		}
+		shares = append(shares, s)
+	}
+	return shares
+}
