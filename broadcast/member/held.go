@@ -93,6 +93,16 @@ func (m *Machine) loadHeld(key, value []byte) error {
 	return nil
 }
 
+// holds tells whether anything of a seat is held.
+func (m *Machine) holds(seat wire.Seat) bool {
+	for _, h := range m.held {
+		if h.item.header.Seat == seat {
+			return true
+		}
+	}
+	return false
+}
+
 // retryHeld tries what was held, of one seat or (zero) of all: a session or an
 // admission came, or the mailboxes are drained.
 func (m *Machine) retryHeld(seat wire.Seat) {

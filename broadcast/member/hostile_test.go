@@ -23,6 +23,7 @@ type peer struct {
 	m        *Machine
 	st       *seatState
 	identity keys.IdentityPrivate
+	prekey   keys.PrekeyPrivate
 	session  *ratchet.Session
 	chain    ratchet.SendChain
 	hello    []byte
@@ -34,8 +35,14 @@ type peer struct {
 // newPeer adds a usable seat with a session begun by its side. It comes first
 // in the order of seats, as one can that draws keys until it does.
 func newPeer(t *testing.T, m *Machine, name string) *peer {
+	return newPeerOn(t, m, name, m.paths...)
+}
+
+// newPeerOn is a peer that these paths show.
+func newPeerOn(t *testing.T, m *Machine, name string, paths ...*path) *peer {
 	draw := func() (s [32]byte) { m.draw(s[:]); return s }
-	x := &peer{m: m, identity: keys.NewDHPrivate[keys.RoleIdentity](draw())}
+	x := &peer{m: m, identity: keys.NewDHPrivate[keys.RoleIdentity](draw()),
+		prekey: keys.NewDHPrivate[keys.RolePrekey](draw())}
 	var signing keys.SigningPrivate
 	for {
 		signing = keys.NewPrivate[keys.RoleMember](draw())
@@ -45,14 +52,14 @@ func newPeer(t *testing.T, m *Machine, name string) *peer {
 	}
 	self := m.seats[m.self]
 	a := &Announcement{Suite: Suite1, Group: m.gid, Version: 1, Signing: signing.Public(), Identity: x.identity.Public(),
-		PrekeyID: 1, Prekey: keys.NewDHPrivate[keys.RolePrekey](draw()).Public(), KEMID: 1, KEM: self.ann.KEM, Expires: m.now.Add(time.Hour), Name: name}
+		PrekeyID: 1, Prekey: x.prekey.Public(), KEMID: 1, KEM: self.ann.KEM, Expires: m.now.Add(time.Hour), Name: name}
 	a.Seat = NewSeat(m.gid, a.Signing)
 	for _, p := range m.paths {
 		a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: [16]byte(m.entropyBytes(16))})
 	}
 	slices.SortFunc(a.Mailboxes, func(x, y Mailbox) int { return slices.Compare(x.Relay[:], y.Relay[:]) })
 	a.Sign(signing)
-	x.st = x.announce(t, a)
+	x.st = x.announce(t, a, paths...)
 	for _, p := range m.paths {
 		p.syncRoot()
 		p.read.opened, p.caughtUp = true, true
@@ -61,8 +68,8 @@ func newPeer(t *testing.T, m *Machine, name string) *peer {
 	return x
 }
 
-// announce makes a seat known to m as three relays would show it.
-func (x *peer) announce(t *testing.T, a *Announcement) *seatState {
+// announce makes a seat known to m as these relays would show it.
+func (x *peer) announce(t *testing.T, a *Announcement, paths ...*path) *seatState {
 	m := x.m
 	adm := &Admission{Group: m.gid, Seat: a.Seat, Announcement: a.Digest()}
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
@@ -70,7 +77,7 @@ func (x *peer) announce(t *testing.T, a *Announcement) *seatState {
 	rec.Sign(m.keyring.signing)
 	m.addInvite(rec)
 	adm.Sign(inv.InviteKey())
-	for _, p := range m.paths {
+	for _, p := range paths {
 		p.syncRoot()
 		m.sawAnnouncement(p, a.Seat, a.Append(nil))
 		m.takeAdmission(p, adm)
@@ -274,7 +281,7 @@ func TestMailboxClaimed(t *testing.T) {
 	a.Signing, a.Name = signing.Public(), "Liar"
 	a.Seat = NewSeat(m.gid, a.Signing)
 	a.Sign(signing)
-	x.announce(t, &a)
+	x.announce(t, &a, m.paths...)
 	set := m.recipients()
 	at := slices.Index(set.seats, victim.seat)
 	for i, p := range m.paths {

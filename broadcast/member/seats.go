@@ -322,6 +322,9 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 	m.ledger.Claim(m.now, crossverify.Path(p.index), announcementSubject(seat, a.Version), d)
 	m.askedAll(st)
 	m.seatChanged(st)
+	if m.usable(st) && m.holds(seat) {
+		m.retryHeld(seat) // shares of this path count from now on
+	}
 }
 
 func (m *Machine) sawAdmission(p *path, seat wire.Seat, value []byte) {
