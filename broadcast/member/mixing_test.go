@@ -328,3 +328,35 @@ func TestAnsweringBundle(t *testing.T) {
 		t.Errorf("after the confirmation: %v", c)
 	}
 }
+
+// TestConvictedLeavesThePolicy: a convicted relay's share does not count. A
+// hello from before the conviction opens by the others, one made after it by
+// whoever has the evidence too, also when that comes later.
+func TestConvictedLeavesThePolicy(t *testing.T) {
+	m := laidDown(t, 1)
+	x := newPeer(t, m, "Bob")
+	before := x.text(t, "before")
+	m.setAside(&evidenceRecord{Path: 2})
+	x.on(m.paths[2], before)
+	x.on(m.paths[0], before)
+	if m.hasOpened(before) {
+		t.Fatal("a convicted relay's share counted")
+	}
+	x.on(m.paths[1], before)
+	if !m.hasOpened(before) {
+		t.Fatal("a hello from before the conviction does not open")
+	}
+	x.greet(t)
+	after := x.text(t, "after")
+	m.paths[2].aside = false
+	x.on(m.paths[0], after)
+	x.on(m.paths[1], after)
+	if m.hasOpened(after) {
+		t.Fatal("a policy that this member does not know was taken")
+	}
+	m.setAside(&evidenceRecord{Path: 2})
+	m.retryHeld(wire.Seat{})
+	if !m.hasOpened(after) {
+		t.Error("the evidence came, and the hello does not open")
+	}
+}
