@@ -3,7 +3,6 @@ package member
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/sha256"
@@ -129,7 +128,7 @@ func BenchmarkSend(b *testing.B) {
 }
 
 // sendFloor is nanoseconds of the primitives that a send cannot do without: per
-// member two HMAC, one AEAD, one SHA-256 of 168 bytes and one ChaCha20 block;
+// member two HMAC on stack buffers, one AEAD, one SHA-256 of 168 bytes and one ChaCha20 block;
 // per relay AES-CTR over the bundle.
 func sendFloor(members, bundle int) float64 {
 	var ck [32]byte
@@ -142,9 +141,19 @@ func sendFloor(members, bundle int) float64 {
 	for range rounds {
 		for range members {
 			for _, c := range []byte{1, 2} {
-				h := hmac.New(sha256.New, ck[:])
-				h.Write([]byte{c})
-				h.Sum(ck[:0])
+				var in [65]byte
+				var out [96]byte
+				for i := range 64 {
+					in[i], out[i] = 0x36, 0x5c
+				}
+				for i := range ck {
+					in[i] ^= ck[i]
+					out[i] ^= ck[i]
+				}
+				in[64] = c
+				inner := sha256.Sum256(in[:])
+				copy(out[64:], inner[:])
+				ck = sha256.Sum256(out[:])
 			}
 			a, _ := chacha20poly1305.New(ck[:])
 			d := sha256.Sum256(ad)
