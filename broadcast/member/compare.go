@@ -100,15 +100,10 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 			e.Text = fmt.Sprintf("%s %s %s and %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to the second until more relays know it. Nothing for you to do.",
 				names(shown, "Relay"), verb(shown, "hides", "hide"), m.display(hidden), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(),
 				labels(missing), verb(missing, "does", "do"))
-		case m.acceptedNamesake(st) != nil:
-			other := m.acceptedNamesake(st)
-			_, hiding := m.showing(r.Status)
-			if len(hiding) > 0 {
-				e.Relay = hiding[0].label()
-			}
-			e.Text = fmt.Sprintf("%s %s %s, whom %s %s, and %s another %q [%s]. They are two members. By this group's rule (%d of %d) the second one counts and gets what you send; the first gets nothing until more relays show it. Compare the code with the person you mean.",
-				names(hiding, "Relay"), verb(hiding, "hides", "hide"), name, labels(shown), verb(shown, "shows", "show"), verb(hiding, "lists", "list"),
-				st.ann.Name, other.seat.Short(), m.needed(), len(m.paths))
+		case len(shown) > 0 && m.acceptedNamesake(st) != nil: // added, with nobody hidden
+			e.Relay = shown[0].label()
+			e.Text = fmt.Sprintf("%s %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to this second one until more relays know it. Nothing for you to do.",
+				names(shown, "Relay"), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(), labels(missing), verb(missing, "does", "do"))
 		default:
 			e.Kind = EventRelay
 			if !lonely {

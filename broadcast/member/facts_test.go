@@ -2,8 +2,11 @@ package member
 
 import (
 	"bytes"
+	"strings"
 	"testing"
+	"time"
 
+	"parallax/broadcast"
 	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
@@ -157,5 +160,73 @@ func TestRecordsRoundTrip(t *testing.T) {
 	}
 	if got := again.messages[msg.key]; got == nil || got.d != msg.d || got.slot != msg.slot || !got.own {
 		t.Fatalf("a message reads back as %+v", again.messages[msg.key])
+	}
+}
+
+// TestAddedNamesake: a relay that adds a second seat under an accepted name,
+// hiding nobody, is the one that is named; those that do not know the seat are
+// not said to hide it.
+func TestAddedNamesake(t *testing.T) {
+	m := laidDown(t, 2)
+	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
+	rec.Sign(m.keyring.signing)
+	m.addInvite(rec)
+	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
+	a := *seatByName(t, m, "M0").ann
+	a.Signing = signing.Public()
+	a.Seat = NewSeat(m.gid, a.Signing)
+	a.Sign(signing)
+	adm := &Admission{Group: m.gid, Seat: a.Seat, Announcement: a.Digest()}
+	adm.Sign(inv.InviteKey())
+	for _, p := range m.paths {
+		p.syncRoot()
+		k := broadcast.NewBoardKeys(m.keyring.epoch().Key.Expose(), p.ref.Key)
+		p.tree.Put(crossverify.Leaf{Name: k.Name("announcement/" + seatByName(t, m, "M0").seat.String()), Version: 1})
+	}
+	m.sawAnnouncement(m.paths[1], a.Seat, a.Append(nil))
+	m.sawAdmission(m.paths[1], a.Seat, adm.Append(nil))
+	m.Tick(m.now.Add(m.genesis.Policy.Deadline + time.Second))
+	for _, e := range m.events {
+		e, ok := e.Body.(Event)
+		if !ok || e.Kind != EventDispute || e.Seat != a.Seat.String() || e.Relay == "" {
+			continue
+		}
+		if e.Relay != "R2" || strings.Contains(e.Text, "hide") || !strings.Contains(e.Text, "R1 and R3 do not know") {
+			t.Errorf("told of %s: %s", e.Relay, e.Text)
+		}
+		return
+	}
+	t.Error("the second seat is not told")
+}
+
+// TestReceivedOutlivesMessage: what was received is known as a repetition also
+// when its message has left memory, and is not kept again.
+func TestReceivedOutlivesMessage(t *testing.T) {
+	m, st, alice, bob, chainA, chainB := pairOf(t)
+	m.addSession(st, bob, chainB)
+	for _, p := range m.paths {
+		p.syncRoot()
+	}
+	epoch := m.keyring.epoch()
+	content := keys.NewSecret[keys.RoleContent]([32]byte{7})
+	h := broadcast.Header{Epoch: epoch.Number, Seat: st.seat, Sequence: 1}
+	c := &Content{Kind: KindHello, Sent: unixTime(m.now)}
+	envelope, d, err := broadcast.SealEnvelope(m.gid, &epoch.Key, h, &content, c.Append(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	it := &item{path: m.paths[0], n: 1, header: h, d: d, envelope: envelope, slot: alice.Seal(&chainA, &content, d, nil)}
+	key, err := m.openSlot(st, it)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.openedItem(st, it, &key)
+	delete(m.messages, it.key())
+	m.ledger.Forget(it.key().subject())
+	failed := m.paths[0].stats[crossverify.Failed]
+	m.process(it, func() { t.Error("a repetition is kept again") })
+	if got := m.paths[0].stats[crossverify.Failed]; got != failed+1 {
+		t.Errorf("the repetition counts %d failures, want 1", got-failed)
 	}
 }
