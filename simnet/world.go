@@ -94,9 +94,6 @@ func New(cfg Config) *World {
 // Elapsed is the virtual time since the beginning.
 func (w *World) Elapsed() time.Duration { return w.now }
 
-// Now is the true virtual date, which no node's clock needs to agree with.
-func (w *World) Now() time.Time { return w.cfg.Start.Add(w.now) }
-
 // Net is how links behave from now on; standing links follow at once.
 func (w *World) Net() *Net { return &w.cfg.Net }
 

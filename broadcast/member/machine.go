@@ -79,7 +79,6 @@ type Machine struct {
 	sends    []broadcast.Send
 	events   []broadcast.Event
 	answers  []broadcast.Answer
-	reads    []broadcast.Read
 	links    []broadcast.WantLink // as last handed over
 	linksSet bool
 
@@ -311,7 +310,7 @@ func (m *Machine) answerWaiting() {
 
 // Ready implements broadcast.Machine.
 func (m *Machine) Ready() broadcast.Ready {
-	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Reads: m.reads, Wake: m.wake()}
+	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Wake: m.wake()}
 	if len(m.ops) > 0 {
 		r.Write = &store.Batch{Unit: m.unit, Base: m.revision, Ops: m.ops}
 		m.revision++
@@ -324,7 +323,7 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.links, m.linksSet = want, true
 		r.Links = want
 	}
-	m.ops, m.sends, m.events, m.answers, m.reads = nil, nil, nil, nil, nil
+	m.ops, m.sends, m.events, m.answers = nil, nil, nil, nil
 	clear(m.opAt)
 	return r
 }

@@ -7,20 +7,6 @@ import (
 	"parallax/internal/wire"
 )
 
-// Mailboxes chooses the fork for the links that open one of the mailboxes.
-func Mailboxes(ids ...wire.MailboxID) func(Place, proto.Message) Side {
-	return func(_ Place, m proto.Message) Side {
-		o, ok := m.(proto.Open)
-		switch {
-		case !ok:
-			return Undecided
-		case slices.Contains(ids, o.Mailbox):
-			return Forked
-		}
-		return Truth
-	}
-}
-
 // Newcomers chooses the fork for the next n mailboxes that register, for the
 // link on which each registers, for those that open it later, and for the next
 // n links that bring an admission: by its time, the newcomer's own.
