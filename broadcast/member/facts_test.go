@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"parallax/broadcast"
+	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
@@ -228,5 +229,30 @@ func TestReceivedOutlivesMessage(t *testing.T) {
 	m.process(it, func() { t.Error("a repetition is kept again") })
 	if got := m.paths[0].stats[crossverify.Failed]; got != failed+1 {
 		t.Errorf("the repetition counts %d failures, want 1", got-failed)
+	}
+}
+
+// TestReceiptForSomethingElse: a relay's own statement that does not say what
+// was posted ends no post; the one that does, ends it.
+func TestReceiptForSomethingElse(t *testing.T) {
+	m := laidDown(t, 2)
+	m.cfg.Verify = func([32]byte, []byte, []byte) bool { return true }
+	p := m.paths[0]
+	p.syncRoot()
+	m.sendBundle(KindText, []byte("x"))
+	q := p.queue[len(p.queue)-1]
+	p.post.link, p.post.welcome, p.post.lists = 7, true, map[wire.Digest]bool{}
+	m.pumpPosts()
+	s := crossverify.Statement{Relay: p.ref.Key, Channel: p.channel, N: 1, D: wire.Digest{1}}
+	m.receipt(p, proto.Receipt{PostID: q.id, Statement: s})
+	if !m.queued(p, q.id) || p.stats[crossverify.Failed] != 1 {
+		t.Fatalf("a receipt for something else: queued %v, %d failures", m.queued(p, q.id), p.stats[crossverify.Failed])
+	}
+	p.post.link, p.post.welcome = 8, true
+	m.pumpPosts()
+	s.D = q.d
+	m.receipt(p, proto.Receipt{PostID: q.id, Statement: s})
+	if m.queued(p, q.id) {
+		t.Error("the true receipt does not end the post")
 	}
 }
