@@ -20,6 +20,7 @@ var ErrGone = errors.New("the process that has the data folder open has ended; t
 // that never changes. A test compares it with the sentinels of the packages.
 var causes = map[string]error{
 	"not-ready":     member.ErrNotReady,
+	"superseded":    member.ErrSuperseded,
 	"taken":         member.ErrTaken,
 	"not-admin":     member.ErrNotAdmin,
 	"no-such":       member.ErrNoSuch,

@@ -138,7 +138,7 @@ func pairOf(tb testing.TB) (m *Machine, st *seatState, alice, bob *ratchet.Sessi
 	if err != nil {
 		tb.Fatal(err)
 	}
-	bob, err = ratchet.Accept(m.contact(st), m.keyring.prekeys, part[:])
+	bob, err = ratchet.Accept(m.contact(st), []ratchet.PrekeysPrivate{m.keyring.newest().PrekeysPrivate}, part[:])
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func BenchmarkOpen(b *testing.B) {
 		name := map[bool]string{false: "steady", true: "dhstep"}[step]
 		b.Run(name, func(b *testing.B) {
 			m, st, alice, bob, chainA, chainB := pairOf(b)
-			rec := m.addSession(st, bob, chainB)
+			rec := m.addSession(st, bob, chainB, st.ann.Incarnation)
 			epoch := m.keyring.epoch()
 			var content keys.ContentKey
 			h := broadcast.Header{Epoch: epoch.Number, Seat: st.seat}

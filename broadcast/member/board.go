@@ -195,13 +195,17 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 }
 
 // shows tells whether a path's board has an entry of that name.
-func (m *Machine) shows(p *path, name string) bool {
+func (m *Machine) shows(p *path, name string) bool { return m.shownVersion(p, name) > 0 }
+
+// shownVersion is the version of the entry of that name on a path's board; 0:
+// it has none.
+func (m *Machine) shownVersion(p *path, name string) (version uint64) {
 	for _, k := range m.boardKeys(p) {
-		if _, ok := p.tree.Get(k.Name(name)); ok {
-			return true
+		if l, ok := p.tree.Get(k.Name(name)); ok {
+			version = max(version, l.Version)
 		}
 	}
-	return false
+	return version
 }
 
 // boardKeys are those of a path under every epoch.

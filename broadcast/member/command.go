@@ -153,6 +153,7 @@ const (
 	EventMarks    EventKind = "marks"    // hint: a message's marks changed
 	EventProgress EventKind = "progress" // hint: joining or catching up
 	EventLink     EventKind = "link"     // hint: a relay came or went
+	EventSession  EventKind = "session"  // session keys were agreed anew, or a seat goes on elsewhere
 )
 
 // Status answers GetStatus.
@@ -238,6 +239,7 @@ type EvidenceInfo struct {
 // Why a wish is refused. Each has one exit code in cmd/parallax.
 var (
 	ErrNotReady   = errors.New("this membership is not ready: it has not joined yet")
+	ErrSuperseded = errors.New("another installation took over this seat: it sends nothing any more")
 	ErrTaken      = errors.New("this membership exists already")
 	ErrNotAdmin   = errors.New("only the founder can do this")
 	ErrNoSuch     = errors.New("there is nothing of that name")

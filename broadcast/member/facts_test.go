@@ -98,7 +98,7 @@ func TestOpenFacts(t *testing.T) {
 func FuzzRecords(f *testing.F) {
 	m := laidDown(f, 3)
 	m.sendBundle(KindText, []byte("corpus"))
-	kinds := []byte{keyPath, keyInvite, keyBoard, keySeat, keySessions, keySet, keyBundle, keyPost, keyReceived, keyMessage, keyHeld, keyHello, keyEvidence}
+	kinds := []byte{keyPath, keyInvite, keyBoard, keySeat, keySessions, keySet, keyBundle, keyPost, keyReceived, keyMessage, keyHeld, keyHello, keyEvidence, keyPrekeys, keyKept}
 	for _, op := range m.ops {
 		f.Add(op.Key[16], op.Key[17:], op.Value)
 	}
@@ -110,7 +110,7 @@ func FuzzRecords(f *testing.F) {
 		for k, read := range map[byte]func(key, value []byte) error{
 			keyPath: m.loadPath, keyInvite: m.loadInvite, keyBoard: m.loadBoard, keySeat: m.loadSeat, keySessions: m.loadSessions,
 			keySet: m.loadSet, keyBundle: m.loadBundle, keyPost: m.loadPost, keyReceived: m.loadReceived, keyMessage: m.loadMessage,
-			keyHeld: m.loadHeld, keyHello: m.loadHello, keyEvidence: m.loadEvidence,
+			keyHeld: m.loadHeld, keyHello: m.loadHello, keyEvidence: m.loadEvidence, keyPrekeys: m.loadPrekeys, keyKept: m.loadKept,
 		} {
 			if k == kind {
 				_ = read(key, value)
@@ -205,7 +205,7 @@ func TestAddedNamesake(t *testing.T) {
 // when its message has left memory, and is not kept again.
 func TestReceivedOutlivesMessage(t *testing.T) {
 	m, st, alice, bob, chainA, chainB := pairOf(t)
-	m.addSession(st, bob, chainB)
+	m.addSession(st, bob, chainB, st.ann.Incarnation)
 	for _, p := range m.paths {
 		p.syncRoot()
 	}

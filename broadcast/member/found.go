@@ -9,6 +9,7 @@ import (
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/keys"
+	"parallax/internal/wire"
 )
 
 // create begins a founding: identity first, then the relays' operator keys.
@@ -125,7 +126,7 @@ func (m *Machine) found() error {
 	m.genesis, m.gid = g, g.ID()
 	meta.Genesis = g.Append(nil)
 	m.ledger = crossverify.NewLedger(m.policy())
-	m.announce()
+	m.announce(0, wire.Digest{})
 	st := m.seatOf(m.self)
 	st.own, st.shown, st.ann, st.digest = true, true, k.ann, k.ann.Digest()
 	m.saveMeta()

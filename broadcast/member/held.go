@@ -8,6 +8,7 @@ import (
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
 	"parallax/internal/wire"
+	"parallax/ratchet"
 )
 
 // Held items: copies that cannot be opened yet, or did not open.
@@ -22,13 +23,38 @@ type heldItem struct {
 	key  []byte
 }
 
+// maxPending bounds the hellos of one seat that are held on one path: differing
+// ones are attempts of their own, and anybody in the group can write them.
+const maxPending = 16
+
 func (m *Machine) hold(it *item, f proto.Deliver) {
+	m.boundPending(it)
 	if len(m.held) >= m.cfg.Limits.Held {
 		m.evictHeld()
 	}
 	k := m.key(keyHeld, []byte{byte(it.path.index)}, it.lineage[:], wire.U64(it.n))
 	m.held[heldKey{it.path.index, it.lineage, it.n}] = &heldItem{it, k}
 	m.put(k, f.Append(nil))
+}
+
+// boundPending drops the oldest hello of a seat on a path when one more comes
+// than may be held.
+func (m *Machine) boundPending(it *item) {
+	if len(it.slot) != ratchet.HelloSlotSize {
+		return
+	}
+	n := 0
+	var oldest *heldItem
+	for _, h := range m.held {
+		if h.item.path == it.path && h.item.header.Seat == it.header.Seat && len(h.item.slot) == len(it.slot) {
+			if n++; oldest == nil || h.item.compare(oldest.item) < 0 {
+				oldest = h
+			}
+		}
+	}
+	if n >= maxPending {
+		m.unhold(oldest)
+	}
 }
 
 // evictHeld drops the oldest of those that are most: of one seat on one path,

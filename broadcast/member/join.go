@@ -1,7 +1,6 @@
 package member
 
 import (
-	"crypto/mlkem"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,14 +13,6 @@ import (
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
-
-func kemFromSeed(seed []byte) (*mlkem.DecapsulationKey768, error) {
-	return mlkem.NewDecapsulationKey768(seed)
-}
-
-// prekeyLife is how long an announcement's prekeys are offered. Rotation comes
-// with the complete core; until then one announcement serves a membership.
-const prekeyLife = 365 * 24 * time.Hour
 
 // command takes a user's wish.
 func (m *Machine) command(c broadcast.Command) {
@@ -191,7 +182,7 @@ func (m *Machine) sawWelcome(p *path, value []byte) {
 	for i := range w.Epochs {
 		m.meta.Epochs = append(m.meta.Epochs, epochRecord{w.Epochs[i].Number, slices.Clone(w.Epochs[i].Key.Expose())})
 	}
-	m.announce()
+	m.announce(0, wire.Digest{})
 	inv := Invitation{Secret: k.invite}
 	invite := inv.InviteKey()
 	k.adm = &Admission{Group: m.gid, Invite: InviteID(invite.Public()), Seat: m.self, Announcement: k.ann.Digest()}

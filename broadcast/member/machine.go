@@ -32,6 +32,9 @@ type Limits struct {
 	FoundWait      time.Duration // for the relays when founding. Default: 30 s
 	ExchangeJitter time.Duration // before statements are exchanged. Default: 500 ms
 	RetryPost      time.Duration // after a refusal that allows a retry. Default: 2 s
+	PrekeyLife     time.Duration // how long prekeys are the newest. Default: 7 days
+	AnswerWait     time.Duration // for the shares of an answer, before beginning again. Default: 10 min
+	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 }
 
 func (l Limits) withDefaults() Limits {
@@ -45,6 +48,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.FoundWait, 30*time.Second)
 	set(&l.ExchangeJitter, 500*time.Millisecond)
 	set(&l.RetryPost, 2*time.Second)
+	set(&l.PrekeyLife, 7*24*time.Hour)
+	set(&l.AnswerWait, 10*time.Minute)
+	set(&l.Skipped, 65536)
 	return l
 }
 
@@ -100,9 +106,9 @@ type Machine struct {
 	held     map[heldKey]*heldItem
 	bundles  map[uint64]*bundleRecord
 	sets     map[wire.Digest]*recipientSet
-	current  *recipientSet        // whom a bundle goes to now; nil: gather anew
-	roster   wire.Digest          // of the same seats, for views
-	seen     map[wire.Digest]bool // transcripts of hellos
+	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
+	roster   wire.Digest               // of the same seats, for views
+	seen     map[wire.Digest]helloSeen // transcripts of hellos
 	evidence []*evidenceRecord
 	exchange []exchangeDue
 	shared   map[wire.Digest]bool // statements sent in an exchange already
@@ -116,6 +122,8 @@ type Machine struct {
 	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
 	declined map[wire.PostID]bool  // posts refused while a command waits for them
 	lonely   int                   // seats told of that few relays show
+	skipped  int                   // keys kept for slots that have not come, over all sessions
+	sweepAt  time.Time             // when they are looked through; zero: there are none
 	retrying bool                  // within retryHeld
 	kept     int                   // messages left by the last trimMessages
 	progress int
@@ -160,7 +168,7 @@ func (m *Machine) reset() {
 		held:     map[heldKey]*heldItem{},
 		bundles:  map[uint64]*bundleRecord{},
 		sets:     map[wire.Digest]*recipientSet{},
-		seen:     map[wire.Digest]bool{},
+		seen:     map[wire.Digest]helloSeen{},
 		shared:   map[wire.Digest]bool{},
 		views:    map[viewKey][]claimedHead{},
 		claims:   map[claimant][]uint64{},
@@ -256,6 +264,9 @@ func (m *Machine) settle() {
 	}
 	m.stepFounding()
 	m.stepJoining()
+	m.revive()
+	m.rotate()
+	m.sweep()
 	m.greet()
 	m.runExchanges()
 	m.trimMessages()
@@ -350,6 +361,9 @@ func (m *Machine) wake() (t time.Time) {
 		soonest(p.retryAt)
 	}
 	soonest(m.nextGreeting())
+	soonest(m.rotateAt())
+	soonest(m.nextErase())
+	soonest(m.sweepAt)
 	return t
 }
 

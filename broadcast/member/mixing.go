@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"parallax/crossverify"
 	"parallax/internal/keys"
@@ -142,7 +143,7 @@ var errTooFew = errors.New("member: too few paths have brought their share")
 // restart.
 //
 // Errors: errTooFew, and those of ratchet.AcceptMixed.
-func (m *Machine) gathered(st *seatState, it *item, c *ratchet.Contact) (s *ratchet.Session, spoiled []*item, err error) {
+func (m *Machine) gathered(st *seatState, it *item, c *ratchet.Contact, own *ownPrekeys) (s *ratchet.Session, spoiled []*item, err error) {
 	handshake := it.slot[:ratchet.HandshakeSize]
 	copies := []*item{it}
 	for _, h := range m.held {
@@ -162,7 +163,7 @@ func (m *Machine) gathered(st *seatState, it *item, c *ratchet.Contact) (s *ratc
 		if len(came) < paths.K {
 			continue
 		}
-		a, err := ratchet.AcceptMixed(c, m.keyring.prekeys, handshake, paths)
+		a, err := ratchet.AcceptMixed(c, []ratchet.PrekeysPrivate{own.PrekeysPrivate}, handshake, paths)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -193,23 +194,55 @@ func (m *Machine) transcript(c ratchet.Contact, handshake []byte) (wire.Digest, 
 	return ratchet.HandshakeTranscript(&c, handshake)
 }
 
-// openHello begins the session of a hello.
+// openHello begins the session of a hello: from the own announcement whose
+// prekeys it names, and the newest or an earlier one of its sender. One whose
+// session stands already is a slot of that session.
 func (m *Machine) openHello(st *seatState, it *item) (key keys.ContentKey, err error) {
-	c := m.contact(st)
 	handshake := it.slot[:ratchet.HandshakeSize]
-	t, err := m.transcript(*c, handshake)
+	prekey, kem, err := ratchet.HandshakeIDs(handshake)
 	if err != nil {
 		return key, err
 	}
-	if m.seen[t] || st.hellos >= maxHellos {
+	own := m.keyring.held(prekey, kem)
+	if own == nil {
+		return key, ratchet.ErrPrekey
+	}
+	peers := m.peers(st)
+	for i := range peers {
+		t, err := m.transcript(*m.contactOf(own, peers[i].Party), handshake)
+		if err != nil {
+			return key, err
+		}
+		if _, again := m.seen[t]; again {
+			return m.openAgain(st, it)
+		}
+	}
+	if st.hellos >= maxHellos {
 		return key, ratchet.ErrDuplicate
 	}
+	err = errTooFew
+	for i := range peers {
+		var e error
+		if key, e = m.openHelloOf(st, it, own, &peers[i]); e == nil {
+			return key, nil
+		}
+		if !errors.Is(err, errCopies) {
+			err = e
+		}
+	}
+	return key, err
+}
+
+// openHelloOf is openHello for one announcement of the sender.
+func (m *Machine) openHelloOf(st *seatState, it *item, own *ownPrekeys, peer *peerParty) (key keys.ContentKey, err error) {
+	c := m.contactOf(own, peer.Party)
+	handshake := it.slot[:ratchet.HandshakeSize]
 	var s *ratchet.Session
 	var spoiled []*item
 	if m.unmixed() {
-		s, err = ratchet.Accept(c, m.keyring.prekeys, handshake)
+		s, err = ratchet.Accept(c, []ratchet.PrekeysPrivate{own.PrekeysPrivate}, handshake)
 	} else {
-		s, spoiled, err = m.gathered(st, it, c)
+		s, spoiled, err = m.gathered(st, it, c, own)
 	}
 	if err != nil {
 		return key, err
@@ -222,15 +255,27 @@ func (m *Machine) openHello(st *seatState, it *item) (key keys.ContentKey, err e
 	if err != nil {
 		return key, err
 	}
+	t, err := m.transcript(*c, handshake)
+	if err != nil {
+		return key, err
+	}
 	for _, o := range spoiled {
 		o.spoiled = true
 	}
-	m.seen[t] = true
+	m.seen[t] = helloSeen{st.seat, own.version}
 	st.hellos++
-	m.put(m.key(keyHello, t[:]), st.seat[:])
-	m.addSession(st, s, chain)
+	m.put(m.key(keyHello, t[:]), wire.AppendU64(append([]byte(nil), st.seat[:]...), own.version))
+	m.addSession(st, s, chain, peer.incarnation)
 	m.saveSessions(st)
 	return key, nil
+}
+
+// openAgain opens a slot that has a handshake part in front for those who missed
+// it: here its session stands.
+func (m *Machine) openAgain(st *seatState, it *item) (key keys.ContentKey, err error) {
+	inner := *it
+	inner.slot = it.slot[ratchet.HandshakeSize+ratchet.ShareSize:]
+	return m.openSlot(st, &inner)
 }
 
 // openWith tries a slot of a standing session or one with an answer's share on
@@ -265,9 +310,16 @@ func (m *Machine) openWith(st *seatState, s *session, it *item) (key keys.Conten
 		}
 		key, err = open(m.now, m.entropy, &chain, inner, it.d)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		m.chains.set(s.index, chain)
+		st.stuck = time.Time{}
+		if st.kept != nil && st.unanswered() == nil {
+			m.forgetKept(st)
+		}
 		m.saveSessions(st)
+	case errors.Is(err, ratchet.ErrShares):
+		m.tooFew(st)
 	}
 	return key, err
 }

@@ -99,6 +99,9 @@ func (m *Machine) process(it *item, hold func()) {
 		return
 	}
 	st := m.seats[k.seat]
+	if k.seat == m.self && k.incarnation != m.keyring.inc {
+		return // of an earlier installation of one's own
+	}
 	if st == nil || k.seat == m.self || !m.usable(st) {
 		hold()
 		return
@@ -171,6 +174,8 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 			m.showMessage(msg)
 		}
 		m.recent = append(m.recent, msg)
+	case c.Kind == KindHello:
+		m.sawHello(st, c.Body)
 	case c.Kind == KindStatements:
 		m.sawStatements(c.Body)
 	case c.Kind.Known() || c.Kind.Skippable():

@@ -31,6 +31,12 @@ type seatState struct {
 	hellos  int           // sessions that it began
 	session sessions
 
+	former   []formerAnnouncement // before ann, oldest first
+	attempts []int64              // Unix seconds of the newest first contacts that we began
+	kept     *keptHello           // of ours that has no answer yet
+	repeat   bool                 // it asked for the kept one
+	stuck    time.Time            // since when an answer lacks shares, in this opening
+
 	plain   string // of ann's name, as plainName has it
 	plainOf *Announcement
 }
@@ -136,6 +142,11 @@ func (m *Machine) saveSeat(st *seatState) {
 		version = st.ann.Version
 	}
 	b = appendReport(b, m.ledger.Report(announcementSubject(st.seat, version)))
+	b = appendFormer(b, st.former)
+	b = append(b, byte(len(st.attempts)))
+	for _, at := range st.attempts {
+		b = wire.AppendU64(b, uint64(at))
+	}
 	m.put(m.key(keySeat, st.seat[:]), b)
 }
 
@@ -186,6 +197,14 @@ func (m *Machine) loadSeat(key, value []byte) error {
 	st.initial, st.shown, st.dispute = r.Bool(), r.Bool(), r.Bool()
 	d, status := readReport(r)
 	ad, astatus := readReport(r)
+	st.former = readFormer(r)
+	n := int(r.U8())
+	if n > maxAttempts {
+		return wire.ErrTooLong
+	}
+	for range n {
+		st.attempts = append(st.attempts, int64(r.U64()))
+	}
 	if err := r.Done(); err != nil {
 		return err
 	}
@@ -237,7 +256,7 @@ func (m *Machine) absentOn(p *path, st *seatState) {
 	}
 	at := crossverify.Path(p.index)
 	absent := func(s crossverify.Subject, name string) {
-		if m.ledger.Report(s).Status[at] == crossverify.Awaiting && !m.shows(p, name+st.seat.String()) {
+		if m.ledger.Report(s).Status[at] == crossverify.Awaiting && m.shownVersion(p, name+st.seat.String()) < max(1, s.N) {
 			m.ledger.Absent(m.now, at, s)
 		}
 	}
@@ -309,8 +328,17 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 			return
 		}
 	}
+	if st.own && a.Version > st.ann.Version && !m.meta.Restored {
+		m.superseded()
+		return
+	}
 	if st.ann == nil || a.Version > st.ann.Version {
+		m.supersede(st)
+		m.newInstallation(st, a)
 		st.ann, st.digest = a, d
+		if st.session.index == badPrekeys {
+			st.session.index = -1
+		}
 		if m.meta.Phase == phaseJoining {
 			st.initial = true
 		} else if st.order == 0 && !st.initial && !st.own {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"parallax/broadcast"
@@ -57,7 +56,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	for i, seat := range set.seats {
 		start := len(b.slots)
 		var sealed [][ratchet.ShareSize]byte
-		b.classes[i], b.slots, sealed = m.appendSlot(b.slots, m.seats[seat], &content, d)
+		b.classes[i], b.slots, sealed = m.appendSlot(b.slots, m.seats[seat], kind == KindHello, &content, d)
 		if sealed != nil {
 			b.shares = append(b.shares, seatShares{seat: i, sealed: sealed})
 		}
@@ -100,18 +99,25 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	return msg
 }
 
-// appendSlot is one member's slot: of its session, of a new one where this end
-// begins it, else random bytes that no relay can tell from a slot. The shares
+// appendSlot is one member's slot: of its session, in a hello of a new one where
+// this end begins it, else random bytes that no relay can tell from a slot. The shares
 // beside it are by relay, nil if there are none.
-func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey, d wire.Digest) (class broadcast.Class, _ []byte, sealed [][ratchet.ShareSize]byte) {
+func (m *Machine) appendSlot(dst []byte, st *seatState, hello bool, content *keys.ContentKey, d wire.Digest) (class broadcast.Class, _ []byte, sealed [][ratchet.ShareSize]byte) {
 	class = broadcast.Standing
 	s := m.sender(st)
-	if s == nil && m.starts(st) {
+	switch {
+	case hello && m.starts(st):
 		fresh, head, shares, err := m.initiate(st)
-		if err == nil {
-			s, class, dst, sealed = fresh, broadcast.FirstContact, append(dst, head...), shares
-		} else {
+		if err != nil {
 			st.session.index = badPrekeys
+			break
+		}
+		m.keepHello(st, fresh, head[:ratchet.HandshakeSize], shares)
+		m.begun(st, fresh)
+		s, class, dst, sealed = fresh, broadcast.FirstContact, append(dst, head...), shares
+	case hello && st.repeat:
+		if head, kept, shares := m.appendRepeat(dst, st); kept != nil {
+			s, class, dst, sealed = kept, broadcast.FirstContact, head, shares
 		}
 	}
 	if s == nil {
@@ -134,47 +140,9 @@ func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey
 // badPrekeys marks a seat whose announced prekeys nobody can use.
 const badPrekeys = -2
 
-// starts tells whether this end begins the session with a seat now.
-func (m *Machine) starts(st *seatState) bool {
-	if st.own || len(st.session.list) > 0 || st.session.index == badPrekeys || st.since.IsZero() || !m.reachable(st) {
-		return false
-	}
-	// A seat known since before this opening was waited for already, as soon
-	// as nothing waits in the mailboxes: a process may live shorter than the wait.
-	return st.initial || st.waited && m.reading() && m.drained() || !m.now.Before(st.since.Add(m.cfg.Limits.HelloWait))
-}
-
 // reading tells whether a quorum of operators has been read to its end.
 func (m *Machine) reading() bool {
 	return m.operators(func(p *path) bool { return p.read.opened && p.caughtUp }) >= m.needed()
-}
-
-// greet sends a hello when there is somebody to begin with.
-func (m *Machine) greet() {
-	if !m.isMember() {
-		return
-	}
-	for _, st := range m.seats {
-		if m.starts(st) && m.usable(st) {
-			m.sendBundle(KindHello, nil)
-			return
-		}
-	}
-}
-
-func (m *Machine) nextGreeting() (t time.Time) {
-	if !m.isMember() {
-		return t
-	}
-	for _, st := range m.seats {
-		if st.own || len(st.session.list) > 0 || st.since.IsZero() || st.session.index == badPrekeys || !m.reachable(st) {
-			continue
-		}
-		if at := st.since.Add(m.cfg.Limits.HelloWait); t.IsZero() || at.Before(t) {
-			t = at
-		}
-	}
-	return t
 }
 
 // sendText sends a text; the answer waits as the wish says.
@@ -187,10 +155,17 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	case !utf8.ValidString(w.Text) || strings.TrimSpace(w.Text) == "":
 		fail(errors.New("the text is empty or not UTF-8"))
 		return
+	case m.meta.Superseded:
+		fail(ErrSuperseded)
+		return
+	case m.meta.Restored:
+		fail(fmt.Errorf("%w: restored from a backup; it is announced anew when the relays have been read", ErrNotReady))
+		return
 	case len(m.bundles) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)))
 		return
 	}
+	m.greet() // so that the text reaches whom it can
 	msg := m.sendBundle(KindText, []byte(w.Text))
 	msg.text = w.Text
 	m.recent = append(m.recent, msg)
@@ -202,7 +177,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 		case st.own || st.ann == nil:
 		case !m.usable(st):
 			info.Held++
-		case len(st.session.list) > 0:
+		case m.sender(st) != nil:
 			info.Members++
 		default:
 			info.Waiting++

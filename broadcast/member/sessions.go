@@ -20,7 +20,10 @@ type sessions struct {
 // session is a ratchet session and the place of its send chain in the vector.
 type session struct {
 	*ratchet.Session
-	index int
+	index       int
+	incarnation wire.Incarnation // of the other end, when it began
+	retired     bool             // it only receives: another took its place
+	counted     int              // its skipped keys in the membership's count
 }
 
 // maxSessions is how many sessions with one seat are kept, and maxHellos how
@@ -30,12 +33,13 @@ const (
 	maxHellos   = 64
 )
 
-// sender is the session that sends, nil if none can. One whose answer is still
+// sender is the session that sends, nil if none can: with another installation of
+// the other end there is none. One whose answer is still
 // awaited sends only if there is no other: its hello may have lost its shares.
 func (m *Machine) sender(st *seatState) *session {
 	var best *session
 	for _, s := range st.session.list {
-		if !s.CanSend(m.chains.get(s.index)) {
+		if s.retired || st.ann == nil || s.incarnation != st.ann.Incarnation || !s.CanSend(m.chains.get(s.index)) {
 			continue
 		}
 		if best == nil || s.answered() && !best.answered() || s.answered() == best.answered() && less(s.Transcript(), best.Transcript()) {
@@ -54,13 +58,14 @@ func (s *session) answered() bool {
 func less(a, b wire.Digest) bool { return slices.Compare(a[:], b[:]) < 0 }
 
 // addSession keeps a new session under the next place in the vector.
-func (m *Machine) addSession(st *seatState, s *ratchet.Session, chain ratchet.SendChain) *session {
-	rec := &session{Session: s}
+func (m *Machine) addSession(st *seatState, s *ratchet.Session, chain ratchet.SendChain, of wire.Incarnation) *session {
+	rec := &session{Session: s, incarnation: of}
 	if len(st.session.list) < maxSessions {
 		rec.index = m.chains.grow()
 		m.chains.set(rec.index, chain)
 	} else { // in the place of the oldest, whose chain must not stay there
 		rec.index = st.session.list[0].index
+		m.skipped -= st.session.list[0].counted
 		st.session.list = slices.Delete(st.session.list, 0, 1)
 		m.chains.set(rec.index, chain)
 		m.saveVector()
@@ -70,12 +75,21 @@ func (m *Machine) addSession(st *seatState, s *ratchet.Session, chain ratchet.Se
 }
 
 func (m *Machine) saveSessions(st *seatState) {
+	m.countSkipped(st)
+	m.writeSessions(st)
+}
+
+// writeSessions writes: u8 sessions, each: place in the vector u32 | retired bool
+// | incarnation 8 | record bytes.
+func (m *Machine) writeSessions(st *seatState) {
 	b := []byte{byte(len(st.session.list))}
 	for _, s := range st.session.list {
 		if m.chains.stored(s.index).Generation == s.Generation() {
 			s.DropInitial() // the vector has it, in this batch or before
 		}
 		b = wire.AppendU32(b, uint32(s.index))
+		b = wire.AppendBool(b, s.retired)
+		b = append(b, s.incarnation[:]...)
 		raw, err := s.MarshalBinary()
 		if err != nil {
 			panic("member: session record: " + err.Error())
@@ -96,7 +110,8 @@ func (m *Machine) loadSessions(key, value []byte) error {
 		return wire.ErrTooLong
 	}
 	for range n {
-		index := int(r.U32())
+		rec := &session{index: int(r.U32()), retired: r.Bool()}
+		r.Fixed(rec.incarnation[:])
 		raw := r.Bytes(1 << 20)
 		if r.Err() != nil {
 			break
@@ -105,12 +120,14 @@ func (m *Machine) loadSessions(key, value []byte) error {
 		if err != nil {
 			return err
 		}
-		if index > 1<<20 {
+		if rec.index > 1<<20 {
 			return wire.ErrTooLong
 		}
-		m.chains.reserve(index)
-		st.session.list = append(st.session.list, &session{Session: s, index: index})
+		m.chains.reserve(rec.index)
+		rec.Session = s
+		st.session.list = append(st.session.list, rec)
 	}
+	m.countSkipped(st)
 	return r.Done()
 }
 
@@ -161,13 +178,17 @@ func (m *Machine) saveVector() {
 	m.put(m.key(keyVector), m.chains.saved)
 }
 
-// contact is what this member knows of a first contact with a seat.
+// contact is what this member knows of a first contact that it begins with a
+// seat: the newest announcements of both.
 func (m *Machine) contact(st *seatState) *ratchet.Contact {
-	self := m.seats[m.self]
+	return m.contactOf(m.keyring.newest(), ratchet.Party{Seat: st.seat, Announcement: st.digest, Identity: st.ann.Identity})
+}
+
+// contactOf is a first contact from an own announcement with one of a seat's.
+func (m *Machine) contactOf(own *ownPrekeys, peer ratchet.Party) *ratchet.Contact {
 	return &ratchet.Contact{
-		Group: m.gid, Identity: m.keyring.identity, Paths: m.pathsPolicy(),
-		Self: ratchet.Party{Seat: m.self, Announcement: self.digest, Identity: self.ann.Identity},
-		Peer: ratchet.Party{Seat: st.seat, Announcement: st.digest, Identity: st.ann.Identity},
+		Group: m.gid, Identity: m.keyring.identity, Paths: m.pathsPolicy(), Peer: peer,
+		Self: ratchet.Party{Seat: m.self, Announcement: own.digest, Identity: m.keyring.identity.Public()},
 	}
 }
 
@@ -184,7 +205,7 @@ func (m *Machine) initiate(st *seatState) (*session, []byte, [][ratchet.ShareSiz
 			return nil, nil, nil, err
 		}
 		m.draw(space)
-		return m.addSession(st, s, chain), append(handshake[:], space...), nil, nil
+		return m.addSession(st, s, chain, st.ann.Incarnation), append(handshake[:], space...), nil, nil
 	}
 	s, chain, handshake, shares, err := ratchet.InitiateMixed(m.entropy, m.entropy, m.contact(st), prekeys, paths)
 	if err != nil {
@@ -194,7 +215,7 @@ func (m *Machine) initiate(st *seatState) (*session, []byte, [][ratchet.ShareSiz
 	for i := range paths.Relays {
 		sealed[m.pathOf(paths.Relays[i]).index] = shares[i]
 	}
-	return m.addSession(st, s, chain), append(handshake[:], space...), sealed, nil
+	return m.addSession(st, s, chain, st.ann.Incarnation), append(handshake[:], space...), sealed, nil
 }
 
 // openSlot tries a slot of a seat: a hello begins a session, any other is tried
@@ -217,13 +238,24 @@ func (m *Machine) openSlot(st *seatState, it *item) (key keys.ContentKey, err er
 	return key, err
 }
 
+// helloSeen is who began a session, and from which version of the own
+// announcement: a transcript is remembered while its prekeys live.
+type helloSeen struct {
+	seat    wire.Seat
+	version uint64
+}
+
 func (m *Machine) loadHello(key, value []byte) error {
-	if len(key) != 32 || len(value) != 32 {
+	if len(key) != 32 {
 		return wire.ErrFormat
 	}
-	m.seen[wire.Digest(key)] = true
-	m.seatOf(wire.Seat(value)).hellos++
-	return nil
+	var h helloSeen
+	r := wire.NewReader(value)
+	r.Fixed(h.seat[:])
+	h.version = r.U64()
+	m.seen[wire.Digest(key)] = h
+	m.seatOf(h.seat).hellos++
+	return r.Done()
 }
 
 // drained tells whether every path that is connected has nothing waiting.

@@ -12,11 +12,10 @@ import (
 	"parallax/internal/keys"
 	"parallax/internal/store"
 	"parallax/internal/wire"
-	"parallax/ratchet"
 )
 
 // StoreFormat is the format of what a membership keeps. A newer one is refused.
-const StoreFormat = 1
+const StoreFormat = 2
 
 // Records of a membership, under unit and one byte (docs/architecture.md,
 // "What a member keeps"). Cold records are JSON, hot ones fixed layouts.
@@ -35,9 +34,11 @@ const (
 	keyReceived = 'g' // seat 32, incarnation 8: sequences
 	keyEvent    = 'e' // number u64: Event, JSON
 	keyHeld     = 'p' // relay index u8, lineage 16, number u64: a Deliver not opened yet
-	keyHello    = 'w' // transcript 32: empty
+	keyHello    = 'w' // transcript 32: helloSeen
 	keyEvidence = 'k' // id 8: evidenceRecord, JSON
 	keyInvite   = 'i' // invite id 16: InviteRecord
+	keyPrekeys  = 'o' // version u64 of the own announcement: ownPrekeys
+	keyKept     = 'h' // seat 32: keptHello
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
@@ -71,10 +72,6 @@ type metaRecord struct {
 	Genesis     []byte
 	Signing     []byte
 	Identity    []byte
-	PrekeyID    uint32
-	Prekey      []byte
-	KEMID       uint32
-	KEM         []byte // 64-byte seed
 	Owner       []byte
 	Admin       []byte `json:",omitempty"`
 	Door        []byte
@@ -86,6 +83,8 @@ type metaRecord struct {
 	Announced   []byte   // own announcement
 	Admitted    []byte   // own admission; empty for the founder
 	Joined      bool
+	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
+	Superseded  bool `json:",omitempty"` // another installation took the seat over
 }
 
 type epochRecord struct {
@@ -147,7 +146,7 @@ func (m *Machine) load(r store.Reader) error {
 	if err := json.Unmarshal(raw, meta); err != nil {
 		return fmt.Errorf("%w: meta: %w", ErrStore, err)
 	}
-	if meta.Format > StoreFormat {
+	if meta.Format != StoreFormat {
 		return &store.FormatError{Path: "membership", Of: "membership", Found: uint64(meta.Format), Supported: StoreFormat}
 	}
 	m.meta = meta
@@ -170,11 +169,11 @@ func (m *Machine) load(r store.Reader) error {
 		kind byte
 		read func(key, value []byte) error
 	}{
-		{keyPath, m.loadPath}, {keyInvite, m.loadInvite}, {keyBoard, m.loadBoard},
+		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyInvite, m.loadInvite}, {keyBoard, m.loadBoard},
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
 		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
-		{keyEvidence, m.loadEvidence},
+		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
@@ -208,7 +207,7 @@ func (m *Machine) each(r store.Reader, kind byte, read func(key, value []byte) e
 type keyring struct {
 	signing  keys.SigningPrivate
 	identity keys.IdentityPrivate
-	prekeys  []ratchet.PrekeysPrivate
+	prekeys  []*ownPrekeys // in the order of versions
 	door     keys.DoorKey
 	invite   keys.InviteSecret
 	channels keys.ChannelSecret
@@ -238,9 +237,6 @@ func (m *Machine) setUp() (err error) {
 	}
 	k.signing = keys.NewPrivate[keys.RoleMember](seed(meta.Signing))
 	k.identity = keys.NewDHPrivate[keys.RoleIdentity](seed(meta.Identity))
-	if k.prekeys, err = loadPrekeys(meta); err != nil {
-		return fmt.Errorf("%w: meta: %w", ErrStore, err)
-	}
 	k.owner, k.admin = seed(meta.Owner), seed(meta.Admin)
 	copy(k.inc[:], meta.Incarnation)
 	for _, e := range meta.Epochs {
@@ -326,47 +322,16 @@ func (m *Machine) draw(b []byte) {
 
 func (m *Machine) drawID() (id wire.PostID) { m.draw(id[:]); return id }
 
-func loadPrekeys(meta *metaRecord) ([]ratchet.PrekeysPrivate, error) {
-	kem, err := kemFromSeed(meta.KEM)
-	if err != nil {
-		return nil, err
-	}
-	return []ratchet.PrekeysPrivate{{
-		ID: meta.PrekeyID, Key: keys.NewDHPrivate[keys.RolePrekey](seed(meta.Prekey)), KEMID: meta.KEMID, KEM: kem,
-	}}, nil
-}
-
 // newIdentity draws everything a membership needs of its own.
 func (m *Machine) newIdentity(meta *metaRecord, relays int) {
 	fresh := func() []byte { b := m.draw32(); return b[:] }
 	meta.Format = StoreFormat
-	meta.Signing, meta.Identity, meta.Prekey, meta.Owner = fresh(), fresh(), fresh(), fresh()
-	meta.KEM = append(fresh(), fresh()...)
-	meta.PrekeyID, meta.KEMID = 1, 1
+	meta.Signing, meta.Identity, meta.Owner = fresh(), fresh(), fresh()
 	meta.Incarnation = make([]byte, len(wire.Incarnation{}))
 	m.draw(meta.Incarnation)
 	for range relays {
 		meta.Mailboxes = append(meta.Mailboxes, fresh())
 	}
-}
-
-// announce makes the own announcement, version 1.
-func (m *Machine) announce() {
-	k, meta := m.keyring, m.meta
-	a := &Announcement{
-		Suite: Suite1, Group: m.gid, Version: 1, Signing: k.signing.Public(), Identity: k.identity.Public(),
-		Incarnation: k.inc, PrekeyID: meta.PrekeyID, Prekey: k.prekeys[0].Key.Public(), KEMID: meta.KEMID,
-		Expires: unixTime(m.now.Add(prekeyLife)), Name: meta.Name,
-	}
-	a.Seat = NewSeat(m.gid, a.Signing)
-	copy(a.KEM[:], k.prekeys[0].KEM.EncapsulationKey().Bytes())
-	for _, p := range m.paths {
-		a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox})
-	}
-	a.Sign(k.signing)
-	k.ann = a
-	m.self = a.Seat
-	meta.Announced = a.Append(nil)
 }
 
 var _ broadcast.Machine = (*Machine)(nil)

@@ -59,7 +59,7 @@ var exits = []struct {
 		node.ErrGone, node.ErrClosed, store.ErrLocked, store.ErrClosed, context.DeadlineExceeded,
 	}},
 	{Usage, []error{
-		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrTaken, member.ErrName,
+		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName,
 		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath,
 	}},
 	{Unexpected, []error{context.Canceled}},

@@ -1,0 +1,63 @@
+package member
+
+import (
+	"fmt"
+
+	"parallax/internal/wire"
+)
+
+// A membership restored from a backup has its identity and history and no live
+// session, no prekeys. It reads the boards, so that its next announcement
+// follows the newest there is, then announces itself under a new incarnation and
+// begins with everybody anew; what was sent before cannot be mistaken for a
+// second text under one number, since sequences count within the incarnation.
+
+// revive announces a restored membership when a quorum has been read.
+func (m *Machine) revive() {
+	if !m.isMember() || !m.meta.Restored || !m.reading() {
+		return
+	}
+	for _, p := range m.paths {
+		if p.read.opened && !p.listed {
+			return
+		}
+	}
+	k, st := m.keyring, m.seats[m.self]
+	m.draw(k.inc[:])
+	m.meta.Incarnation = append([]byte(nil), k.inc[:]...)
+	m.meta.Restored = false
+	m.counters.sequence, m.counters.previous = 0, wire.Digest{}
+	m.saveCounters()
+	m.announce(st.ann.Version, st.digest)
+	m.announced()
+	m.show(Event{Kind: EventSession, Own: true, Seat: m.self.String(), Member: m.meta.Name,
+		Text: fmt.Sprintf("You are back in %s from a backup, under new session keys: they are agreed with the others now. What others sent to you after the backup was made cannot be read here.", m.meta.Group)})
+}
+
+// superseded: the boards show an announcement of the own seat that this
+// installation did not make. Whoever restored a backup goes on elsewhere.
+func (m *Machine) superseded() {
+	if m.meta.Superseded {
+		return
+	}
+	m.meta.Superseded = true
+	m.saveMeta()
+	m.show(Event{Kind: EventSession, Own: true, Seat: m.self.String(), Member: m.meta.Name,
+		Text: fmt.Sprintf("Another installation took over your seat in %s: a backup of yours was restored, or somebody has your keys. This one only reads what came for it before, and sends nothing. If it was not you, tell the group.", m.meta.Group)})
+}
+
+// newInstallation tells, calmly, that a seat continues on another installation:
+// its own key signed it. Sessions of the earlier one only receive from now on.
+func (m *Machine) newInstallation(st *seatState, a *Announcement) {
+	if st.ann == nil || st.ann.Incarnation == a.Incarnation {
+		return
+	}
+	st.initial, st.waited = false, false
+	if !st.since.IsZero() {
+		st.since = m.now // its hello is waited for
+	}
+	if m.isMember() && st.shown && !st.own {
+		m.show(Event{Kind: EventSession, Seat: st.seat.String(), Member: m.display(st),
+			Text: fmt.Sprintf("%s goes on from a new installation: its own key signed that. Usually this means a new device or a restored backup. Codes that you compared still hold. Nothing for you to do.", m.display(st))})
+	}
+}
