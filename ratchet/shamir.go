@@ -1,7 +1,7 @@
 package ratchet
 
 import (
-	"crypto/subtle"
+	"encoding/binary"
 	"fmt"
 	"io"
 )
@@ -11,6 +11,43 @@ import (
 // of n is the value at x = i+1, so the order of the paths is the order of the
 // shares. No table is indexed and no branch taken by a secret: places are
 // public, values are not.
+
+// values32 is 32 elements of the field, 8 in a word.
+type values32 [4]uint64
+
+func load(b *[32]byte) (v values32) {
+	for i := range v {
+		v[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	return v
+}
+
+func (v *values32) store(b *[32]byte) {
+	for i := range v {
+		binary.LittleEndian.PutUint64(b[8*i:], v[i])
+	}
+}
+
+func (v *values32) add(w *values32) {
+	for i := range v {
+		v[i] ^= w[i]
+	}
+}
+
+// times is v*x for all elements, eight at a time. Its steps depend on x, which
+// is public, and not on v.
+func (v *values32) times(x byte) (p values32) {
+	const top = 0x8080808080808080
+	for t := *v; x != 0; x >>= 1 {
+		chosen := -uint64(x & 1)
+		for i := range t {
+			p[i] ^= t[i] & chosen
+			carry := t[i] & top >> 7
+			t[i] = t[i]&^top<<1 ^ carry ^ carry<<1 ^ carry<<3 ^ carry<<4
+		}
+	}
+	return p
+}
 
 // fieldMul is a*b, in the same steps for all values.
 func fieldMul(a, b byte) (p byte) {
@@ -36,21 +73,26 @@ func fieldInv(a byte) byte {
 // <= MaxPaths. It reads 32*(k-1) bytes from entropy, the coefficients of x, x^2
 // and so on.
 func split(entropy io.Reader, secret *[32]byte, k, n int) ([][32]byte, error) {
-	coefficients := make([][32]byte, k)
-	defer clear(coefficients)
-	coefficients[0] = *secret
+	var coefficients [MaxPaths]values32
+	defer clear(coefficients[:])
+	coefficients[0] = load(secret)
+	shares := make([][32]byte, n)
 	for i := 1; i < k; i++ {
-		if _, err := io.ReadFull(entropy, coefficients[i][:]); err != nil {
+		c := &shares[0] // room for what is read
+		if _, err := io.ReadFull(entropy, c[:]); err != nil {
+			clear(shares)
 			return nil, fmt.Errorf("coefficient %d of %d: %w", i, k-1, err)
 		}
+		coefficients[i] = load(c)
 	}
-	shares := make([][32]byte, n)
 	for i := range shares {
-		for c := k - 1; c >= 0; c-- { // Horner
-			for j := range shares[i] {
-				shares[i][j] = fieldMul(shares[i][j], place(i)) ^ coefficients[c][j]
-			}
+		v := coefficients[k-1]
+		for c := k - 2; c >= 0; c-- { // Horner
+			v = v.times(place(i))
+			v.add(&coefficients[c])
 		}
+		v.store(&shares[i])
+		clear(v[:])
 	}
 	return shares, nil
 }
@@ -59,20 +101,22 @@ func split(entropy io.Reader, secret *[32]byte, k, n int) ([][32]byte, error) {
 // share of path at[j], paths distinct. Other values give another secret; that a
 // share is authentic is the business of its seal.
 func combine(at []int, values [][32]byte) (secret [32]byte) {
+	var sum values32
 	for j := range at {
-		weight := byte(1) // of share j in the interpolation at 0
+		over, under := byte(1), byte(1) // weight of share j in the interpolation at 0
 		for m := range at {
 			if m != j {
-				weight = fieldMul(weight, fieldMul(place(at[m]), fieldInv(place(at[m])^place(at[j]))))
+				over = fieldMul(over, place(at[m]))
+				under = fieldMul(under, place(at[m])^place(at[j]))
 			}
 		}
-		var term [32]byte
-		for b := range term {
-			term[b] = fieldMul(values[j][b], weight)
-		}
-		subtle.XORBytes(secret[:], secret[:], term[:])
-		clear(term[:])
+		v := load(&values[j])
+		v = v.times(fieldMul(over, fieldInv(under)))
+		sum.add(&v)
+		clear(v[:])
 	}
+	sum.store(&secret)
+	clear(sum[:])
 	return secret
 }
 
