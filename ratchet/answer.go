@@ -16,6 +16,12 @@ import (
 type awaited struct {
 	paths  Paths
 	staged []stagedShare
+
+	// RKa of the ratchet key that was last asked for: the answer comes on every
+	// path, and each copy would cost an X25519. Not in the record.
+	last    keys.RatchetPublic
+	root    [32]byte
+	hasRoot bool
 }
 
 type stagedShare struct {
@@ -31,6 +37,7 @@ func newAwaited(p Paths) *awaited {
 // enough gives k shares for the answer with a ratchet key, nil if there are
 // less.
 func (a *awaited) enough(ratchet keys.RatchetPublic) (at []int, values [][32]byte) {
+	at, values = make([]int, 0, a.paths.K), make([][32]byte, 0, a.paths.K)
 	for i := range a.staged {
 		if s := &a.staged[i]; s.here && s.ratchet == ratchet && len(at) < a.paths.K {
 			at = append(at, i)
@@ -58,6 +65,8 @@ func (a *awaited) secret(ratchet keys.RatchetPublic) (m [32]byte, ok bool) {
 func (a *awaited) zero() {
 	if a != nil {
 		clear(a.staged)
+		clear(a.root[:])
+		a.hasRoot = false
 	}
 }
 
@@ -150,14 +159,11 @@ func (s *Session) stage(relay keys.RelayPublic, h *header, sealed *[ShareSize]by
 	if h.mixes != 1 {
 		return ErrAuth
 	}
-	dh, err := s.ratchetKey().DH(h.ratchet)
+	root, err := s.answerRoot(h.ratchet)
 	if err != nil {
 		return err
 	}
-	root, unused := rootStep(&s.root, dh)
-	clear(unused[:])
-	k := newShareKeys(answerTranscript(s.transcript, h.ratchet), root[:], tagShareResponder)
-	clear(root[:])
+	k := newShareKeys(answerTranscript(s.transcript, h.ratchet), root, tagShareResponder)
 	value, err := k.open(relay, sealed)
 	k.zero()
 	if err != nil {
@@ -166,6 +172,24 @@ func (s *Session) stage(relay keys.RelayPublic, h *header, sealed *[ShareSize]by
 	s.awaited.staged[i] = stagedShare{here: true, ratchet: h.ratchet, value: value}
 	clear(value[:])
 	return nil
+}
+
+// answerRoot is RKa, the root key that the ordinary step gives for the ratchet
+// key of an answer; the chain key beside it is not used.
+func (s *Session) answerRoot(ratchet keys.RatchetPublic) (*[32]byte, error) {
+	a := s.awaited
+	if a.hasRoot && a.last == ratchet {
+		return &a.root, nil
+	}
+	dh, err := s.ratchetKey().DH(ratchet)
+	if err != nil {
+		return nil, err
+	}
+	var unused [32]byte
+	a.root, unused = rootStep(&s.root, dh)
+	a.last, a.hasRoot = ratchet, true
+	clear(unused[:])
+	return &a.root, nil
 }
 
 // mixAnswer makes the responder's first sending chain of the ordinary root key
@@ -182,7 +206,8 @@ func (s *Session) mixAnswer(entropy io.Reader, root *[32]byte, own keys.RatchetP
 		return
 	}
 	t := answerTranscript(s.transcript, own)
-	k := newShareKeys(t, root[:], tagShareResponder)
+	k := newShareKeys(t, root, tagShareResponder)
+	answer = make([]answerShare, 0, len(values))
 	for i, relay := range s.policy.Relays {
 		answer = append(answer, answerShare{relay: relay, sealed: k.seal(relay, &values[i])})
 	}

@@ -3,7 +3,6 @@ package ratchet
 import (
 	"fmt"
 	"io"
-	"slices"
 
 	"parallax/internal/keys"
 	"parallax/internal/wire"
@@ -33,16 +32,17 @@ func InitiateMixed(entropy io.Reader, enc Encapsulator, c *Contact, peer *Prekey
 	}
 	var m [32]byte
 	if _, err := io.ReadFull(entropy, m[:]); err != nil {
-		clear(p.sk)
+		clear(p.sk[:])
 		return fail(err)
 	}
 	values, err := split(entropy, &m, paths.K, len(paths.Relays))
 	if err != nil {
-		clear(p.sk)
+		clear(p.sk[:])
 		clear(m[:])
 		return fail(err)
 	}
-	k := newShareKeys(p.transcript, p.sk, tagShareInitiator)
+	k := newShareKeys(p.transcript, &p.sk, tagShareInitiator)
+	shares = make([][ShareSize]byte, 0, len(values))
 	for i := range values {
 		shares = append(shares, k.seal(paths.Relays[i], &values[i]))
 	}
@@ -94,8 +94,8 @@ func AcceptMixed(c *Contact, own []PrekeysPrivate, part []byte, paths Paths) (*A
 		return fail(err)
 	}
 	return &Accepting{
-		self: c.Self.Seat, peer: c.Peer.Seat, transcript: t, sk: sk, prekey: pre.Key, paths: paths.clone(),
-		keys:   newShareKeys(t, sk, tagShareInitiator),
+		self: c.Self.Seat, peer: c.Peer.Seat, transcript: t, sk: sk[:], prekey: pre.Key, paths: paths.clone(),
+		keys:   newShareKeys(t, &sk, tagShareInitiator),
 		values: make([][32]byte, len(paths.Relays)), have: make([]bool, len(paths.Relays)),
 	}, nil
 }
@@ -138,8 +138,8 @@ func (a *Accepting) Shares() (have, need int) {
 // Ready is the session once enough shares are in: provisional as that of
 // Accept, until message 0 has opened with it. Each call makes a new one.
 func (a *Accepting) Ready() (*Session, bool) {
-	var at []int
-	var values [][32]byte
+	at := make([]int, 0, MaxPaths)
+	values := make([][32]byte, 0, MaxPaths)
 	for i := range a.have {
 		if a.have[i] && len(at) < a.paths.K {
 			at = append(at, i)
@@ -151,7 +151,8 @@ func (a *Accepting) Ready() (*Session, bool) {
 	}
 	m := combine(at, values)
 	clear(values)
-	s := provisional(a.self, a.peer, a.transcript, slices.Clone(a.sk), &m, a.prekey)
+	sk := [32]byte(a.sk)
+	s := provisional(a.self, a.peer, a.transcript, &sk, &m, a.prekey)
 	s.mixed, s.policy = true, a.paths
 	return s, true
 }

@@ -2,6 +2,7 @@ package ratchet
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -21,13 +22,13 @@ type Paths struct {
 // Digest is pol, which enters the transcript: H("paths", gid, U64(k), relay
 // keys); of an unmixed policy H("paths", gid, U64(0)).
 func (p Paths) Digest(group wire.GroupID) wire.Digest {
-	parts := [][]byte{group[:], wire.U64(uint64(p.K))}
+	parts := append(make([][]byte, 0, 2+MaxPaths), group[:], wire.U64(uint64(p.K)))
 	if p.K != 0 {
 		for i := range p.Relays {
 			parts = append(parts, p.Relays[i][:])
 		}
 	}
-	return wire.Hash(tagPaths, parts...)
+	return sha256.Sum256(wire.Input(tagPaths, parts...))
 }
 
 // check refuses what is no policy of a mixed first contact.
@@ -64,34 +65,42 @@ type shareKeys struct {
 	prk  [32]byte
 	salt wire.Digest
 	tag  string
+	text [ShareSize]byte // the AEAD is called through an interface: no allocation for each share
 }
 
-func newShareKeys(salt wire.Digest, secret []byte, tag string) shareKeys {
-	return shareKeys{prk: extract(salt[:], secret), salt: salt, tag: tag}
+func newShareKeys(salt wire.Digest, secret *[32]byte, tag string) shareKeys {
+	return shareKeys{prk: extract((*[32]byte)(&salt), secret[:]), salt: salt, tag: tag}
 }
 
+// key is the second half of HKDF with info Input(tag, relay key).
 func (k *shareKeys) key(relay keys.RelayPublic) [32]byte {
-	return expand(&k.prk, string(wire.Input(k.tag, relay[:])))
+	b := append(make([]byte, 0, maxMessage), byte(len(k.tag)))
+	b = append(b, k.tag...)
+	b = wire.AppendU32(b, uint32(len(relay)))
+	b = append(b, relay[:]...)
+	return mac(&k.prk, append(b, 0x01))
 }
 
 // seal makes the sealed share of a path, 48 bytes.
 func (k *shareKeys) seal(relay keys.RelayPublic, share *[32]byte) (sealed [ShareSize]byte) {
 	key := k.key(relay)
-	newAEAD(&key).Seal(sealed[:0], zeroNonce[:], share[:], k.salt[:])
+	copy(k.text[:], share[:])
+	newAEAD(&key).Seal(k.text[:0], zeroNonce[:], k.text[:len(share)], k.salt[:])
 	clear(key[:])
-	return sealed
+	return k.text
 }
 
 // open opens what seal made for the same path, or ErrShare.
 func (k *shareKeys) open(relay keys.RelayPublic, sealed *[ShareSize]byte) (share [32]byte, err error) {
 	key := k.key(relay)
-	plain, err := newAEAD(&key).Open(nil, zeroNonce[:], sealed[:], k.salt[:])
+	k.text = *sealed
+	plain, err := newAEAD(&key).Open(k.text[:0], zeroNonce[:], k.text[:], k.salt[:])
 	clear(key[:])
 	if err != nil {
 		return share, fmt.Errorf("ratchet: path of relay %s: %w", relay, ErrShare)
 	}
 	copy(share[:], plain)
-	clear(plain)
+	clear(k.text[:])
 	return share, nil
 }
 
@@ -100,17 +109,16 @@ func (k *shareKeys) zero() { clear(k.prk[:]) }
 // mixStep mixes the responder's secret into the root key of its first chain:
 // the next root key and that chain's key. m is erased.
 func mixStep(root, m *[32]byte, answer wire.Digest) (next, chain [32]byte) {
-	ikm := slices.Concat(m[:], answer[:])
-	out := extractExpand(root[:], ikm, tagMixResponder, 64)
-	copy(next[:], out[:32])
-	copy(chain[:], out[32:])
-	clear(out)
-	clear(ikm)
+	var ikm [64]byte
+	copy(ikm[:], m[:])
+	copy(ikm[32:], answer[:])
+	next, chain = derivePair(root, ikm[:], tagMixResponder)
+	clear(ikm[:])
 	clear(m[:])
 	return next, chain
 }
 
 // answerTranscript is T': own is the first ratchet key that the responder drew.
 func answerTranscript(t wire.Digest, own keys.RatchetPublic) wire.Digest {
-	return wire.Hash(tagAnswer, t[:], own[:])
+	return sha256.Sum256(wire.Input(tagAnswer, t[:], own[:]))
 }

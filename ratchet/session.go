@@ -259,14 +259,10 @@ func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, s
 			return ErrShares
 		}
 	}
-	dh, err := s.ratchetKey().DH(h.ratchet)
+	root, ck, err := s.rootFor(h.ratchet, &m)
 	if err != nil {
 		clear(m[:])
 		return err
-	}
-	root, ck := rootStep(&s.root, dh)
-	if s.awaited != nil {
-		root, ck = mixStep(&root, &m, answerTranscript(s.transcript, h.ratchet))
 	}
 	old, at := s.recv, unixSeconds(now)
 	drop := max(0, rest+jump-MaxSkipped)
@@ -306,6 +302,25 @@ func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, s
 	clear(sending.root[:])
 	clear(sending.chain[:])
 	return nil
+}
+
+// rootFor is the receiving half of a DH step: the root key and the receiving
+// chain of a ratchet key not seen before. m is the secret of an awaited answer.
+func (s *Session) rootFor(ratchet keys.RatchetPublic, m *[32]byte) (root, ck [32]byte, err error) {
+	if s.awaited != nil {
+		ordinary, err := s.answerRoot(ratchet)
+		if err != nil {
+			return root, ck, err
+		}
+		root, ck = mixStep(ordinary, m, answerTranscript(s.transcript, ratchet))
+		return root, ck, nil
+	}
+	dh, err := s.ratchetKey().DH(ratchet)
+	if err != nil {
+		return root, ck, err
+	}
+	root, ck = rootStep(&s.root, dh)
+	return root, ck, nil
 }
 
 // turn is what a DH step makes for sending.

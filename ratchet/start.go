@@ -1,12 +1,11 @@
 package ratchet
 
 import (
-	"bytes"
 	"crypto/mlkem"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
-	"slices"
 
 	"parallax/internal/keys"
 	"parallax/internal/wire"
@@ -112,36 +111,42 @@ func HandshakeTranscript(c *Contact, b []byte) (wire.Digest, error) {
 
 // transcript is T: a is the initiator, b the responder.
 func transcript(c *Contact, a, b *Party, h *handshake) wire.Digest {
-	return wire.Hash(tagFirst, c.Group[:], a.Seat[:], b.Seat[:],
+	// One buffer: wire.Hash gives the same and allocates for each part.
+	return sha256.Sum256(wire.Input(tagFirst, c.Group[:], a.Seat[:], b.Seat[:],
 		a.Announcement[:], b.Announcement[:], a.Identity[:], b.Identity[:],
 		h.ephemeral[:], h.ciphertext[:],
 		wire.U64(uint64(h.prekey)), wire.U64(uint64(h.kem)),
-		c.Paths[:], wire.U64(c.Attempt))
+		c.Paths[:], wire.U64(c.Attempt)))
 }
 
 // keyAgreement is SK of PQXDH, section 3.3: HKDF over F || DH1 || DH2 || DH3 ||
 // SS. It erases what it is given.
-func keyAgreement(dh1, dh2, dh3, ss []byte) []byte {
-	km := slices.Concat(bytes.Repeat([]byte{0xff}, 32), dh1, dh2, dh3, ss)
-	sk := extractExpand(make([]byte, 32), km, tagStart, 32)
-	for _, secret := range [][]byte{km, dh1, dh2, dh3, ss} {
+func keyAgreement(dh1, dh2, dh3, ss []byte) [32]byte {
+	km := make([]byte, 32, 5*32)
+	for i := range km {
+		km[i] = 0xff
+	}
+	for _, secret := range [...][]byte{dh1, dh2, dh3, ss} {
+		km = append(km, secret...)
 		clear(secret)
 	}
+	sk := derive(new([32]byte), km, tagStart)
+	clear(km)
 	return sk
 }
 
 // begin makes what both sides have of a session after the key agreement: the
 // mixed root key and the header keys. m is the secret that the paths carry in
 // shares, 32 zero bytes in an unmixed contact. It erases sk and m.
-func begin(self, peer wire.Seat, initiator bool, t wire.Digest, sk []byte, m *[32]byte) *Session {
+func begin(self, peer wire.Seat, initiator bool, t wire.Digest, sk, m *[32]byte) *Session {
 	s := &Session{initiator: initiator, transcript: t, self: self, peer: peer}
-	ikm := slices.Concat(m[:], t[:])
-	root := extractExpand(sk, ikm, tagMixInitiator, 32)
-	copy(s.root[:], root)
+	var ikm [64]byte
+	copy(ikm[:], m[:])
+	copy(ikm[32:], t[:])
+	s.root = derive(sk, ikm[:], tagMixInitiator)
 	s.setHeaderKeys(extract(sk, t[:]))
-	clear(ikm)
-	clear(root)
-	clear(sk)
+	clear(ikm[:])
+	clear(sk[:])
 	clear(m[:])
 	return s
 }
@@ -165,7 +170,7 @@ func Initiate(entropy io.Reader, enc Encapsulator, c *Contact, peer *Prekeys) (*
 // proposal is what an initiator has after PQXDH.
 type proposal struct {
 	transcript wire.Digest
-	sk         []byte // SK0
+	sk         [32]byte // SK0
 	ratchet    keys.RatchetPrivate
 	first      []byte // DH of ratchet with the prekey
 	part       [HandshakeSize]byte
@@ -216,7 +221,7 @@ func propose(entropy io.Reader, enc Encapsulator, c *Contact, peer *Prekeys) (*p
 
 // session is RatchetInitAlice after the mix of m. It uses the proposal up.
 func (p *proposal) session(c *Contact, peer *Prekeys, m *[32]byte) (*Session, SendChain) {
-	s := begin(c.Self.Seat, c.Peer.Seat, true, p.transcript, p.sk, m)
+	s := begin(c.Self.Seat, c.Peer.Seat, true, p.transcript, &p.sk, m)
 	s.remote = keys.RatchetPublic(peer.Key)
 	s.setOwn(p.ratchet)
 	s.root, s.initial = rootStep(&s.root, p.first)
@@ -240,12 +245,12 @@ func Accept(c *Contact, own []PrekeysPrivate, part []byte) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ratchet: accept hello of seat %s: %w", c.Peer.Seat.Short(), err)
 	}
-	return provisional(c.Self.Seat, c.Peer.Seat, t, sk, new([32]byte), pre.Key), nil
+	return provisional(c.Self.Seat, c.Peer.Seat, t, &sk, new([32]byte), pre.Key), nil
 }
 
 // agree is the responder's PQXDH: SK0, the transcript and the prekeys that the
 // hello was made from.
-func agree(c *Contact, own []PrekeysPrivate, part []byte) (sk []byte, t wire.Digest, pre *PrekeysPrivate, err error) {
+func agree(c *Contact, own []PrekeysPrivate, part []byte) (sk [32]byte, t wire.Digest, pre *PrekeysPrivate, err error) {
 	if err = c.check(); err != nil {
 		return
 	}
@@ -283,7 +288,7 @@ func agree(c *Contact, own []PrekeysPrivate, part []byte) (sk []byte, t wire.Dig
 }
 
 // provisional is RatchetInitBob after the mix of m. It erases sk and m.
-func provisional(self, peer wire.Seat, t wire.Digest, sk []byte, m *[32]byte, prekey keys.PrekeyPrivate) *Session {
+func provisional(self, peer wire.Seat, t wire.Digest, sk, m *[32]byte, prekey keys.PrekeyPrivate) *Session {
 	s := begin(self, peer, false, t, sk, m)
 	// The prekey pair is the responder's first ratchet pair: a second role
 	// that the specification gives it, hence the conversion.
