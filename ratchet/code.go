@@ -39,16 +39,19 @@ func PairCode(a, b CodeHolder) (code NumericCode) {
 	return code
 }
 
-func holderDigits(h CodeHolder) (digits [30]byte) {
-	version := []byte{0, 0}
-	sum := sha512.Sum512(slices.Concat(version, h.Key[:], h.Seat[:], h.Key[:]))
-	var in [sha512.Size + len(h.Key)]byte
-	copy(in[sha512.Size:], h.Key[:])
+func holderDigits(h CodeHolder) [30]byte { return fingerprint(0, h.Key[:], h.Seat[:]) }
+
+// fingerprint is Signal's displayable fingerprint of one side: 30 digits of an
+// iterated SHA-512 from version (u16), key and identifier of any length.
+func fingerprint(version uint16, key, identifier []byte) (digits [30]byte) {
+	first := binary.BigEndian.AppendUint16(nil, version)
+	sum := sha512.Sum512(slices.Concat(first, key, identifier, key))
+	in := append(sum[:], key...)
 	for range codeRounds - 1 {
-		copy(in[:], sum[:])
-		sum = sha512.Sum512(in[:])
+		sum = sha512.Sum512(in)
+		copy(in, sum[:])
 	}
-	writeDigits(digits[:], sum[:])
+	writeDigits(digits[:], in[:sha512.Size])
 	return digits
 }
 

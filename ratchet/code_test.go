@@ -1,6 +1,7 @@
 package ratchet
 
 import (
+	"bytes"
 	"crypto/sha512"
 	"fmt"
 	"math/big"
@@ -53,6 +54,37 @@ func TestPairCode(t *testing.T) {
 	const golden = "57470 12853 61454 83220 12796 25437 63487 05411 98263 59505 73932 83868"
 	if code.String() != golden {
 		t.Errorf("code %s, want %s", code, golden)
+	}
+}
+
+// Signal's published vector of its numeric fingerprint: 33-byte identity keys,
+// telephone numbers as identifiers, version 0. Both sides show one number.
+func TestFingerprintIsSignals(t *testing.T) {
+	const displayed = "300354477692869396892869876765458257569162576843440918079131"
+	alice := unhex("0506863bc66d02b40d27b8d49ca7c09e9239236f9d7d25d6fcca5ce13c7064d868")
+	bob := unhex("05f781b6fb32fed9ba1cf2de978d4d5da28dc34046ae814402b5c0dbd96fda907b")
+	a, b := fingerprint(0, alice, []byte("+14152222222")), fingerprint(0, bob, []byte("+14153333333"))
+	if got := string(a[:]) + string(b[:]); got != displayed {
+		t.Errorf("Alice then Bob: %s, want %s", got, displayed)
+	}
+	if bytes.Compare(a[:], b[:]) > 0 {
+		t.Error("the smaller half is not in front: sorting would show another number")
+	}
+	if fingerprint(1, alice, []byte("+14152222222")) == a {
+		t.Error("the version does not count")
+	}
+	if fingerprint(0, alice, []byte("+14152222223")) == a || fingerprint(0, bob, []byte("+14152222222")) == a {
+		t.Error("identifier or key does not count")
+	}
+}
+
+// What a pair sees is that fingerprint of signing key and seat.
+func TestPairCodeIsTheFingerprintOfKeyAndSeat(t *testing.T) {
+	a, b := holder("a"), holder("b")
+	x, y := fingerprint(0, a.Key[:], a.Seat[:]), fingerprint(0, b.Key[:], b.Seat[:])
+	code := PairCode(a, b)
+	if want := min(string(x[:]), string(y[:])) + max(string(x[:]), string(y[:])); string(code[:]) != want {
+		t.Errorf("code %s, want %s", code[:], want)
 	}
 }
 

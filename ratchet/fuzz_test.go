@@ -95,9 +95,14 @@ func FuzzAccept(f *testing.F) {
 	must(err)
 	a := &side{s: s, chain: chain, rand: r}
 	zero := a.seal()
-	f.Add(part[:])
-	f.Add(part[:1127])
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Add(uint16(0), []byte{}, 0)
+	f.Add(uint16(0), []byte{}, -1)
+	f.Add(uint16(31), []byte{0x80}, 0)
+	f.Fuzz(func(t *testing.T, at uint16, spoil []byte, longer int) {
+		if longer < -HandshakeSize || longer > 64 {
+			return
+		}
+		b := spoiled(part[:], at, spoil, HandshakeSize+longer)
 		s, err := Accept(contact(testB, testA), []PrekeysPrivate{testB.own}, b)
 		if err != nil {
 			return

@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"testing"
 
-	"golang.org/x/crypto/chacha20poly1305"
-
 	"parallax/internal/keys"
 )
 
@@ -68,16 +66,13 @@ func (x *refMix) seal(tag string, salt, secret []byte, path int) (func(share []b
 	if x.rules.freeShares {
 		salt = make([]byte, 0, 32)
 	}
-	aead, err := chacha20poly1305.New(refHKDF(salt, secret, string(refInput(tag, relay)), 32))
-	must(err)
-	nonce := make([]byte, 12)
-	return func(share []byte) []byte { return aead.Seal(nil, nonce, share, salt) },
+	aead := refAEAD{refHKDF(salt, secret, string(refInput(tag, relay)), 32), make([]byte, 12)}
+	return func(share []byte) []byte { return aead.seal(share, salt) },
 		func(sealed []byte) []byte {
-			share, err := aead.Open(nil, nonce, sealed, salt)
-			if err != nil {
+			if len(sealed) != ShareSize {
 				return nil
 			}
-			return share
+			return aead.open(sealed, salt)
 		}
 }
 

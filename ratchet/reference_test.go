@@ -2,19 +2,20 @@ package ratchet
 
 import (
 	"crypto/ecdh"
-	"crypto/hmac"
 	"crypto/mlkem"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
+	"math/big"
 	"math/bits"
+	"slices"
 	"testing"
-
-	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // This file is the session once more, slowly, from the formulas of
 // docs/protocol.md section 5 and the pseudo-code of the Double Ratchet, section
-// 3, without any of the package's own functions.
+// 3, without any of the package's own functions and, X25519, ML-KEM and SHA-256
+// excepted, without the libraries that those call.
 
 func cat(parts ...[]byte) (b []byte) {
 	for _, p := range parts {
@@ -23,10 +24,18 @@ func cat(parts ...[]byte) (b []byte) {
 	return b
 }
 
+// refHMAC is RFC 2104 for keys of at most a block.
 func refHMAC(key, data []byte) []byte {
-	m := hmac.New(sha256.New, key)
-	m.Write(data)
-	return m.Sum(nil)
+	pad := func(with byte) []byte {
+		block := append(cat(key), make([]byte, 64-len(key))...)
+		for i := range block {
+			block[i] ^= with
+		}
+		return block
+	}
+	inner := sha256.Sum256(cat(pad(0x36), data))
+	outer := sha256.Sum256(cat(pad(0x5c), inner[:]))
+	return outer[:]
 }
 
 func refHKDF(salt, ikm []byte, info string, n int) (out []byte) {
@@ -100,11 +109,103 @@ func refBlock(key []byte, counter uint32, nonce []byte) []byte {
 	return out
 }
 
+// refAEAD is ChaCha20-Poly1305 of RFC 8439 section 2.8.
+type refAEAD struct{ key, nonce []byte }
+
+func (a refAEAD) xor(in []byte) (out []byte) {
+	for i := range in {
+		out = append(out, in[i]^refBlock(a.key, uint32(1+i/64), a.nonce)[i%64])
+	}
+	return out
+}
+
+// tag is Poly1305, with numbers as in RFC 8439 section 2.5.
+func (a refAEAD) tag(ciphertext, ad []byte) []byte {
+	number := func(little []byte) *big.Int {
+		b := slices.Clone(little)
+		slices.Reverse(b)
+		return new(big.Int).SetBytes(b)
+	}
+	padded := func(b []byte) []byte { return append(cat(b), make([]byte, (16-len(b)%16)%16)...) }
+	length := func(b []byte) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(len(b))) }
+	otk := refBlock(a.key, 0, a.nonce)
+	clamp, _ := new(big.Int).SetString("0ffffffc0ffffffc0ffffffc0fffffff", 16)
+	r := new(big.Int).And(number(otk[:16]), clamp)
+	p := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 130), big.NewInt(5))
+	sum := new(big.Int)
+	for block := range slices.Chunk(cat(padded(ad), padded(ciphertext), length(ad), length(ciphertext)), 16) {
+		sum.Add(sum, number(append(cat(block), 1)))
+		sum.Mod(sum.Mul(sum, r), p)
+	}
+	sum.Add(sum, number(otk[16:32]))
+	out := make([]byte, 32)
+	sum.FillBytes(out)
+	slices.Reverse(out)
+	return out[:16]
+}
+
+func (a refAEAD) seal(plain, ad []byte) []byte {
+	c := a.xor(plain)
+	return append(c, a.tag(c, ad)...)
+}
+
+// open gives nil for what was not sealed so.
+func (a refAEAD) open(sealed, ad []byte) []byte {
+	n := len(sealed) - 16
+	if !slices.Equal(a.tag(sealed[:n], ad), sealed[n:]) {
+		return nil
+	}
+	return a.xor(sealed[:n])
+}
+
+// The reference's own functions against published vectors.
+func TestReferenceVectors(t *testing.T) {
+	run := func(from, n byte) (b []byte) {
+		for i := range n {
+			b = append(b, from+i)
+		}
+		return b
+	}
+	sunscreen := []byte("Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.")
+	sealed := refAEAD{run(0x80, 32), cat([]byte{7, 0, 0, 0}, run(0x40, 8))}.seal(sunscreen, cat(run(0x50, 4), run(0xc0, 8)))
+	for name, v := range map[string]struct {
+		got  []byte
+		want string
+	}{
+		"HMAC, RFC 4231 section 4.3": {
+			refHMAC([]byte("Jefe"), []byte("what do ya want for nothing?")),
+			"5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+		},
+		"HKDF, RFC 5869 appendix A.1": {
+			refHKDF(run(0, 13), slices.Repeat([]byte{0x0b}, 22), string(run(0xf0, 10)), 42),
+			"3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
+		},
+		"ChaCha20, RFC 8439 section 2.8.2": {sealed[:16], "d31a8d34648e60db7b86afbc53ef7ec2"},
+		"Poly1305, RFC 8439 section 2.8.2": {sealed[len(sunscreen):], "1ae10b594f09e26a7e902ecbd0600691"},
+		"X25519, RFC 7748 section 5.2": {
+			refDH([32]byte(unhex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4")),
+				unhex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c")),
+			"c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552",
+		},
+	} {
+		if hex.EncodeToString(v.got) != v.want {
+			t.Errorf("%s: %x, want %s", name, v.got, v.want)
+		}
+	}
+}
+
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	must(err)
+	return b
+}
+
 // refSession has the state variables of the Double Ratchet, section 3.2.
 type refSession struct {
 	t, self, peer  []byte
 	hkSend, hkRecv []byte
 	dhs            [32]byte
+	dhsPublic      []byte // of dhs, once a message needed it
 	dhr            []byte
 	rk, cks, ckr   []byte
 	ns, nr, pn     uint32
@@ -228,11 +329,12 @@ func refMask(h, hk, tag []byte) []byte {
 func (r *refSession) seal(content, d []byte) []byte {
 	mk := refHMAC(r.cks, []byte{1})
 	r.cks = refHMAC(r.cks, []byte{2})
-	h := cat(refPublic(r.dhs), be(4, uint64(r.ns)), be(1, r.mix.count()), be(3, uint64(r.pn)))
+	if r.dhsPublic == nil {
+		r.dhsPublic = refPublic(r.dhs)
+	}
+	h := cat(r.dhsPublic, be(4, uint64(r.ns)), be(1, r.mix.count()), be(3, uint64(r.pn)))
 	r.ns++
-	aead, err := chacha20poly1305.New(mk)
-	must(err)
-	ct := aead.Seal(nil, make([]byte, 12), content, refAD(r.t, r.self, r.peer, d, h))
+	ct := refAEAD{mk, make([]byte, 12)}.seal(content, refAD(r.t, r.self, r.peer, d, h))
 	return cat(refMask(h, r.hkSend, ct[32:]), ct)
 }
 
@@ -257,10 +359,10 @@ func (r *refSession) open(slot, d []byte) []byte {
 		r.ckr = refHMAC(r.ckr, []byte{2})
 		r.nr++
 	}
-	aead, err := chacha20poly1305.New(mk)
-	must(err)
-	content, err := aead.Open(nil, make([]byte, 12), slot[40:], ad)
-	must(err)
+	content := refAEAD{mk, make([]byte, 12)}.open(slot[40:], ad)
+	if content == nil {
+		panic("the reference was given a slot that is not authentic")
+	}
 	return content
 }
 
@@ -269,7 +371,7 @@ func (r *refSession) turn(dh []byte) {
 	r.pn, r.ns, r.nr, r.dhr = r.ns, 0, 0, dh
 	out := refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
 	r.rk, r.ckr = r.mix.answered(r, dh, out)
-	r.dhs = r.rand.take32()
+	r.dhs, r.dhsPublic = r.rand.take32(), nil
 	out = refHKDF(r.rk, refDH(r.dhs, r.dhr), "parallax/1/root", 64)
 	r.rk, r.cks = r.mix.answer(r, out)
 }
@@ -279,6 +381,14 @@ func (r *refSession) skip(until uint32) {
 		r.mkskipped[refKey(r.dhr, r.nr)] = refHMAC(r.ckr, []byte{1})
 		r.ckr = refHMAC(r.ckr, []byte{2})
 		r.nr++
+	}
+}
+
+// An unmixed contact has a policy too: no path, k = 0.
+func TestReferenceUnmixedPolicy(t *testing.T) {
+	g := contact(testA, testB).Group
+	if got := (Paths{}).Digest(g); string(got[:]) != string(refPol(0, nil)) {
+		t.Fatalf("pol = %x, want %x", got, refPol(0, nil))
 	}
 }
 
