@@ -74,6 +74,8 @@ var codecs = map[string]codec{
 	member.GetPaths{}.Wish():    codecOf[member.GetPaths, member.Paths](),
 	member.GetCode{}.Wish():     codecOf[member.GetCode, member.CodeInfo](),
 	member.GetEvidence{}.Wish(): codecOf[member.GetEvidence, []member.EvidenceInfo](),
+	member.ConfirmCode{}.Wish(): codecOf[member.ConfirmCode, member.ConfirmInfo](),
+	member.UndoConfirm{}.Wish(): codecOf[member.UndoConfirm, member.ConfirmInfo](),
 	ListGroups{}.Wish():         codecOf[ListGroups, []Membership](),
 }
 

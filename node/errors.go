@@ -42,6 +42,9 @@ var causes = map[string]error{
 	"link-mistyped": member.ErrLinkMistyped,
 	"link-version":  member.ErrLinkVersion,
 	"record":        member.ErrStore,
+	"code-differs":  member.ErrCodeDiffers,
+	"code-form":     member.ErrCodeForm,
+	"code-kind":     member.ErrCodeKind,
 
 	"closed":    ErrClosed,
 	"locked":    ErrLocked,

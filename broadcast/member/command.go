@@ -73,6 +73,24 @@ type GetCode struct {
 	Member string `json:"member,omitempty"`
 }
 
+// ConfirmCode takes a security code from another member's device, typed or
+// scanned: 60 digits in any grouping, or the text form (Code). If it is the
+// code of this device too, the seat is marked as verified in person, for the
+// signing key that it has. Answer: ConfirmInfo. Errors: ErrCodeDiffers,
+// ErrCodeForm, ErrCodeKind; ErrContested for a seat that the group code leaves
+// out.
+type ConfirmCode struct {
+	Member string `json:"member,omitempty"` // may be empty for a scanned group code, which names the device
+	Code   string `json:"code"`
+	Group  bool   `json:"group,omitempty"` // the code of the group, from that member's device
+}
+
+// UndoConfirm takes back that a member was verified in person, and what the
+// group code showed on that member's device. Answer: ConfirmInfo.
+type UndoConfirm struct {
+	Member string `json:"member"`
+}
+
 // GetEvidence asks for the evidence held. Answer: []EvidenceInfo; with an ID
 // just that one, its Text filled.
 type GetEvidence struct {
@@ -87,6 +105,8 @@ func (GetStatus) Wish() string   { return "status" }
 func (GetPaths) Wish() string    { return "paths" }
 func (GetCode) Wish() string     { return "code" }
 func (GetEvidence) Wish() string { return "evidence" }
+func (ConfirmCode) Wish() string { return "confirm" }
+func (UndoConfirm) Wish() string { return "unconfirm" }
 
 // GroupInfo names a membership.
 type GroupInfo struct {
@@ -148,6 +168,7 @@ const (
 	EventJoined   EventKind = "joined"   // a seat became usable
 	EventDispute  EventKind = "dispute"  // a subject is disputed: marked, nobody blamed
 	EventRelay    EventKind = "relay"    // a path failed or dissented: status only
+	EventNewKey   EventKind = "key"      // a member verified in person has another signing key
 	EventEvidence EventKind = "evidence" // a relay's own signatures convict it; it was set aside
 	EventBlame    EventKind = "blame"    // a member sent two texts under one number
 	EventMarks    EventKind = "marks"    // hint: a message's marks changed
@@ -167,7 +188,8 @@ type Status struct {
 	Members  []MemberStatus `json:"members"`
 	Evidence int            `json:"evidence"`
 	Disputes int            `json:"disputes"`
-	Outbox   int            `json:"outbox"` // posts that wait for receipts
+	Verified int            `json:"verified"` // members verified in person, under the keys they have now
+	Outbox   int            `json:"outbox"`   // posts that wait for receipts
 	Messages uint64         `json:"messages"`
 	Events   uint64         `json:"events"` // number of the newest event
 }
@@ -201,6 +223,16 @@ type MemberStatus struct {
 	Founder   bool            `json:"founder"`
 	Operators int             `json:"operators"` // that show it
 	Marks     map[string]Mark `json:"marks"`
+	Verified  *Verified       `json:"verified,omitempty"` // in person, by this device's owner
+	SameOn    string          `json:"same_on,omitempty"`  // label of the member on whose device the key was the same
+}
+
+// Verified says that a person compared a code with the member's own device.
+type Verified struct {
+	By      CodeKind  `json:"by"`
+	Time    time.Time `json:"time"`
+	Key     string    `json:"key"`     // that was compared, hex
+	Earlier bool      `json:"earlier"` // the seat has another key now: it *was* verified
 }
 
 // Paths answers GetPaths: messages × relays, newest last.
@@ -220,10 +252,25 @@ type PathsRow struct {
 
 // CodeInfo answers GetCode.
 type CodeInfo struct {
-	Code   string `json:"code"` // twelve groups of five digits
-	Of     string `json:"of"`
-	Seats  int    `json:"seats"`
-	Usable bool   `json:"usable"`
+	Code   string   `json:"code"` // twelve groups of five digits
+	Kind   CodeKind `json:"kind"`
+	Text   string   `json:"text"` // the text form, for another device to scan
+	Of     string   `json:"of"`
+	Own    string   `json:"own"`    // own name
+	Device string   `json:"device"` // beginning of the own seat, as group codes carry it
+	Seats  int      `json:"seats"`
+	Usable bool     `json:"usable"`
+}
+
+// ConfirmInfo answers ConfirmCode and UndoConfirm.
+type ConfirmInfo struct {
+	Member   string   `json:"member"` // label
+	Seat     string   `json:"seat"`
+	Kind     CodeKind `json:"kind"`
+	Verified bool     `json:"verified"` // in person; false: taken back
+	Verdict  string   `json:"verdict"`  // of the relays, which no code changes
+	Usable   bool     `json:"usable"`
+	Same     int      `json:"same"` // others that the member's device shows the same, or whose mark went with it
 }
 
 // EvidenceInfo describes evidence held.
@@ -251,4 +298,6 @@ var (
 	ErrTooLong    = errors.New("the text is longer than a message may be")
 	ErrOutboxFull = errors.New("too many messages wait for receipts")
 	ErrExpired    = errors.New("the invitation has expired or is used up")
+
+	ErrCodeDiffers = errors.New("the codes differ")
 )

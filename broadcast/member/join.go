@@ -57,6 +57,12 @@ func (m *Machine) command(c broadcast.Command) {
 	case GetCode:
 		v, err := m.code(w)
 		answer(v, err)
+	case ConfirmCode:
+		v, err := m.confirm(w)
+		answer(v, err)
+	case UndoConfirm:
+		v, err := m.undo(w)
+		answer(v, err)
 	case GetEvidence:
 		v, err := m.evidenceOf(w)
 		answer(v, err)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"parallax/crossverify"
-	"parallax/ratchet"
 )
 
 func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
@@ -37,6 +36,10 @@ func (m *Machine) status() Status {
 		r := m.report(st)
 		ms := MemberStatus{Seat: st.seat.String(), Name: st.ann.Name, Label: m.display(st), Verdict: strings.ToLower(r.Verdict.String()), Usable: m.usable(st),
 			Session: m.sender(st) != nil, Own: st.own, Founder: m.isFounder(st), Operators: r.Operators, Marks: m.marks(r.Status)}
+		m.showConfirmed(&ms, st)
+		if st.verified() {
+			s.Verified++
+		}
 		if r.Verdict == crossverify.Contested {
 			s.Disputes++
 		}
@@ -96,32 +99,6 @@ func (m *Machine) findMember(name string) (*seatState, error) {
 		seats = append(seats, st.seat.Short())
 	}
 	return nil, fmt.Errorf("%w: %q is the name of the seats %s; name the seat", ErrAmbiguous, name, strings.Join(seats, ", "))
-}
-
-// code answers GetCode.
-func (m *Machine) code(w GetCode) (CodeInfo, error) {
-	if w.Member != "" {
-		st, err := m.findMember(w.Member)
-		if err != nil {
-			return CodeInfo{}, err
-		}
-		if st.own {
-			return CodeInfo{}, fmt.Errorf("%w: a code compares you with another member", ErrNoSuch)
-		}
-		holder := func(st *seatState) ratchet.CodeHolder {
-			return ratchet.CodeHolder{Seat: st.seat, Key: st.ann.Signing}
-		}
-		code := ratchet.PairCode(holder(m.seats[m.self]), holder(st))
-		return CodeInfo{Code: code.String(), Of: m.display(st), Seats: 2, Usable: m.usable(st)}, nil
-	}
-	var holders []ratchet.CodeHolder
-	for _, st := range m.sortedSeats() {
-		if m.usable(st) {
-			holders = append(holders, ratchet.CodeHolder{Seat: st.seat, Key: st.ann.Signing})
-		}
-	}
-	code := ratchet.GroupCode(m.gid, holders)
-	return CodeInfo{Code: code.String(), Of: m.meta.Group, Seats: len(holders), Usable: true}, nil
 }
 
 // evidenceOf answers GetEvidence.

@@ -37,6 +37,8 @@ type seatState struct {
 	repeat   bool                 // it asked for the kept one
 	stuck    time.Time            // since when an answer lacks shares, in this opening
 
+	confirmed confirmation // by a person
+
 	plain   string // of ann's name, as plainName has it
 	plainOf *Announcement
 }
@@ -335,6 +337,7 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 	if st.ann == nil || a.Version > st.ann.Version {
 		m.supersede(st)
 		m.newInstallation(st, a)
+		m.newKey(st, a.Signing)
 		st.ann, st.digest = a, d
 		if st.session.index == badPrekeys {
 			st.session.index = -1

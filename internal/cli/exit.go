@@ -23,7 +23,7 @@ const (
 	Usage      = 1 // the command line, a link, an address or a configuration
 	Unexpected = 2 // a mistake of the program, or an interruption
 	Network    = 3 // network, disk, another process
-	Contested  = 4 // a key that the relays do not agree on
+	Contested  = 4 // a key that the relays do not agree on, or a code that differs
 	Quota      = 5 // rate, quota, size, expiry
 	Partial    = 6 // done in part: quorum or members are missing
 	Assertion  = 7 // what was to be shown does not hold
@@ -51,8 +51,8 @@ var exits = []struct {
 }{
 	{Data, []error{member.ErrStore, member.ErrNewerFormat, crossverify.ErrEvidenceFormat}},
 	{Assertion, []error{crossverify.ErrEvidenceText, crossverify.ErrNotSigned, crossverify.ErrNoContradiction}},
-	{Usage, []error{member.ErrLinkNot, member.ErrLinkCut, member.ErrLinkMistyped, member.ErrLinkVersion}},
-	{Contested, []error{member.ErrContested, member.ErrGenesis}},
+	{Usage, []error{member.ErrLinkNot, member.ErrLinkCut, member.ErrLinkMistyped, member.ErrLinkVersion, member.ErrCodeForm, member.ErrCodeKind}},
+	{Contested, []error{member.ErrContested, member.ErrGenesis, member.ErrCodeDiffers}},
 	{Quota, []error{member.ErrExpired, member.ErrOutboxFull, member.ErrTooLong}},
 	{Network, []error{
 		member.ErrUnreached, member.ErrRefused, node.ErrLocked, node.ErrPortInUse, node.ErrOtherKey, node.ErrNoAnswer,
