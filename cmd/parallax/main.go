@@ -31,7 +31,7 @@ func newRoot(s *cli.Streams) *cobra.Command {
 	root.AddCommand(
 		newInit(a), newGroup(a), newInvite(a), newJoin(a),
 		newSend(a), newTail(a), newHistory(a),
-		newMembers(a), newSecurity(a), newCode(a), newPaths(a),
+		newMembers(a), newSecurity(a), newCode(a), newConfirm(a), newPaths(a),
 		newEvidence(a), newCheckEvidence(a), newDemo(),
 	)
 	return root

@@ -80,10 +80,11 @@ func newMembers(a *app) *cobra.Command {
 						for _, r := range relays {
 							row = append(row, markCell(m.Marks[r]))
 						}
-						rows = append(rows, append(row, cli.Cells(role(m), m.Seat[:min(len(m.Seat), 8)])...))
+						row = append(row, cli.Cells(role(m), m.Seat[:min(len(m.Seat), 8)])...)
+						rows = append(rows, append(row, codesCell(m)))
 					}
 					head := append([]string{"name", "keys", "relays"}, relays...)
-					a.Table(w, append(head, "", "seat"), rows)
+					a.Table(w, append(head, "", "seat", "codes"), rows)
 				})
 			})
 		},
@@ -141,11 +142,7 @@ func newSecurity(a *app) *cobra.Command {
 
 func (a *app) overview(w *strings.Builder, s member.Status, code member.CodeInfo) {
 	fmt.Fprintf(w, "%s  %s\n\n", cli.Clean(s.Group), s.ShortID)
-	count := map[string]int{}
-	for _, m := range s.Members {
-		count[m.Verdict]++
-	}
-	fmt.Fprintf(w, "%s: %d agreed, %d unconfirmed, %d contested\n", cli.Plural(len(s.Members), "member"), count["agreed"], count["unconfirmed"], count["contested"])
+	fmt.Fprintln(w, tally(s))
 	switch {
 	case len(s.Relays) == 1:
 		fmt.Fprintln(w, "One relay: nothing is compared, so it can show wrong keys unnoticed. Compare the code below with the others.")
@@ -184,6 +181,35 @@ func (a *app) overview(w *strings.Builder, s member.Status, code member.CodeInfo
 	fmt.Fprintf(w, "\nGroup code, the same for all who see the same members and keys:\n%s", codeLines(code.Code))
 }
 
+// tally counts the members by what the relays agree on and by what people
+// compared.
+func tally(s member.Status) string {
+	count := map[string]int{}
+	few, most := 0, 0 // operators that show an agreed member
+	for _, m := range s.Members {
+		count[m.Verdict]++
+		if m.Verdict == "agreed" {
+			most = max(most, m.Operators)
+			if few == 0 || m.Operators < few {
+				few = m.Operators
+			}
+		}
+	}
+	by := ""
+	switch {
+	case most > few:
+		by = fmt.Sprintf(" by %d to %d operators", few, most)
+	case most > 0:
+		by = " by " + cli.Plural(most, "operator")
+	}
+	parts := []string{fmt.Sprintf("%d agreed%s", count["agreed"], by)}
+	if n := count["unconfirmed"]; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d unconfirmed", n))
+	}
+	parts = append(parts, fmt.Sprintf("%d %s", s.Verified, verifiedNow), fmt.Sprintf("%d contested", count["contested"]))
+	return fmt.Sprintf("%s: %s", cli.Plural(len(s.Members), "member"), strings.Join(parts, ", "))
+}
+
 // codeLines sets twelve groups of five digits in three lines.
 func codeLines(code string) string {
 	groups := strings.Fields(code)
@@ -204,7 +230,8 @@ func newCode(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "code [GROUP] [MEMBER]", Short: "Show the digits to compare with others", Args: cobra.MaximumNArgs(2),
 		Long: "Shows 60 digits. Those of the group are the same on every device that sees the same members and keys; those of\n" +
-			"a member are for you two. Compare them where no relay can change them: side by side, or by telephone.",
+			"a member are for you two. Compare them where no relay can change them: side by side, or by telephone.\n" +
+			"What is the same is remembered by `parallax confirm`.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error { return a.code(c.Context(), client, args, qr) })
 		},
@@ -225,14 +252,21 @@ func (a *app) code(ctx context.Context, c node.Client, args []string, qr bool) e
 	if err != nil {
 		return err
 	}
-	if qr {
-		a.QR(strings.ReplaceAll(v.Code, " ", ""))
+	say := func() {
+		if who == "" {
+			a.Say("The code of %s, over %s. The same digits on another device: you both see the same members and keys.", cli.Clean(v.Of), cli.Plural(v.Seats, "member"))
+			a.Say("This device is %s, seat %s.", cli.Clean(v.Own), device(v.Device))
+		} else {
+			a.Say("The code of you (%s) and %s. The same digits on that device: no relay stands between you.", cli.Clean(v.Own), cli.Clean(v.Of))
+		}
+	}
+	if qr { // talk first: the image and the digits together fill a screen of 24 lines
+		say()
+		a.QR(v.Text)
 	}
 	err = a.Data(v, func(w *strings.Builder) { w.WriteString(codeLines(v.Code)) })
-	if who == "" {
-		a.Say("The code of %s, over %s. The same digits on another device: you both see the same members and keys.", cli.Clean(v.Of), cli.Plural(v.Seats, "member"))
-	} else {
-		a.Say("The code of you and %s. The same digits on that device: no relay stands between you.", cli.Clean(v.Of))
+	if !qr {
+		say()
 	}
 	if err == nil && !v.Usable {
 		err = fmt.Errorf("%w: nothing is sent to %s until it is settled; compare this code", member.ErrContested, cli.Clean(v.Of))

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"iter"
 	"os"
 	"path/filepath"
@@ -190,24 +193,135 @@ func TestEventLines(t *testing.T) {
 	}
 }
 
-// TestWords: comparing is not verifying, in any text of the commands.
+// TestWords: comparing is not verifying, in any text of the commands: the word
+// is for what a person compared.
 func TestWords(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
+	texts := 0
 	for _, f := range files {
 		if strings.HasSuffix(f, "_test.go") || strings.HasPrefix(f, "demo") {
 			continue
 		}
-		src, err := os.ReadFile(f)
+		parsed, err := parser.ParseFile(token.NewFileSet(), f, nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for line := range strings.Lines(string(src)) {
-			if code, _, _ := strings.Cut(line, "//"); strings.Contains(strings.ToLower(code), "verified") {
-				t.Errorf("%s says %q", f, strings.TrimSpace(line))
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				texts++
+				rest := strings.NewReplacer(verifiedNow, "", verifiedBefore, "").Replace(strings.ToLower(lit.Value))
+				if strings.Contains(rest, "verified") {
+					t.Errorf("%s says %s", f, lit.Value)
+				}
+			}
+			return true
+		})
+	}
+	if texts < 100 {
+		t.Errorf("%d texts were looked at", texts)
+	}
+}
+
+// TestTally: what relays agree on and what people compared are counted apart.
+func TestTally(t *testing.T) {
+	of := func(verdict string, operators int) member.MemberStatus {
+		return member.MemberStatus{Verdict: verdict, Operators: operators}
+	}
+	for want, s := range map[string]member.Status{
+		"2 members: 2 agreed by 3 operators, 1 verified in person, 0 contested":                     {Members: []member.MemberStatus{of("agreed", 3), of("agreed", 3)}, Verified: 1},
+		"3 members: 2 agreed by 2 to 3 operators, 1 unconfirmed, 0 verified in person, 0 contested": {Members: []member.MemberStatus{of("agreed", 3), of("unconfirmed", 1), of("agreed", 2)}},
+		"1 member: 0 agreed, 0 verified in person, 1 contested":                                     {Members: []member.MemberStatus{of("contested", 1)}},
+	} {
+		if got := tally(s); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	for want, m := range map[string]member.MemberStatus{
+		"verified in person":                {Verified: &member.Verified{By: member.CodePair}, SameOn: "Cy"},
+		"was verified under an earlier key": {Verified: &member.Verified{By: member.CodePair, Earlier: true}},
+		"same on Cy\ufffd's device":         {SameOn: "Cy\a"},
+		"":                                  {Verdict: "agreed"},
+	} {
+		if got := codesCell(m).Text; got != want {
+			t.Errorf("cell %q, want %q", got, want)
+		}
+	}
+}
+
+// TestSplitCode: where the names end and the code begins.
+func TestSplitCode(t *testing.T) {
+	groups := strings.Fields(strings.Repeat("01234 ", 12))
+	whole := strings.Join(groups, " ")
+	for name, c := range map[string]struct {
+		args  []string
+		in    string
+		names string
+		code  string
+	}{
+		"one argument":        {[]string{"Bob", whole}, "", "Bob", whole},
+		"twelve":              {append([]string{"Bob"}, groups...), "", "Bob", whole},
+		"with the group":      {append([]string{"climbers", "Bob"}, groups...), "", "climbers Bob", whole},
+		"too few":             {append([]string{"Bob"}, groups[:3]...), "", "Bob", "01234 01234 01234"},
+		"a name with a digit": {[]string{"climbers", "4you", whole}, "", "climbers 4you", whole},
+		"from stdin":          {[]string{"climbers", "4you", "-"}, whole + "\n", "climbers 4you", whole + "\n"},
+		"code alone":          {[]string{"x"}, "", "", "x"},
+	} {
+		a, _, _ := newApp()
+		a.In = strings.NewReader(c.in)
+		names, code, err := a.splitCode(c.args)
+		if err != nil || strings.Join(names, " ") != c.names || code != c.code {
+			t.Errorf("%s: %q, %q, %v", name, names, code, err)
+		}
+	}
+	a, _, _ := newApp()
+	if _, _, err := a.splitCode([]string{"a", "b", "c", whole}); cli.ExitCode(err) != cli.Usage {
+		t.Errorf("three names: %v", err)
+	}
+	a.In = strings.NewReader(strings.Repeat("1", 1<<20))
+	if _, code, err := a.splitCode([]string{"Bob", "-"}); err != nil || len(code) != member.MaxCodeText+1 {
+		t.Errorf("without end: %d, %v", len(code), err)
+	}
+}
+
+// TestConfirmShown: what a person reads after a code that is the same, also for
+// a seat that the relays do not agree on.
+func TestConfirmShown(t *testing.T) {
+	code := strings.TrimSpace(strings.Repeat("01234 ", 12))
+	seat := strings.Repeat("ab", 32)
+	one := []node.Membership{group("g", "aa", "0123")}
+	for name, c := range map[string]struct {
+		code  string
+		group bool
+		info  any
+		want  []string
+		exit  int
+	}{
+		"pair":         {code, false, member.ConfirmInfo{Member: "Bob\x1b[2J", Seat: seat, Usable: true, Verified: true}, []string{"no relay stands between you and Bob"}, cli.OK},
+		"contested":    {code, false, member.ConfirmInfo{Member: "Bob", Seat: seat, Verdict: "contested", Verified: true}, []string{"do not agree on this seat (contested)", "nothing is sent to Bob"}, cli.OK},
+		"group, typed": {code, true, member.ConfirmInfo{Member: "Bob", Seat: seat, Usable: true, Same: 2}, []string{"2 other members", "seat abab abab abab abab abab abab"}, cli.OK},
+		"differs":      {code, false, member.ErrCodeDiffers, nil, cli.Contested},
+		"not a code":   {"1234", false, nil, nil, cli.Usage},
+	} {
+		a, out, talk := newApp()
+		n := &answers{groups: one, status: threeRelays(), other: map[string]any{"confirm": c.info}}
+		err := a.confirm(t.Context(), n, []string{"Bob"}, c.code, c.group)
+		if cli.ExitCode(err) != c.exit || (err == nil) != strings.HasPrefix(out.String(), "Bob") || strings.Contains(out.String()+talk.String(), "\x1b") {
+			t.Errorf("%s: exit %d, %v\n%s%s", name, cli.ExitCode(err), err, out, talk)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(talk.String(), want) {
+				t.Errorf("%s: %q is not in\n%s", name, want, talk)
 			}
 		}
+		if c.exit == cli.OK && n.asked[len(n.asked)-1] != (member.ConfirmCode{Member: "Bob", Code: c.code, Group: c.group}) {
+			t.Errorf("%s: asked %+v", name, n.asked)
+		}
+	}
+	a, _, _ := newApp()
+	if err := a.confirm(t.Context(), &answers{groups: one}, nil, code, true); cli.ExitCode(err) != cli.Usage {
+		t.Errorf("of nobody: %v", err)
 	}
 }
