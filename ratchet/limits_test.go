@@ -325,6 +325,81 @@ func TestParseSessionIsStrict(t *testing.T) {
 	}
 }
 
+// Keys of one chain in a record: ascending, none twice, at most MaxSkipped of
+// all chains together.
+func TestParseSessionCountsSkippedKeys(t *testing.T) {
+	a, b := start("count keys")
+	for range MaxSkipped {
+		a.seal()
+	}
+	must(b.open(a.seal()))
+	full, err := b.s.MarshalBinary()
+	must(err)
+	if _, err := ParseSession(full); err != nil || b.s.Skipped() != MaxSkipped {
+		t.Fatalf("%d keys: %v", b.s.Skipped(), err)
+	}
+	const chains = 2 + 8*32 + 8 + 32 + 36 // both chains there
+	const numbers = chains + 2 + 32 + 2
+	twice := bytes.Clone(full)
+	copy(twice[numbers+skippedKeySize:numbers+skippedKeySize+4], twice[numbers:numbers+4])
+	descending := bytes.Clone(full)
+	copy(descending[numbers:], full[numbers+skippedKeySize:numbers+2*skippedKeySize])
+	copy(descending[numbers+skippedKeySize:], full[numbers:numbers+skippedKeySize])
+	// One key more, below the others: message 0 had opened.
+	more := slices.Concat(full[:numbers-2], []byte{(MaxSkipped + 1) >> 8, (MaxSkipped + 1) & 0xff}, make([]byte, skippedKeySize), full[numbers:])
+	// The same in a chain of its own.
+	other := slices.Concat(full[:chains], []byte{0, 2}, make([]byte, 32), []byte{0, 1}, make([]byte, skippedKeySize), full[chains+2:])
+	for name, c := range map[string]struct {
+		b    []byte
+		want error
+	}{
+		"one number twice": {twice, wire.ErrFormat}, "descending": {descending, wire.ErrFormat},
+		"one too many": {more, wire.ErrTooLong}, "one too many in two chains": {other, wire.ErrTooLong},
+	} {
+		if s, err := ParseSession(c.b); !errors.Is(err, c.want) || s != nil {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// Dropping many keys at once leaves room for as many.
+func TestDroppedKeysMakeRoom(t *testing.T) {
+	a, b := start("room")
+	fill := func() []letter {
+		var late []letter
+		for b.s.Skipped()+len(late) < MaxSkipped {
+			late = append(late, a.seal())
+		}
+		must(b.open(a.seal()))
+		return late
+	}
+	late := fill()
+	if n := b.s.DropOldest(700); n != 700 || b.s.Skipped() != MaxSkipped-700 {
+		t.Fatalf("%d dropped, %d left", n, b.s.Skipped())
+	}
+	b.reopen()
+	must(a.open(b.seal())) // the next gap is of another chain
+	late = append(late[700:], fill()...)
+	if b.s.Skipped() != MaxSkipped || len(late) != MaxSkipped {
+		t.Fatalf("%d keys kept for %d slots", b.s.Skipped(), len(late))
+	}
+	// Across both chains.
+	if n := b.s.DropOldest(MaxSkipped - 100); n != MaxSkipped-100 || b.s.Skipped() != 100 {
+		t.Fatalf("%d dropped, %d left", n, b.s.Skipped())
+	}
+	for i, l := range late {
+		if i < MaxSkipped-100 && i%97 != 0 {
+			continue // each costs a whole walk
+		}
+		if err := b.open(l); (err == nil) != (i >= MaxSkipped-100) {
+			t.Fatalf("late message %d: %v", i, err)
+		}
+	}
+	if b.s.Skipped() != 0 || b.s.DropOldest(1) != 0 {
+		t.Fatal("keys left")
+	}
+}
+
 func TestSecretsDoNotPrint(t *testing.T) {
 	a, _ := start("print")
 	for _, s := range []string{fmt.Sprint(a.s, a.chain), fmt.Sprintf("%+v %#v", a.s, a.s), fmt.Sprintf("%+v %#v", a.chain, a.chain)} {
