@@ -147,7 +147,7 @@ func (s *Session) openAnswer(now time.Time, entropy io.Reader, chain *SendChain,
 			}
 		}
 	}
-	return s.open(now, entropy, chain, slot[ShareSize:], d, drained)
+	return s.open(now, entropy, chain, slot[ShareSize:], d, drained, nil)
 }
 
 // stage keeps a path's share of the answer under header h if it opens.
@@ -217,18 +217,35 @@ func (s *Session) mixAnswer(entropy io.Reader, root *[32]byte, own keys.RatchetP
 	return
 }
 
-// Root mixes (docs/protocol.md section 5.3): what the header's count says. The
-// start's mix is not counted, since the policy in T tells of it; the answer's is.
+// Root mixes (docs/protocol.md sections 5.3 and 5.4): what the header's count
+// says. The start's mix is not counted, since the policy in T tells of it; the
+// answer's is, and each encapsulation's.
 
 // mixes is the count of the own sending chain.
-func (s *Session) mixes() uint8 { return count(s.mixed && s.receiving()) }
+func (s *Session) mixes() uint8 {
+	if s.kem != nil {
+		return s.kem.sending
+	}
+	return count(s.mixed && s.receiving())
+}
 
 // currentMixes is the count that the receiving chain's headers have: the
 // responder's first one began before the answer.
-func (s *Session) currentMixes() uint8 { return count(s.mixed && s.generation > 1) }
+func (s *Session) currentMixes() uint8 {
+	if s.kem != nil {
+		return s.kem.receiving
+	}
+	return count(s.mixed && s.generation > 1)
+}
 
-// nextMixes is the count that the headers of the next receiving chain have.
-func (s *Session) nextMixes() uint8 { return count(s.mixed && s.generation > 0) }
+// nextMixes is the count that the headers of the next receiving chain have,
+// unless it mixes the own encapsulation.
+func (s *Session) nextMixes() uint8 {
+	if s.kem != nil {
+		return s.kem.sending
+	}
+	return count(s.mixed && s.generation > 0)
+}
 
 func count(mixed bool) uint8 {
 	if mixed {

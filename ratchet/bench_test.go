@@ -402,6 +402,56 @@ func BenchmarkShamir(b *testing.B) {
 	})
 }
 
+// BenchmarkReinforce has in its floors an ML-KEM key read from its bytes and an
+// encapsulation; a slot and a SHA-256 of what is in front of it; the same, a DH
+// step of a session whose private ratchet key is built, and a decapsulation.
+func BenchmarkReinforce(b *testing.B) {
+	x, y := pqStart("bench", false)
+	must(x.side.open(y.seal()))
+	b.Run("encapsulate", func(b *testing.B) {
+		against(b, func() {
+			e, err := mlkem.NewEncapsulationKey768(y.theirs[0].KEM[:])
+			must(err)
+			e.Encapsulate()
+		}, func() { must(x.s.Reinforce(production{}, &y.theirs[0])) })
+	})
+	var l letter
+	b.Run("seal", func(b *testing.B) {
+		dst := make([]byte, 0, ControlSlotSize)
+		chain := x.chain
+		against(b, floorControl, func() {
+			chain.N = 1
+			x.s.SealControl(&chain, &l.key, l.d, dst)
+		})
+	})
+	l = x.sealControl()
+	b.Run("open", func(b *testing.B) {
+		y.s.ratchetKey()
+		saved, chain := *y.s, y.chain
+		against(b, func() {
+			floorDHs(1, 2)
+			floorHKDF()
+			floorHKDF()
+			floorControl()
+			_, err := y.own[0].KEM.Decapsulate(l.slot[:mlkem.CiphertextSize768])
+			must(err)
+		}, func() {
+			*y.s, y.chain = saved, chain
+			if err := y.open(l); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+func floorControl() {
+	floorStep()
+	sum := sha256.Sum256(front[:])
+	copy(sink[:], sum[:])
+}
+
+var front [ControlSlotSize - SlotSize]byte
+
 // production draws ML-KEM's randomness from the system.
 type production struct{}
 

@@ -294,8 +294,8 @@ func TestParseSessionIsStrict(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if _, err := ParseSession(change(0, 3)); !errors.Is(err, ErrVersion) {
-		t.Errorf("format 3: %v", err)
+	if _, err := ParseSession(change(0, 4)); !errors.Is(err, ErrVersion) {
+		t.Errorf("format 4: %v", err)
 	}
 	for n := range len(good) {
 		if _, err := ParseSession(good[:n]); err == nil {

@@ -7,6 +7,7 @@
 //	handshake part (1128)  EK 32 | ML-KEM-768 ciphertext 1088 | prekey id u32 | kem id u32
 //	hello slot (1264)      handshake part | share space 48 | slot of message 0
 //	answering slot (136)   share space 48 | slot
+//	control slot (1180)    ML-KEM-768 ciphertext 1088 | kem id u32 | slot
 //	slot (88)              masked header 40 | ciphertext 32 | tag 16
 //	header (40)            ratchet key 32 | N u32 | root mixes u8 | PN u24
 //
@@ -30,7 +31,8 @@
 // who lacks the shares of k paths can neither open nor make a slot, even with
 // every other key of the start. Neither this nor the rest of the package has been
 // reviewed by anybody independent. Post-quantum means confidentiality of the
-// start against recording, not authentication.
+// start against recording, not authentication; and of what follows a control
+// slot (Reinforce, SealControl, OpenControl), where a caller uses those.
 //
 // A Session belongs to one goroutine at a time. Randomness, time and ML-KEM
 // encapsulation are parameters. Go keeps copies of keys inside its crypto
@@ -42,7 +44,7 @@ import "errors"
 
 // Tags (docs/protocol.md sections 5 and 2). Those of HKDF are its info as they
 // stand; those of shares go through wire.Input with the relay key; tagFirst,
-// tagPaths, tagAnswer and tagGroupCode through wire.Hash.
+// tagPaths, tagAnswer, tagEncapsulation and tagGroupCode through wire.Hash.
 const (
 	tagStart           = "parallax/1/pqxdh"
 	tagFirst           = "parallax/1/first"
@@ -56,6 +58,8 @@ const (
 	tagHeaderResponder = "parallax/1/header/responder"
 	tagRoot            = "parallax/1/root"
 	tagGroupCode       = "parallax/1/group-code"
+	tagEncapsulation   = "parallax/1/encapsulation"
+	tagMixKEM          = "parallax/1/mix/kem"
 )
 
 // Sizes in bytes.
@@ -65,6 +69,7 @@ const (
 	SlotSize          = headerSize + 32 + tagSize            // 88, standing sessions
 	HelloSlotSize     = HandshakeSize + ShareSize + SlotSize // 1264, first contact
 	AnsweringSlotSize = ShareSize + SlotSize                 // 136, until confirmed
+	ControlSlotSize   = 1088 + 4 + SlotSize                  // 1180, carries an encapsulation
 	SendChainSize     = 4 + 4 + 32                           // one entry of the vector
 
 	headerSize = 32 + 4 + 4
@@ -127,6 +132,10 @@ var (
 	// ErrShares: shares of the answer are missing. Not a failure: the slot may
 	// open when another path has brought its share.
 	ErrShares = errors.New("too few shares of the answer have come")
+	// ErrUnconfirmed: the peer is not known to have the session yet.
+	ErrUnconfirmed = errors.New("session is not confirmed yet")
+	// ErrPending: the peer may still mix the encapsulation before.
+	ErrPending = errors.New("an encapsulation is still on its way")
 	// ErrVersion: a record of a format this version does not know.
 	ErrVersion = errors.New("unknown session record format")
 )

@@ -9,14 +9,21 @@ import (
 
 // The first byte of every session record.
 const (
-	recordUnmixed = 1
-	recordMixed   = 2 // the first contact was path-mixed
+	recordUnmixed    = 1
+	recordMixed      = 2 // the first contact was path-mixed
+	recordReinforced = 3 // there was an encapsulation after the start
 )
 
 // Flags of a record.
 const (
 	flagInitiator = 1 << 0
 	flagInitial   = 1 << 1
+
+	// In format 3 only.
+	flagMixed    = 1 << 2 // the first contact was path-mixed
+	flagTurned   = 1 << 3 // the sending chain's turn mixed an encapsulation
+	flagSent     = 1 << 4 // an own encapsulation is pending
+	flagReceived = 1 << 5 // one of the peer is
 )
 
 // skippedKeySize is one skipped key in a record: n u32, stored u32, key 32. The
@@ -65,20 +72,26 @@ func (s *Session) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
 // AppendBinary appends the session's record; it is secret, and the caller seals
 // it before it stores it. ErrProvisional before message 0 has opened.
 //
-//	format u8 = 1, or 2 of a mixed contact | flags u8 (1 initiator, 2 has its initial chain)
+//	format u8 = 1, 2 of a mixed contact, 3 once reinforced
+//	flags u8 (1 initiator, 2 has its initial chain; in format 3 also 4 mixed contact,
+//	   8 the last turn mixed, 16 own encapsulation pending, 32 the peer's)
 //	transcript 32 | own seat 32 | peer's seat 32 | header secret 32
 //	root key 32 | own ratchet key, private 32, public 32 | peer's ratchet key 32
 //	generation u32 | PN u32
 //	initial sending chain key 32, if flagged
 //	receiving chain key 32 | Nr u32, unless an initiator without an answer
+//	root mixes u8 of the sending chain, in format 3
 //	u16 chains with skipped keys, oldest first, each:
-//	   ratchet key 32 | root mixes u8, in format 2 | u16 keys, n ascending, each:
+//	   ratchet key 32 | root mixes u8, not in format 1 | u16 keys, n ascending, each:
 //	   n u32 | stored u32 | key 32
 //	in format 2, initiator without an answer:
 //	   k u8 | u8 paths, ascending, each: relay key 32 | staged bool, if so:
 //	   ratchet key 32 of the answer | share 32
 //	in format 2, responder not yet confirmed:
 //	   u8 paths, ascending, each: relay key 32 | sealed share of the answer 48
+//	in format 3, if flagged: kem id u32 | ciphertext 1088 | shared secret 32 |
+//	   generation u32 of its last control slot
+//	in format 3, if flagged: the peer's shared secret 32 | digest 32
 //
 // 336 bytes with both chains and nothing skipped, once confirmed.
 func (s *Session) AppendBinary(b []byte) ([]byte, error) {
@@ -93,7 +106,11 @@ func (s *Session) AppendBinary(b []byte) ([]byte, error) {
 		flags |= flagInitial
 	}
 	format := byte(recordUnmixed)
-	if s.mixed {
+	switch {
+	case s.kem != nil:
+		format = recordReinforced
+		flags |= s.reinforcedFlags()
+	case s.mixed:
 		format = recordMixed
 	}
 	b = append(b, format, flags)
@@ -114,11 +131,14 @@ func (s *Session) AppendBinary(b []byte) ([]byte, error) {
 		b = append(b, s.recv[:]...)
 		b = wire.AppendU32(b, s.received)
 	}
+	if s.kem != nil {
+		b = append(b, s.kem.sending)
+	}
 	b = wire.AppendU16(b, uint16(len(s.skipped.chains)))
 	for i := range s.skipped.chains {
 		c := &s.skipped.chains[i]
 		b = append(b, c.ratchet[:]...)
-		if s.mixed {
+		if format != recordUnmixed {
 			b = append(b, c.mixes)
 		}
 		b = wire.AppendU16(b, uint16(len(c.keys)))
@@ -129,7 +149,7 @@ func (s *Session) AppendBinary(b []byte) ([]byte, error) {
 			b = append(b, k.mk[:]...)
 		}
 	}
-	return s.appendShares(b), nil
+	return s.appendReinforcement(s.appendShares(b)), nil
 }
 
 // appendShares appends what a mixed session keeps until it is confirmed.
@@ -162,11 +182,11 @@ func (s *Session) appendShares(b []byte) []byte {
 func ParseSession(b []byte) (*Session, error) {
 	r := wire.NewReader(b)
 	format := r.U8()
-	if r.Err() == nil && format != recordUnmixed && format != recordMixed {
-		return nil, fmt.Errorf("ratchet: session record of format %d, this version reads %d and %d: %w", format, recordUnmixed, recordMixed, ErrVersion)
+	if r.Err() == nil && (format < recordUnmixed || format > recordReinforced) {
+		return nil, fmt.Errorf("ratchet: session record of format %d, this version reads %d to %d: %w", format, recordUnmixed, recordReinforced, ErrVersion)
 	}
 	s := &Session{mixed: format == recordMixed}
-	s.read(r)
+	s.read(r, format)
 	if err := r.Done(); err != nil {
 		s.Zero()
 		return nil, fmt.Errorf("ratchet: session record of %d bytes: %w", len(b), err)
@@ -175,8 +195,11 @@ func ParseSession(b []byte) (*Session, error) {
 	return s, nil
 }
 
-func (s *Session) read(r *wire.Reader) {
+func (s *Session) read(r *wire.Reader, format byte) {
 	flags := r.U8()
+	if format == recordReinforced {
+		flags = s.takeFlags(r, flags)
+	}
 	s.initiator, s.hasInitial = flags&flagInitiator != 0, flags&flagInitial != 0
 	r.Fixed(s.transcript[:])
 	r.Fixed(s.self[:])
@@ -194,12 +217,17 @@ func (s *Session) read(r *wire.Reader) {
 		r.Fixed(s.recv[:])
 		s.received = r.U32()
 	}
+	if s.kem != nil {
+		s.readMixes(r)
+	}
 	if flags&^(flagInitiator|flagInitial) != 0 || s.generation == 0 || s.self == s.peer ||
 		s.pn > MaxChain || s.generation == 1 && s.pn != 0 || s.received > MaxChain {
 		r.Fail(wire.ErrFormat)
 	}
-	s.readSkipped(r)
-	if s.mixed && s.generation == 1 {
+	s.readSkipped(r, format)
+	if s.kem != nil {
+		s.readReinforcement(r)
+	} else if s.mixed && s.generation == 1 {
 		s.readShares(r)
 	}
 }
@@ -241,7 +269,7 @@ func (s *Session) readShares(r *wire.Reader) {
 	}
 }
 
-func (s *Session) readSkipped(r *wire.Reader) {
+func (s *Session) readSkipped(r *wire.Reader, format byte) {
 	chains := int(r.U16())
 	if chains > MaxSkipped {
 		r.Fail(wire.ErrTooLong)
@@ -253,7 +281,7 @@ func (s *Session) readSkipped(r *wire.Reader) {
 	for i := range chains {
 		var c skippedChain
 		r.Fixed(c.ratchet[:])
-		if s.mixed {
+		if format != recordUnmixed {
 			c.mixes = r.U8()
 		}
 		n := int(r.U16())
@@ -300,11 +328,14 @@ func (s *Session) readSkipped(r *wire.Reader) {
 
 // countsMixes tells whether the i-th chain with skipped keys, oldest first, may
 // have its count of root mixes: in a mixed session that of the responder's first
-// receiving chain is 0, that of all others 1.
+// receiving chain is 0, that of all others 1. Of a reinforced session nobody knows
+// the counts of old chains any more.
 func (s *Session) countsMixes(i int, c *skippedChain) bool {
 	switch {
 	case c.ratchet == s.remote:
 		return c.mixes == s.currentMixes()
+	case s.kem != nil:
+		return true
 	case s.initiator || i > 0:
 		return c.mixes == count(s.mixed)
 	}

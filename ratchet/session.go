@@ -45,6 +45,8 @@ type Session struct {
 	policy  Paths         // responder of one, while provisional
 	answer  []answerShare // responder of one, until confirmed
 
+	kem *reinforcement // from the first encapsulation on
+
 	// The AEAD is called through an interface, so what it is given would be
 	// allocated for each slot if it did not lie here.
 	scratch struct{ ad, plain [32]byte }
@@ -107,13 +109,18 @@ func (s *Session) DropInitial() {
 // it. The chain must be durable before the slot leaves: a chain used again would
 // encrypt twice under one key. Seal panics unless CanSend.
 func (s *Session) Seal(chain *SendChain, key *keys.ContentKey, d wire.Digest, dst []byte) []byte {
+	return s.seal(chain, key, d, nil, dst)
+}
+
+// seal is Seal; encapsulation is the digest of what a control slot carries.
+func (s *Session) seal(chain *SendChain, key *keys.ContentKey, d wire.Digest, encapsulation *wire.Digest, dst []byte) []byte {
 	*chain = s.Chain(*chain)
 	if chain.Generation == 0 || chain.N >= MaxChain {
 		panic("ratchet: Seal without a sending chain; ask CanSend first")
 	}
 	h := header{ratchet: s.own, n: chain.N, mixes: s.mixes(), pn: s.pn}
 	plain := h.encode()
-	s.scratch.ad = associatedData(s.transcript, s.self, s.peer, d, &plain)
+	s.scratch.ad = associatedData(s.transcript, s.self, s.peer, d, &plain, encapsulation)
 	var mk [32]byte
 	chainStep(&chain.Key, &mk)
 	chain.N++
@@ -142,34 +149,40 @@ func (s *Session) Seal(chain *SendChain, key *keys.ContentKey, d wire.Digest, ds
 // ErrExhausted, keys.ErrSmallOrder, wire.ErrFormat for another size, and those
 // of entropy. Nothing has changed then.
 func (s *Session) Open(now time.Time, entropy io.Reader, chain *SendChain, slot []byte, d wire.Digest) (keys.ContentKey, error) {
-	return s.open(now, entropy, chain, slot, d, false)
+	return s.open(now, entropy, chain, slot, d, false, nil)
 }
 
 // OpenDrained is Open for when the sender's mailboxes are drained, so that what
 // was skipped may be lost: instead of ErrFull the oldest keys go.
 func (s *Session) OpenDrained(now time.Time, entropy io.Reader, chain *SendChain, slot []byte, d wire.Digest) (keys.ContentKey, error) {
-	return s.open(now, entropy, chain, slot, d, true)
+	return s.open(now, entropy, chain, slot, d, true, nil)
 }
 
-func (s *Session) open(now time.Time, entropy io.Reader, chain *SendChain, slot []byte, d wire.Digest, drained bool) (key keys.ContentKey, err error) {
+func (s *Session) open(now time.Time, entropy io.Reader, chain *SendChain, slot []byte, d wire.Digest, drained bool, c *control) (key keys.ContentKey, err error) {
 	if len(slot) != SlotSize {
 		return key, fmt.Errorf("ratchet: slot of %d bytes, not %d: %w", len(slot), SlotSize, wire.ErrFormat)
 	}
 	h, plain := s.readHeader(slot)
-	s.scratch.ad = associatedData(s.transcript, s.peer, s.self, d, &plain)
+	var encapsulation *wire.Digest
+	if c != nil {
+		encapsulation = &c.digest
+	}
+	s.scratch.ad = associatedData(s.transcript, s.peer, s.self, d, &plain, encapsulation)
 
 	known := s.skipped.chain(h.ratchet)
 	current := s.receiving() && h.ratchet == s.remote
-	mixes := s.nextMixes()
+	mixes, mixed := s.nextMixes(), false
 	switch {
 	case current:
 		mixes = s.currentMixes()
 	case known >= 0:
 		mixes = s.skipped.chains[known].mixes
+	default:
+		mixed = s.mixesBy(h.mixes)
 	}
 	// Both ends know what entered the root of a chain. A forger who does not
-	// know the header key gets no further than here in 255 of 256 tries.
-	if h.mixes != mixes {
+	// know the header key gets no further than here in 254 of 256 tries.
+	if h.mixes != mixes && !mixed {
 		return key, s.refused(ErrAuth)
 	}
 	if known >= 0 {
@@ -178,6 +191,9 @@ func (s *Session) open(now time.Time, entropy io.Reader, chain *SendChain, slot 
 				return key, s.refused(ErrAuth)
 			}
 			s.skipped.remove(known, i, i+1)
+			if current {
+				s.take(c)
+			}
 			return key, nil
 		}
 	}
@@ -185,9 +201,11 @@ func (s *Session) open(now time.Time, entropy io.Reader, chain *SendChain, slot 
 	case current && h.n < s.received, known >= 0 && !current:
 		return key, s.refused(ErrDuplicate)
 	case current:
-		err = s.openCurrent(now, slot, &h, drained, &key)
+		if err = s.openCurrent(now, slot, &h, drained, &key); err == nil {
+			s.take(c)
+		}
 	default:
-		err = s.openNext(now, entropy, chain, slot, &h, drained, &key)
+		err = s.openNext(now, entropy, chain, slot, &h, mixed, c, drained, &key)
 	}
 	if err != nil {
 		key.Zero()
@@ -233,8 +251,9 @@ func (s *Session) openCurrent(now time.Time, slot []byte, h *header, drained boo
 
 // openNext opens a slot under a ratchet key not seen before: what PN leaves of
 // the old receiving chain, then the DH step. The half of it that only sending
-// needs waits until the slot is authentic.
-func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, slot []byte, h *header, drained bool, key *keys.ContentKey) error {
+// needs waits until the slot is authentic. mixed tells that by its count the new
+// chain has mixed the own encapsulation.
+func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, slot []byte, h *header, mixed bool, c *control, drained bool, key *keys.ContentKey) error {
 	if chain.Generation > s.generation {
 		return ErrRolledBack
 	}
@@ -264,6 +283,11 @@ func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, s
 		clear(m[:])
 		return err
 	}
+	if mixed {
+		k := s.kemSent()
+		root, ck = kemStep(&root, k)
+		k.zero()
+	}
 	old, at := s.recv, unixSeconds(now)
 	drop := max(0, rest+jump-MaxSkipped)
 	keptOld := walk(&old, s.received, rest, min(drop, rest), at)
@@ -275,14 +299,21 @@ func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, s
 	clear(mk[:])
 	err = s.admit(ok, rest+jump, drained)
 	var sending turn
+	received := s.kemReceived()
 	if err == nil {
-		err = s.turn(entropy, &root, h.ratchet, &sending)
+		if received == nil && s.generation > 0 { // the answer's turn mixes no other secret
+			received = c.secret()
+		}
+		err = s.turn(entropy, &root, h.ratchet, received, &sending)
 	}
 	if err != nil {
 		clear(keptOld)
 		clear(kept)
 		clear(root[:])
 		clear(ck[:])
+		if received != s.kemReceived() {
+			received.zero()
+		}
 		return err
 	}
 
@@ -295,6 +326,8 @@ func (s *Session) openNext(now time.Time, entropy io.Reader, chain *SendChain, s
 	s.root, s.initial, s.hasInitial = sending.root, sending.chain, true
 	s.awaited.zero()
 	s.awaited, s.policy, s.answer = nil, Paths{}, sending.answer
+	s.turned(h.mixes, mixed, received != nil)
+	received.zero()
 	s.generation++
 	*chain = SendChain{Generation: s.generation, Key: s.initial}
 	clear(root[:])
@@ -331,8 +364,9 @@ type turn struct {
 }
 
 // turn is the half of a DH step that only sending needs, from the root key after
-// the other half. It changes nothing of the session.
-func (s *Session) turn(entropy io.Reader, root *[32]byte, remote keys.RatchetPublic, t *turn) error {
+// the other half. It mixes what the peer encapsulated, if anything, and changes
+// nothing of the session.
+func (s *Session) turn(entropy io.Reader, root *[32]byte, remote keys.RatchetPublic, received *kemSecret, t *turn) error {
 	if err := t.own.Draw(entropy); err != nil {
 		return err
 	}
@@ -341,6 +375,9 @@ func (s *Session) turn(entropy io.Reader, root *[32]byte, remote keys.RatchetPub
 		return err
 	}
 	t.root, t.chain = rootStep(root, dh)
+	if received != nil {
+		t.root, t.chain = kemStep(&t.root, received)
+	}
 	if s.mixed && s.generation == 0 {
 		ordinary := t.root // RKa; its own chain key is not used
 		t.root, t.chain, t.answer, err = s.mixAnswer(entropy, &ordinary, t.own.Public())
@@ -435,6 +472,7 @@ func (s *Session) Zero() {
 	s.skipped.dropOldest(s.skipped.count)
 	s.private.Zero()
 	s.awaited.zero()
+	s.kem.zero()
 	*s = Session{}
 }
 

@@ -16,7 +16,7 @@ import (
 type header struct {
 	ratchet keys.RatchetPublic
 	n       uint32 // number of the message in its chain
-	mixes   uint8  // root mixes after the start: 1 from the answer of a mixed contact on
+	mixes   uint8  // root mixes after the start, modulo 256
 	pn      uint32 // messages in the sender's previous chain, 24 bits
 }
 
@@ -59,13 +59,18 @@ func newAEAD(mk *[32]byte) cipher.AEAD {
 }
 
 // associatedData is SHA-256 over T, sender, receiver, D and the plain header,
-// 168 bytes; it binds a slot to all of them (docs/protocol.md section 5.2).
-func associatedData(t wire.Digest, sender, receiver wire.Seat, d wire.Digest, h *[headerSize]byte) [32]byte {
-	var b [4*32 + headerSize]byte
+// 168 bytes; it binds a slot to all of them (docs/protocol.md section 5.2). The
+// slot of a control slot has 32 bytes more, the digest of the encapsulation.
+func associatedData(t wire.Digest, sender, receiver wire.Seat, d wire.Digest, h *[headerSize]byte, encapsulation *wire.Digest) [32]byte {
+	var b [4*32 + headerSize + 32]byte
 	copy(b[0:], t[:])
 	copy(b[32:], sender[:])
 	copy(b[64:], receiver[:])
 	copy(b[96:], d[:])
 	copy(b[128:], h[:])
-	return sha256.Sum256(b[:])
+	if encapsulation != nil {
+		copy(b[168:], encapsulation[:])
+		return sha256.Sum256(b[:])
+	}
+	return sha256.Sum256(b[:168])
 }

@@ -138,16 +138,16 @@ func TestDR_3_1_AssociatedDataHoldsEveryPart(t *testing.T) {
 	tr, sender, receiver, d := wire.Digest{1}, wire.Seat{2}, wire.Seat{3}, wire.Digest{4}
 	h := [headerSize]byte{5}
 	want := refAD(tr[:], sender[:], receiver[:], d[:], h[:])
-	got := associatedData(tr, sender, receiver, d, &h)
+	got := associatedData(tr, sender, receiver, d, &h, nil)
 	if !bytes.Equal(got[:], want) {
 		t.Fatalf("associated data %x, want %x", got, want)
 	}
-	if associatedData(tr, receiver, sender, d, &h) == got {
+	if associatedData(tr, receiver, sender, d, &h, nil) == got {
 		t.Error("the direction does not count")
 	}
 	for i := range headerSize {
 		h[i] ^= 0x80
-		if associatedData(tr, sender, receiver, d, &h) == got {
+		if associatedData(tr, sender, receiver, d, &h, nil) == got {
 			t.Errorf("byte %d of the header does not count", i)
 		}
 		h[i] ^= 0x80
