@@ -9,7 +9,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// TestReinforcedGoldens pins the bytes of section 5.4 and of record format 3.
+// TestReinforcedGoldens pins the bytes of section 5.7 and of record format 3.
 func TestReinforcedGoldens(t *testing.T) {
 	a, b := pqStart("pq golden", true)
 	must(a.reinforce(b, 0))

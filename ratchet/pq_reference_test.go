@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// pqRef is docs/protocol.md section 5.4 once more, slowly, over the state
+// pqRef is docs/protocol.md section 5.7 once more, slowly, over the state
 // variables of refSession.
 type pqRef struct {
 	*refSession

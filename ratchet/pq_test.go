@@ -10,7 +10,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Post-quantum after the start, docs/protocol.md section 5.4.
+// Post-quantum after the start, docs/protocol.md section 5.7.
 
 // exchange lets one slot of each side through, a's first.
 func exchange(a, b *pqSide) {

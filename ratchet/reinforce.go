@@ -12,7 +12,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Post-quantum after the start (docs/protocol.md section 5.4). Awaiting
+// Post-quantum after the start (docs/protocol.md section 5.7). Awaiting
 // independent review, and off unless a caller asks for it: a session that was
 // never reinforced has the bytes of one that cannot be.
 //

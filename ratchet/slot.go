@@ -36,7 +36,7 @@ func decodeHeader(b *[headerSize]byte) (h header) {
 }
 
 // applyMask hides or shows a header: xor with 40 bytes of the one ChaCha20
-// block that the slot's tag selects (as QUIC does, RFC 9001 section 5.4.4).
+// block that the slot's tag selects (as QUIC does, RFC 9001 section 5.7.4).
 // The counter keeps 31 bits, so that the cipher never wraps around.
 func applyMask(h *[headerSize]byte, key *[32]byte, tag []byte) {
 	c, err := chacha20.NewUnauthenticatedCipher(key[:], tag[4:16])
