@@ -386,7 +386,7 @@ func (m *Machine) share(p *path, a, b crossverify.Statement) {
 }
 
 func (m *Machine) runExchanges() {
-	if !m.isMember() {
+	if !m.isMember() || m.starting.underWay() {
 		return
 	}
 	due := m.exchange

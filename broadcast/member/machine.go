@@ -79,6 +79,7 @@ type Machine struct {
 	sends    []broadcast.Send
 	events   []broadcast.Event
 	answers  []broadcast.Answer
+	jobs     []broadcast.Job
 	links    []broadcast.WantLink // as last handed over
 	linksSet bool
 
@@ -119,8 +120,9 @@ type Machine struct {
 	retrying bool                  // within retryHeld
 	kept     int                   // messages left by the last trimMessages
 	progress int
-	awake    bool // deadlines run
-	extended bool // the joining's deadline was moved once
+	starting starting // sessions that this end begins
+	awake    bool     // deadlines run
+	extended bool     // the joining's deadline was moved once
 }
 
 // waiter is a command that is answered when done says so.
@@ -167,6 +169,7 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
 
@@ -184,7 +187,9 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 		m.receive(in)
 	case broadcast.Command:
 		m.command(in)
-	case broadcast.Loaded, broadcast.Finished, broadcast.Applied:
+	case broadcast.Finished:
+		m.finished(in)
+	case broadcast.Loaded, broadcast.Applied:
 	case broadcast.Changed:
 		err = m.changed(in.Reader)
 	default:
@@ -287,7 +292,7 @@ func (m *Machine) repeated(id uint64) bool {
 		m.answers = append(m.answers, a)
 		return true
 	}
-	return slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
+	return m.starting.queues(id) || slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
 }
 
 func (m *Machine) answerWaiting() {
@@ -310,7 +315,7 @@ func (m *Machine) answerWaiting() {
 
 // Ready implements broadcast.Machine.
 func (m *Machine) Ready() broadcast.Ready {
-	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Wake: m.wake()}
+	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Jobs: m.jobs, Wake: m.wake()}
 	if len(m.ops) > 0 {
 		r.Write = &store.Batch{Unit: m.unit, Base: m.revision, Ops: m.ops}
 		m.revision++
@@ -323,7 +328,7 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.links, m.linksSet = want, true
 		r.Links = want
 	}
-	m.ops, m.sends, m.events, m.answers = nil, nil, nil, nil
+	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
 	clear(m.opAt)
 	return r
 }
@@ -341,7 +346,7 @@ func (m *Machine) wake() (t time.Time) {
 	for _, w := range m.waiting {
 		soonest(w.until)
 	}
-	if m.isMember() { // until then nothing is sent
+	if m.isMember() && !m.starting.underWay() { // until then nothing is sent
 		for _, e := range m.exchange {
 			soonest(e.at)
 		}

@@ -88,13 +88,15 @@ type seatShares struct {
 
 // answerShares are those that ride beside a slot of a session, nil if none do.
 func (m *Machine) answerShares(s *session) [][ratchet.ShareSize]byte {
-	sealed, any := make([][ratchet.ShareSize]byte, len(m.paths)), false
+	var sealed [][ratchet.ShareSize]byte
 	for i, p := range m.paths {
 		share, ok := s.AnswerShare(p.ref.Key)
-		sealed[i], any = share, any || ok
-	}
-	if !any {
-		return nil
+		if ok && sealed == nil { // of most sessions none travels any more
+			sealed = make([][ratchet.ShareSize]byte, len(m.paths))
+		}
+		if ok {
+			sealed[i] = share
+		}
 	}
 	return sealed
 }

@@ -106,6 +106,10 @@ func (e testEntropy) Encapsulate(k *mlkem.EncapsulationKey768) ([]byte, []byte) 
 	return shared, ct
 }
 
+func (testEntropy) Fork(seed [32]byte) broadcast.Entropy {
+	return testEntropy{rand.NewChaCha8(seed)}
+}
+
 func newWorld(t testing.TB, relays int, members ...string) *world {
 	return newWorldOf(t, relays, keys.Ed25519, members...)
 }
