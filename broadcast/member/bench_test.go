@@ -3,6 +3,7 @@ package member
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/sha256"
@@ -43,6 +44,22 @@ func (e forkedEntropy) Read(b []byte) (int, error) { return e.stream.Read(b) }
 // laidDown is a founder's membership with standing sessions to n-1 members,
 // over three relays, without the joins.
 func laidDown(tb testing.TB, n int) *Machine {
+	m := laidDownSeats(tb, n)
+	for _, st := range m.sortedSeats() {
+		if st.own {
+			continue
+		}
+		if _, _, _, err := m.initiate(st); err != nil {
+			tb.Fatal(err)
+		}
+		m.saveSessions(st)
+	}
+	m.Ready()
+	return m
+}
+
+// laidDownSeats is the same membership before any session.
+func laidDownSeats(tb testing.TB, n int) *Machine {
 	const relays = 3
 	machine, err := Open(Config{})([16]byte{1}, memory.New(), benchEntropy{})
 	if err != nil {
@@ -93,10 +110,6 @@ func laidDown(tb testing.TB, n int) *Machine {
 		if !m.usable(st) {
 			tb.Fatal("a seat laid down is not usable")
 		}
-		if _, _, _, err := m.initiate(st); err != nil {
-			tb.Fatal(err)
-		}
-		m.saveSessions(st)
 	}
 	m.Ready()
 	return m
@@ -144,7 +157,8 @@ func BenchmarkSend(b *testing.B) {
 			var slots, upload int
 			var msg *message
 			var r beside
-			floor := sendFloor(n, n*ratchet.SlotSize+1024)
+			var posting []time.Duration
+			floor, proofs := sendFloor(n, n*ratchet.SlotSize+1024), postingFloor(n*ratchet.SlotSize+1024)
 			b.ReportAllocs()
 			for b.Loop() {
 				r.once(b, func() {
@@ -159,12 +173,18 @@ func BenchmarkSend(b *testing.B) {
 					}
 					m.Ready()
 				}, floor)
+				b.StopTimer()
+				start := time.Now()
+				proofs()
+				posting = append(posting, time.Since(start))
+				b.StartTimer()
 				delete(m.messages, msg.key)
 				m.ledger.Forget(msg.key.subject())
 			}
 			b.ReportMetric(float64(slots)/float64(n), "B/member")
 			b.ReportMetric(float64(upload), "B/upload")
 			r.report(b)
+			b.ReportMetric(float64(median(r.work))/float64(median(r.floor)+median(posting)), "x/floor+proofs")
 		})
 	}
 }
@@ -181,6 +201,19 @@ func sendFloor(members, bundle int) func() {
 		for range 3 {
 			block, _ := aes.NewCipher(whole[:32])
 			cipher.NewCTR(block, make([]byte, 16)).XORKeyStream(whole, whole)
+		}
+	}
+}
+
+// postingFloor is what a relay asks of a post besides, per relay: SHA-256 over
+// the bundle, which the receipt is compared with, and one Ed25519 signature.
+func postingFloor(bundle int) func() {
+	whole := make([]byte, bundle)
+	key := ed25519.NewKeyFromSeed(whole[:32])
+	return func() {
+		for range 3 {
+			d := sha256.Sum256(whole)
+			ed25519.Sign(key, d[:])
 		}
 	}
 }

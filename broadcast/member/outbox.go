@@ -218,14 +218,15 @@ func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 	if withList {
 		head.Mailboxes = f.list
 	}
-	starts := make([]int, len(b.classes)+1)
+	starts := make([]uint32, len(b.classes)+1)
 	for i, c := range b.classes {
-		starts[i+1] = starts[i] + c.Size()
+		starts[i+1] = starts[i] + uint32(c.Size())
 	}
 	size := 0
 	for at, i := range f.order {
-		size += b.classes[i].Size()
-		if c := b.classes[i]; c != broadcast.Standing {
+		c := b.classes[i]
+		size += c.Size()
+		if c != broadcast.Standing {
 			head.Exceptions = append(head.Exceptions, broadcast.Exception{Index: uint16(at), Class: c})
 		}
 	}
@@ -234,6 +235,10 @@ func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 	rest := post.Slots
 	for _, i := range f.order {
 		n := copy(rest, b.slots[starts[i]:starts[i+1]])
+		if len(b.shares) == 0 {
+			rest = rest[n:]
+			continue
+		}
 		if j, ok := slices.BinarySearchFunc(b.shares, i, func(s seatShares, i int) int { return s.seat - i }); ok {
 			if _, held := slices.BinarySearch(q.withheld, i); !held {
 				copy(shareAt(rest[:n]), b.shares[j].sealed[p.index][:])
