@@ -245,6 +245,7 @@ func (m *Machine) changed(r store.Reader) error {
 		return err
 	}
 	m.answers = answers
+	m.wakeUp()                // what waits for sessions must see which are due
 	for _, l := range links { // what was said on them is not known any more
 		m.sends = append(m.sends, broadcast.Send{Link: l, Close: true})
 	}

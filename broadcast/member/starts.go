@@ -15,7 +15,8 @@ import (
 // carries it, so after a crash they are made again.
 
 // startsAtOnce is how many sessions are begun within the input that asks for
-// them, and startsPerJob how many one job begins: some eight milliseconds.
+// them, and startsPerJob how many one job begins at most: some eight
+// milliseconds.
 const (
 	startsAtOnce = 2
 	startsPerJob = 16
@@ -199,7 +200,7 @@ func (m *Machine) issue(due []*seatState) {
 	}
 	s.total = len(s.begun) + len(due)
 	fork := m.entropy.Fork
-	for chunk := range slices.Chunk(due, startsPerJob) {
+	for chunk := range slices.Chunk(due, min(startsPerJob, (len(due)+3)/4)) { // some for each core
 		list := make([]*start, len(chunk))
 		for i, st := range chunk {
 			list[i] = m.startWith(st)
