@@ -69,8 +69,8 @@ func laidDownSeats(tb testing.TB, n int) *Machine {
 	m.now = time.Now()
 	draw := func() (s [32]byte) { rand.Read(s[:]); return s }
 	var spots []FoundingSpot
-	for range relays {
-		spots = append(spots, FoundingSpot{Key: keys.NewPrivate[keys.RoleRelay](draw()).Public(), Addrs: []string{"/memory/1"}})
+	for i := range relays {
+		spots = append(spots, FoundingSpot{Key: benchRelay(i).Public(), Addrs: []string{"/memory/1"}})
 	}
 	if err := m.create(CreateGroup{Group: "Bench", Name: "Ann", Relays: spots}); err != nil {
 		tb.Fatal(err)
@@ -113,6 +113,11 @@ func laidDownSeats(tb testing.TB, n int) *Machine {
 	}
 	m.Ready()
 	return m
+}
+
+// benchRelay is the key of a relay of what is laid down, by its path's index.
+func benchRelay(i int) keys.RelayPrivate {
+	return keys.NewPrivate[keys.RoleRelay]([32]byte{'r', byte(i)})
 }
 
 func (m *Machine) entropyBytes(n int) []byte {
