@@ -36,6 +36,11 @@ type Open func(store.Unit, store.Reader, Entropy) (Machine, error)
 type Entropy interface {
 	io.Reader
 	Encapsulate(*mlkem.EncapsulationKey768) (shared, ciphertext []byte)
+	// Fork is a source for a Job, from the Job's seed. It neither reads nor
+	// changes the receiver, so a Job may call it in any goroutine; what it
+	// returns belongs to one. Its bytes follow from the seed alone; what its
+	// Encapsulate draws does in the simulator, in production it is the system's.
+	Fork(seed [32]byte) Entropy
 }
 
 // Link is one connection as its driver numbers it: unique in a machine's life.

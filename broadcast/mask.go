@@ -29,14 +29,29 @@ const (
 // The mask hides equal bytes from relays that compare notes; it authenticates
 // nothing (docs/protocol.md section 6).
 func Mask(dst []byte, epoch *keys.EpochKey, relay keys.RelayPublic, nonce [MaskNonceSize]byte, offset int) {
+	NewMasker(epoch, relay, nonce).Mask(dst, offset)
+}
+
+// Masker is the mask of one bundle towards one relay, for parts of it that lie
+// apart: its key is derived once.
+type Masker struct{ block cipher.Block }
+
+// NewMasker derives the mask's key.
+func NewMasker(epoch *keys.EpochKey, relay keys.RelayPublic, nonce [MaskNonceSize]byte) Masker {
 	key := epoch.Derive(tagMask, relay[:], nonce[:])
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic("broadcast: AES-256 takes any 32 bytes: " + err.Error())
 	}
+	clear(key[:])
+	return Masker{block}
+}
+
+// Mask is the function Mask.
+func (m Masker) Mask(dst []byte, offset int) {
 	var iv, skipped [aes.BlockSize]byte
 	binary.BigEndian.PutUint64(iv[8:], uint64(offset)/aes.BlockSize)
-	stream := cipher.NewCTR(block, iv[:])
+	stream := cipher.NewCTR(m.block, iv[:])
 	skip := skipped[:offset%aes.BlockSize]
 	stream.XORKeyStream(skip, skip)
 	stream.XORKeyStream(dst, dst)

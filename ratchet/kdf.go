@@ -44,8 +44,7 @@ func rootStep(root *[32]byte, dh []byte) (next, chain [32]byte) {
 // chainStep is KDF_CK of the Double Ratchet: mk = HMAC(ck, 0x01), then ck
 // becomes HMAC(ck, 0x02).
 func chainStep(ck, mk *[32]byte) {
-	*mk = mac(ck, []byte{0x01})
-	*ck = mac(ck, []byte{0x02})
+	*mk, *ck = chainMACs(ck)
 }
 
 // maxMessage is the longest input of mac that stays on the stack.

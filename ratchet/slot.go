@@ -1,8 +1,10 @@
 package ratchet
 
 import (
+	"bytes"
 	"crypto/cipher"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 
 	"golang.org/x/crypto/chacha20"
@@ -74,3 +76,28 @@ func associatedData(t wire.Digest, sender, receiver wire.Seat, d wire.Digest, h 
 	}
 	return sha256.Sum256(b[:168])
 }
+
+// chainMACs is mac of 0x01 and of 0x02 under one key, whose two padded blocks
+// are laid out once: these are half of what a slot costs.
+func chainMACs(key *[32]byte) (one, two [32]byte) {
+	var inner [64 + 1]byte
+	var outer [64 + 32]byte
+	subtle.XORBytes(inner[:32], key[:], innerPad[:])
+	subtle.XORBytes(outer[:32], key[:], outerPad[:])
+	*(*[32]byte)(inner[32:]), *(*[32]byte)(outer[32:]) = innerPad, outerPad
+	inner[64] = 0x01
+	*(*[32]byte)(outer[64:]) = sha256.Sum256(inner[:])
+	one = sha256.Sum256(outer[:])
+	inner[64] = 0x02
+	*(*[32]byte)(outer[64:]) = sha256.Sum256(inner[:])
+	two = sha256.Sum256(outer[:])
+	clear(inner[:])
+	clear(outer[:])
+	return one, two
+}
+
+// What HMAC pads a key with (RFC 2104).
+var (
+	innerPad = [32]byte(bytes.Repeat([]byte{0x36}, 32))
+	outerPad = [32]byte(bytes.Repeat([]byte{0x5c}, 32))
+)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"parallax/broadcast"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
@@ -43,6 +44,9 @@ func (e entropy) Encapsulate(ek *mlkem.EncapsulationKey768) (shared, ciphertext 
 	}
 	return shared, ciphertext
 }
+
+// Fork implements broadcast.Entropy.
+func (entropy) Fork(seed [32]byte) broadcast.Entropy { return entropy{rand.NewChaCha8(seed)} }
 
 // Seed draws 32 bytes for a key that belongs to name: the same in every world
 // of this seed.

@@ -41,6 +41,7 @@ func (m *Machine) seatChanged(st *seatState) {
 	case !usable:
 		st.since = time.Time{}
 	}
+	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true
 		r := m.report(st)
@@ -386,7 +387,7 @@ func (m *Machine) share(p *path, a, b crossverify.Statement) {
 }
 
 func (m *Machine) runExchanges() {
-	if !m.isMember() {
+	if !m.isMember() || m.starting.underWay() {
 		return
 	}
 	due := m.exchange

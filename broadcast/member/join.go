@@ -146,7 +146,9 @@ func (m *Machine) resume() {
 
 func (m *Machine) waitJoined(id uint64) {
 	m.waiting = append(m.waiting, waiter{id: id,
-		done: func() (any, error, bool) { return m.info(), nil, m.isMember() }})
+		done: func() (any, error, bool) { // with the hello in the same turn: whoever asked may end its process
+			return m.info(), nil, m.isMember() && !m.starting.underWay()
+		}})
 }
 
 // sawGenesis takes the genesis if it is the one that the link names.

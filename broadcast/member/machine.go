@@ -85,6 +85,7 @@ type Machine struct {
 	sends    []broadcast.Send
 	events   []broadcast.Event
 	answers  []broadcast.Answer
+	jobs     []broadcast.Job
 	links    []broadcast.WantLink // as last handed over
 	linksSet bool
 
@@ -109,6 +110,7 @@ type Machine struct {
 	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
 	roster   wire.Digest               // of the same seats, for views
 	seen     map[wire.Digest]helloSeen // transcripts of hellos
+	lacking  map[wire.Seat]*seatState  // that a hello may be for
 	evidence []*evidenceRecord
 	exchange []exchangeDue
 	shared   map[wire.Digest]bool // statements sent in an exchange already
@@ -127,8 +129,9 @@ type Machine struct {
 	retrying bool                  // within retryHeld
 	kept     int                   // messages left by the last trimMessages
 	progress int
-	awake    bool // deadlines run
-	extended bool // the joining's deadline was moved once
+	starting starting // sessions that this end begins
+	awake    bool     // deadlines run
+	extended bool     // the joining's deadline was moved once
 }
 
 // waiter is a command that is answered when done says so.
@@ -169,12 +172,14 @@ func (m *Machine) reset() {
 		bundles:  map[uint64]*bundleRecord{},
 		sets:     map[wire.Digest]*recipientSet{},
 		seen:     map[wire.Digest]helloSeen{},
+		lacking:  map[wire.Seat]*seatState{},
 		shared:   map[wire.Digest]bool{},
 		views:    map[viewKey][]claimedHead{},
 		claims:   map[claimant][]uint64{},
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
 
@@ -192,7 +197,9 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 		m.receive(in)
 	case broadcast.Command:
 		m.command(in)
-	case broadcast.Loaded, broadcast.Finished, broadcast.Applied:
+	case broadcast.Finished:
+		m.finished(in)
+	case broadcast.Loaded, broadcast.Applied:
 	case broadcast.Changed:
 		err = m.changed(in.Reader)
 	default:
@@ -230,6 +237,7 @@ func (m *Machine) wakeUp() {
 		m.askedAll(st)
 		if m.usable(st) {
 			st.since, st.waited = m.now, true
+			m.review(st)
 		}
 	}
 	for _, msg := range m.messages {
@@ -248,6 +256,7 @@ func (m *Machine) changed(r store.Reader) error {
 		return err
 	}
 	m.answers = answers
+	m.wakeUp()                // what waits for sessions must see which are due
 	for _, l := range links { // what was said on them is not known any more
 		m.sends = append(m.sends, broadcast.Send{Link: l, Close: true})
 	}
@@ -298,7 +307,7 @@ func (m *Machine) repeated(id uint64) bool {
 		m.answers = append(m.answers, a)
 		return true
 	}
-	return slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
+	return m.starting.queues(id) || slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
 }
 
 func (m *Machine) answerWaiting() {
@@ -321,7 +330,7 @@ func (m *Machine) answerWaiting() {
 
 // Ready implements broadcast.Machine.
 func (m *Machine) Ready() broadcast.Ready {
-	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Wake: m.wake()}
+	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Jobs: m.jobs, Wake: m.wake()}
 	if len(m.ops) > 0 {
 		r.Write = &store.Batch{Unit: m.unit, Base: m.revision, Ops: m.ops}
 		m.revision++
@@ -334,7 +343,7 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.links, m.linksSet = want, true
 		r.Links = want
 	}
-	m.ops, m.sends, m.events, m.answers = nil, nil, nil, nil
+	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
 	clear(m.opAt)
 	return r
 }
@@ -352,7 +361,7 @@ func (m *Machine) wake() (t time.Time) {
 	for _, w := range m.waiting {
 		soonest(w.until)
 	}
-	if m.isMember() { // until then nothing is sent
+	if m.isMember() && !m.starting.underWay() { // until then nothing is sent
 		for _, e := range m.exchange {
 			soonest(e.at)
 		}

@@ -89,13 +89,15 @@ type seatShares struct {
 
 // answerShares are those that ride beside a slot of a session, nil if none do.
 func (m *Machine) answerShares(s *session) [][ratchet.ShareSize]byte {
-	sealed, any := make([][ratchet.ShareSize]byte, len(m.paths)), false
+	var sealed [][ratchet.ShareSize]byte
 	for i, p := range m.paths {
 		share, ok := s.AnswerShare(p.ref.Key)
-		sealed[i], any = share, any || ok
-	}
-	if !any {
-		return nil
+		if ok && sealed == nil { // of most sessions none travels any more
+			sealed = make([][ratchet.ShareSize]byte, len(m.paths))
+		}
+		if ok {
+			sealed[i] = share
+		}
 	}
 	return sealed
 }
@@ -313,7 +315,10 @@ func (m *Machine) openWith(st *seatState, s *session, it *item) (key keys.Conten
 	switch {
 	case err == nil:
 		m.chains.set(s.index, chain)
-		st.stuck = time.Time{}
+		if !st.stuck.IsZero() {
+			st.stuck = time.Time{}
+			m.review(st)
+		}
 		if st.kept != nil && st.unanswered() == nil {
 			m.forgetKept(st)
 		}

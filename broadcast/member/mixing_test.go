@@ -178,7 +178,7 @@ func TestSharesKeepToTheirPath(t *testing.T) {
 				t.Fatal("the bundle does not keep slot and shares apart")
 			}
 			first := m.post(p, q, true)
-			slot, whole, _, _ := m.slotFor(p, q, first, x.st.seat)
+			slot, whole, _, _ := m.slotFor(p, q, first.Post, x.st.seat)
 			for i, o := range m.paths {
 				want := i == p.index && i < shown
 				if got := bytes.Contains(whole, b.shares[0].sealed[o.index][:]); got != want {
@@ -191,7 +191,7 @@ func TestSharesKeepToTheirPath(t *testing.T) {
 			m.sawAnnouncement(p, x.st.seat, x.st.ann.Append(nil))
 			m.reopenOutbox(t)
 			again := m.post(p, p.queue[len(p.queue)-1], true)
-			if !bytes.Equal(proto.Encode(first).Body, proto.Encode(again).Body) {
+			if !bytes.Equal(first.Frame().Body, again.Frame().Body) {
 				t.Errorf("%d show the seat: other bytes to %s after a crash", shown, p.label())
 			}
 		}
@@ -235,7 +235,7 @@ func TestAnswerNeedsShares(t *testing.T) {
 		var d wire.Digest
 		for _, p := range m.paths {
 			q := p.queue[len(p.queue)-1]
-			slot, _, d, _ = m.slotFor(p, q, m.post(p, q, true), x.st.seat)
+			slot, _, d, _ = m.slotFor(p, q, m.post(p, q, true).Post, x.st.seat)
 			var err error
 			if a == nil {
 				if a, err = ratchet.AcceptMixed(c, own, slot[:ratchet.HandshakeSize], m.mixing()); err != nil {
@@ -306,7 +306,7 @@ func TestAnsweringBundle(t *testing.T) {
 	var content keys.ContentKey
 	for i, p := range m.paths {
 		q := p.queue[len(p.queue)-1]
-		slot, whole, d, _ := m.slotFor(p, q, m.post(p, q, true), x.st.seat)
+		slot, whole, d, _ := m.slotFor(p, q, m.post(p, q, true).Post, x.st.seat)
 		if len(slot) != ratchet.AnsweringSlotSize {
 			t.Fatalf("a slot of %d bytes", len(slot))
 		}

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -8,7 +9,9 @@ import (
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
+	"parallax/internal/keys"
 	"parallax/internal/wire"
+	"parallax/ratchet"
 )
 
 // bundleRecord is a bundle in the outbox, unmasked.
@@ -126,18 +129,36 @@ func (m *Machine) forgetPost(p *path, q *postItem) {
 	}
 }
 
-func (m *Machine) saveBundle(b *bundleRecord) {
-	v := append(b.key.bytes(), b.d[:]...)
+// appendHead begins the record of a bundle: what stands before the slots, which
+// are appended to it one by one from at on, so that they lie in memory once.
+// firsts is how many of them begin a session, as far as is known.
+func (b *bundleRecord) appendHead(firsts int) (record []byte, at int) {
+	seats := len(b.classes)
+	v := make([]byte, 0, len(b.key.seat)+len(b.key.incarnation)+8+len(b.d)+1+len(b.set)+4+seats+4+len(b.envelope)+4+
+		seats*broadcast.StandingSize+firsts*(broadcast.FirstContactSize-broadcast.StandingSize+4+MaxRelays*ratchet.ShareSize)+4)
+	v = append(v, b.key.seat[:]...)
+	v = append(v, b.key.incarnation[:]...)
+	v = wire.AppendU64(v, b.key.sequence)
+	v = append(v, b.d[:]...)
 	v = append(v, byte(b.epoch))
 	v = append(v, b.set[:]...)
-	v = wire.AppendU32(v, uint32(len(b.classes)))
-	for _, c := range b.classes {
-		v = append(v, byte(c))
-	}
+	v = wire.AppendU32(v, uint32(seats))
+	v = append(v, make([]byte, seats)...) // classes, when all slots are there
 	v = wire.AppendBytes(v, b.envelope)
-	v = wire.AppendBytes(v, b.slots)
-	v = appendShares(v, b.shares)
-	m.put(m.key(keyBundle, wire.U64(b.order)), v)
+	v = wire.AppendU32(v, 0) // length of the slots, likewise
+	return v, len(v)
+}
+
+// finish ends the record that appendHead began, with the slots from at on; the
+// bundle has them there.
+func (b *bundleRecord) finish(record []byte, at int) []byte {
+	b.slots = record[at:len(record):len(record)]
+	binary.BigEndian.PutUint32(record[at-4:], uint32(len(b.slots)))
+	classes := record[at-4-len(b.envelope)-4-len(b.classes):]
+	for i, c := range b.classes {
+		classes[i] = byte(c)
+	}
+	return appendShares(record, b.shares)
 }
 
 func (m *Machine) loadBundle(key, value []byte) error {
@@ -170,38 +191,67 @@ func (m *Machine) loadBundle(key, value []byte) error {
 	return nil
 }
 
+// posting is what posting on a path in one epoch takes: a key pair and a hint
+// that differ on every relay, which would be derived anew for each bundle.
+type posting struct {
+	epoch keys.EpochKey
+	key   keys.PostingPrivate
+	hint  [broadcast.HintSize]byte
+}
+
+// postingAt is the posting of an epoch on a path.
+func (p *path) postingAt(epoch *keys.EpochKey) *posting {
+	if p.posting.key.IsZero() || !p.posting.epoch.Equal(epoch) {
+		p.posting = posting{*epoch, PostingKey(epoch, p.ref.Key), broadcast.Hint(epoch, p.ref.Key)}
+	}
+	return &p.posting
+}
+
 // post makes the frame of a bundle for one relay: the same bytes every time.
-func (m *Machine) post(p *path, q *postItem, withList bool) proto.Post {
+func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 	m.decide(p, q)
 	b := m.bundles[q.bundle]
 	f := m.sets[b.set].at(p.index)
 	epoch := &m.keyring.epochs[b.epoch].Key
-	msg := proto.Post{PostID: q.id, Hint: broadcast.Hint(epoch, p.ref.Key), Nonce: q.nonce, Fanout: f.hash}
+	posting := p.postingAt(epoch)
+	head := proto.Post{PostID: q.id, Hint: posting.hint, Nonce: q.nonce, Fanout: f.hash}
 	if withList {
-		msg.Mailboxes = f.list
+		head.Mailboxes = f.list
 	}
-	starts := make([]int, len(b.classes)+1)
+	starts := make([]uint32, len(b.classes)+1)
 	for i, c := range b.classes {
-		starts[i+1] = starts[i] + c.Size()
+		starts[i+1] = starts[i] + uint32(c.Size())
 	}
-	whole := make([]byte, 0, len(b.envelope)+len(b.slots))
-	whole = append(whole, b.envelope...)
+	size := 0
 	for at, i := range f.order {
-		whole = append(whole, b.slots[starts[i]:starts[i+1]]...)
+		c := b.classes[i]
+		size += c.Size()
+		if c != broadcast.Standing {
+			head.Exceptions = append(head.Exceptions, broadcast.Exception{Index: uint16(at), Class: c})
+		}
+	}
+	post := proto.NewPostFrame(head, len(b.envelope), size)
+	copy(post.Envelope, b.envelope)
+	rest := post.Slots
+	for _, i := range f.order {
+		n := copy(rest, b.slots[starts[i]:starts[i+1]])
+		if len(b.shares) == 0 {
+			rest = rest[n:]
+			continue
+		}
 		if j, ok := slices.BinarySearchFunc(b.shares, i, func(s seatShares, i int) int { return s.seat - i }); ok {
 			if _, held := slices.BinarySearch(q.withheld, i); !held {
-				copy(shareAt(whole[len(whole)-b.classes[i].Size():]), b.shares[j].sealed[p.index][:])
+				copy(shareAt(rest[:n]), b.shares[j].sealed[p.index][:])
 			}
 		}
-		if c := b.classes[i]; c != broadcast.Standing {
-			msg.Exceptions = append(msg.Exceptions, broadcast.Exception{Index: uint16(at), Class: c})
-		}
+		rest = rest[n:]
 	}
-	broadcast.Mask(whole, epoch, p.ref.Key, q.nonce, 0)
-	msg.Envelope, msg.Slots = whole[:len(b.envelope):len(b.envelope)], whole[len(b.envelope):]
-	q.d = msg.Digest()
-	msg.Sign(PostingKey(epoch, p.ref.Key), p.ref.Key, p.channel, q.d)
-	return msg
+	mask := broadcast.NewMasker(epoch, p.ref.Key, q.nonce)
+	mask.Mask(post.Envelope, 0)
+	mask.Mask(post.Slots, len(post.Envelope))
+	q.d = post.Digest()
+	post.Sign(posting.key, p.ref.Key, p.channel, q.d)
+	return post
 }
 
 // pumpPosts sends what waits on every path whose post link stands.
@@ -234,7 +284,7 @@ func (m *Machine) pumpPosts() {
 				continue
 			}
 			hash := m.sets[m.bundles[q.bundle].set].at(p.index).hash
-			m.send(p.post.link, m.post(p, q, !p.post.lists[hash]))
+			m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.post(p, q, !p.post.lists[hash]).Frame()})
 			p.post.lists[hash] = true
 		}
 	}
@@ -261,7 +311,7 @@ func (m *Machine) onPost(p *path, msg proto.Message) {
 		m.receipt(p, f)
 	case proto.NeedFanout:
 		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle && q.inFlight {
-			m.send(p.post.link, m.post(p, q, true))
+			m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.post(p, q, true).Frame()})
 		}
 	case proto.Refused:
 		m.refusedPost(p, f)

@@ -42,6 +42,7 @@ type path struct {
 	orphans  int                   // admissions of its board that wait for their invite
 	shelf    []broadcast.BoardKeys // of the epochs, made when first needed
 	refused  error                 // why it refused a newcomer or a founder
+	posting  posting               // made when first needed
 }
 
 // pathRecord is what a path keeps; fixed layout, rewritten with each position.

@@ -16,6 +16,10 @@ type recipientSet struct {
 	seats []wire.Seat
 	boxes [][]wire.MailboxID // by seat, by relay
 	lists []fanout           // by relay, made when first needed
+
+	// Of the current set only.
+	states []*seatState // by place in seats
+	held   int          // seats known that are not in it
 }
 
 // fanout is a set as one relay sees it.
@@ -38,12 +42,18 @@ func (m *Machine) recipients() *recipientSet {
 // only when a seat does (seatChanged).
 func (m *Machine) gather() *recipientSet {
 	s := &recipientSet{}
+	var states []*seatState
+	held := 0
 	var roster []byte
 	h := []byte{}
 	for _, st := range m.sortedSeats() {
 		if !m.usable(st) {
+			if st.ann != nil {
+				held++
+			}
 			continue
 		}
+		states = append(states, st)
 		boxes := make([]wire.MailboxID, len(m.paths))
 		for _, b := range st.ann.Mailboxes {
 			if p := m.pathOf(b.Relay); p != nil {
@@ -65,8 +75,10 @@ func (m *Machine) gather() *recipientSet {
 	m.roster = wire.Hash("parallax/1/roster", m.gid[:], roster)
 	s.hash = wire.Hash("parallax/1/recipients", h)
 	if known := m.sets[s.hash]; known != nil {
+		known.states, known.held = states, held
 		return known
 	}
+	s.states, s.held = states, held
 	s.lists = make([]fanout, len(m.paths))
 	for _, hash := range sortedDigests(m.sets) {
 		if !m.inOutbox(hash) {

@@ -139,6 +139,7 @@ func (m *Machine) loadKept(key, value []byte) error {
 func (m *Machine) forgetKept(st *seatState) {
 	if st.kept != nil {
 		st.kept, st.repeat = nil, false
+		m.review(st)
 		m.del(m.key(keyKept, st.seat[:]))
 	}
 }
@@ -164,6 +165,7 @@ func (m *Machine) appendRepeat(dst []byte, st *seatState) (head []byte, s *sessi
 		return dst, nil, nil
 	}
 	st.repeat = false
+	m.review(st)
 	h.repeats++
 	m.saveHello(st)
 	space := make([]byte, ratchet.ShareSize)
@@ -219,13 +221,14 @@ func (m *Machine) begun(st *seatState, fresh *session) {
 			s.retired = true
 		}
 	}
+	m.review(st)
 	m.saveSeat(st)
 }
 
 // notes are what a hello made now says: of each seat that this end begins with
 // the session that it replaces, and whether slots of that seat wait for a hello.
 func (m *Machine) notes() (list []HelloNote) {
-	for _, st := range m.sortedSeats() {
+	for _, st := range m.lacking {
 		if !m.usable(st) || !m.starts(st) {
 			continue
 		}
@@ -237,6 +240,7 @@ func (m *Machine) notes() (list []HelloNote) {
 			list = append(list, n)
 		}
 	}
+	slices.SortFunc(list, func(a, b HelloNote) int { return slices.Compare(a.Seat[:], b.Seat[:]) })
 	return list
 }
 
@@ -261,31 +265,36 @@ func (m *Machine) sawHello(st *seatState, body []byte) {
 	if notes[i].Missed && st.unanswered() != nil && st.kept.repeats < maxRepeats {
 		st.repeat = true
 	}
+	m.review(st)
 }
 
-// recipientsOfHello tells whether a hello has anybody to go to.
-func (m *Machine) helloDue() bool {
-	for _, st := range m.seats {
-		if m.usable(st) && (m.starts(st) || st.repeat && st.unanswered() != nil) {
+// review puts a seat among those that a hello may be for, or takes it out: who
+// can be sent to, as nearly all, is not looked at with every input.
+func (m *Machine) review(st *seatState) {
+	if !st.own && st.ann != nil && !st.since.IsZero() && (st.repeat || !st.stuck.IsZero() || m.sender(st) == nil) {
+		m.lacking[st.seat] = st
+		return
+	}
+	delete(m.lacking, st.seat)
+}
+
+// repeats tells whether a handshake part is to be sent once more.
+func (m *Machine) repeats() bool {
+	for _, st := range m.lacking {
+		if st.repeat && st.unanswered() != nil && m.usable(st) {
 			return true
 		}
 	}
 	return false
 }
 
-// greet sends a hello when there is somebody to begin with, or somebody missed
-// one.
-func (m *Machine) greet() {
-	if m.isMember() && !m.meta.Restored && m.helloDue() {
-		m.sendBundle(KindHello, AppendHello(nil, m.notes()))
-	}
-}
-
+// nextGreeting is when a session is due that is not yet; zero: never, or after
+// those that jobs begin.
 func (m *Machine) nextGreeting() (t time.Time) {
-	if !m.isMember() || m.meta.Restored {
+	if !m.isMember() || m.meta.Restored || m.starting.underWay() {
 		return t
 	}
-	for _, st := range m.seats {
+	for _, st := range m.lacking {
 		if at, ok := m.wants(st); ok && m.usable(st) && (t.IsZero() || at.Before(t)) {
 			t = at
 		}
@@ -298,5 +307,6 @@ func (m *Machine) nextGreeting() (t time.Time) {
 func (m *Machine) tooFew(st *seatState) {
 	if st.stuck.IsZero() {
 		st.stuck = m.now
+		m.review(st)
 	}
 }

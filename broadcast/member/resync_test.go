@@ -70,7 +70,7 @@ func (m *Machine) outgoing(seat wire.Seat) (slots [][]byte, d wire.Digest) {
 	for _, p := range m.paths {
 		q := p.queue[len(p.queue)-1]
 		var slot []byte
-		slot, _, d, _ = m.slotFor(p, q, m.post(p, q, true), seat)
+		slot, _, d, _ = m.slotFor(p, q, m.post(p, q, true).Post, seat)
 		slots = append(slots, slot)
 	}
 	return slots, d
@@ -223,7 +223,7 @@ func TestAnswerNeverComplete(t *testing.T) {
 	slots, d = m.outgoing(x.st.seat)
 	x.accepts(t, slots, d)
 	for range 5 {
-		x.st.stuck = m.now
+		m.tooFew(x.st)
 		m.Tick(m.now.Add(time.Hour))
 	}
 	if n := len(x.st.attempts); n != maxAttempts || m.sender(x.st) == fresh {

@@ -50,21 +50,25 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	}
 	set := m.recipients()
 	b := &bundleRecord{key: k, d: d, epoch: len(m.keyring.epochs) - 1, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
-	b.slots = make([]byte, 0, len(set.seats)*broadcast.StandingSize)
+	record, at := b.appendHead(len(m.starting.begun))
 	var own wire.Digest
 	var begun []*seatState
-	for i, seat := range set.seats {
-		start := len(b.slots)
+	atOnce := startsAtOnce
+	if m.starting.underWay() { // they would be begun twice
+		atOnce = 0
+	}
+	for i, st := range set.states {
+		start := len(record)
 		var sealed [][ratchet.ShareSize]byte
-		b.classes[i], b.slots, sealed = m.appendSlot(b.slots, m.seats[seat], kind == KindHello, &content, d)
+		b.classes[i], record, sealed = m.appendSlot(record, st, &content, d, kind == KindHello, &atOnce)
 		if sealed != nil {
 			b.shares = append(b.shares, seatShares{seat: i, sealed: sealed})
 		}
-		if seat == m.self {
-			own = slotDigest(b.slots[start:])
+		if st.own {
+			own = slotDigest(record[start:])
 		}
 		if b.classes[i] == broadcast.FirstContact {
-			begun = append(begun, m.seats[seat])
+			begun = append(begun, st)
 		}
 	}
 	content.Zero()
@@ -86,7 +90,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		m.enqueue(p, q)
 	}
 	m.bundles[b.order] = b
-	m.saveBundle(b)
+	m.put(m.key(keyBundle, wire.U64(b.order)), b.finish(record, at))
 
 	m.counters.messages++
 	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages}
@@ -100,21 +104,19 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 }
 
 // appendSlot is one member's slot: of its session, in a hello of a new one where
-// this end begins it, else random bytes that no relay can tell from a slot. The shares
-// beside it are by relay, nil if there are none.
-func (m *Machine) appendSlot(dst []byte, st *seatState, hello bool, content *keys.ContentKey, d wire.Digest) (class broadcast.Class, _ []byte, sealed [][ratchet.ShareSize]byte) {
+// this end begins it, else random bytes that no relay can tell from a slot. The
+// shares beside it are by relay, nil if there are none. atOnce is how many sessions
+// more may be begun within this bundle, beside those that jobs have begun.
+func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey, d wire.Digest, hello bool, atOnce *int) (class broadcast.Class, _ []byte, sealed [][ratchet.ShareSize]byte) {
 	class = broadcast.Standing
 	s := m.sender(st)
 	switch {
 	case hello && m.starts(st):
-		fresh, head, shares, err := m.initiate(st)
-		if err != nil {
-			st.session.index = badPrekeys
-			break
+		if fresh, head, shares := m.first(st, atOnce); fresh != nil {
+			m.keepHello(st, fresh, head[:ratchet.HandshakeSize], shares)
+			m.begun(st, fresh)
+			s, class, dst, sealed = fresh, broadcast.FirstContact, append(dst, head...), shares
 		}
-		m.keepHello(st, fresh, head[:ratchet.HandshakeSize], shares)
-		m.begun(st, fresh)
-		s, class, dst, sealed = fresh, broadcast.FirstContact, append(dst, head...), shares
 	case hello && st.repeat:
 		if head, kept, shares := m.appendRepeat(dst, st); kept != nil {
 			s, class, dst, sealed = kept, broadcast.FirstContact, head, shares
@@ -137,6 +139,25 @@ func (m *Machine) appendSlot(dst []byte, st *seatState, hello bool, content *key
 	return class, dst, sealed
 }
 
+// first is the session that a job has begun with a seat, or one begun now; nil
+// if it must wait for a job or nobody can use the prekeys.
+func (m *Machine) first(st *seatState, atOnce *int) (s *session, head []byte, sealed [][ratchet.ShareSize]byte) {
+	if b := m.begunFor(st); b != nil {
+		s, sealed = m.keep(st, b)
+		delete(m.starting.begun, st.seat)
+		return s, b.head, sealed
+	}
+	if *atOnce == 0 || st.session.index == badPrekeys {
+		return nil, nil, nil
+	}
+	*atOnce--
+	s, head, sealed, err := m.initiate(st)
+	if err != nil {
+		st.session.index = badPrekeys
+	}
+	return s, head, sealed
+}
+
 // badPrekeys marks a seat whose announced prekeys nobody can use.
 const badPrekeys = -2
 
@@ -145,7 +166,9 @@ func (m *Machine) reading() bool {
 	return m.operators(func(p *path) bool { return p.read.opened && p.caughtUp }) >= m.needed()
 }
 
-// sendText sends a text; the answer waits as the wish says.
+// sendText sends a text; the answer waits as the wish says. While jobs begin
+// sessions, or are about to, it waits for them in its order: whoever joined
+// reaches everybody with the first text.
 func (m *Machine) sendText(id uint64, w SendText) {
 	fail := func(err error) { m.answer(id, nil, err) }
 	switch {
@@ -161,8 +184,12 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	case m.meta.Restored:
 		fail(fmt.Errorf("%w: restored from a backup; it is announced anew when the relays have been read", ErrNotReady))
 		return
-	case len(m.bundles) >= m.cfg.Limits.Outbox:
-		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)))
+	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
+		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))
+		return
+	}
+	if m.textsWait() {
+		m.starting.texts = append(m.starting.texts, queuedText{id, w})
 		return
 	}
 	m.greet() // so that the text reaches whom it can
@@ -172,11 +199,11 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	m.showMessage(msg)
 	m.saveMessage(msg)
 	info := SentInfo{ID: msg.d.Short(), Relays: len(m.paths)}
-	for _, st := range m.sortedSeats() {
+	set := m.recipients()
+	info.Held = set.held
+	for _, st := range set.states {
 		switch {
-		case st.own || st.ann == nil:
-		case !m.usable(st):
-			info.Held++
+		case st.own:
 		case m.sender(st) != nil:
 			info.Members++
 		default:

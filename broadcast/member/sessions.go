@@ -71,6 +71,7 @@ func (m *Machine) addSession(st *seatState, s *ratchet.Session, chain ratchet.Se
 		m.saveVector()
 	}
 	st.session.list = append(st.session.list, rec)
+	m.review(st)
 	return rec
 }
 
@@ -192,30 +193,15 @@ func (m *Machine) contactOf(own *ownPrekeys, peer ratchet.Party) *ratchet.Contac
 	}
 }
 
-// initiate starts a session: the slot's first 1,176 bytes, handshake and share
-// space; the session's message 0 follows. The shares are by relay; in an unmixed
-// contact there are none and the space is random.
+// initiate starts a session here and now: the slot's first 1,176 bytes,
+// handshake and share space; the session's message 0 follows.
 func (m *Machine) initiate(st *seatState) (*session, []byte, [][ratchet.ShareSize]byte, error) {
-	prekeys := &ratchet.Prekeys{ID: st.ann.PrekeyID, Key: st.ann.Prekey, KEMID: st.ann.KEMID, KEM: st.ann.KEM}
-	space := make([]byte, ratchet.ShareSize)
-	paths := m.mixing()
-	if paths.K == 0 {
-		s, chain, handshake, err := ratchet.Initiate(m.entropy, m.entropy, m.contact(st), prekeys)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		m.draw(space)
-		return m.addSession(st, s, chain, st.ann.Incarnation), append(handshake[:], space...), nil, nil
+	b := m.startWith(st).begin(m.entropy)
+	if b.err != nil {
+		return nil, nil, nil, b.err
 	}
-	s, chain, handshake, shares, err := ratchet.InitiateMixed(m.entropy, m.entropy, m.contact(st), prekeys, paths)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	sealed := make([][ratchet.ShareSize]byte, len(m.paths))
-	for i := range paths.Relays {
-		sealed[m.pathOf(paths.Relays[i]).index] = shares[i]
-	}
-	return m.addSession(st, s, chain, st.ann.Incarnation), append(handshake[:], space...), sealed, nil
+	s, shares := m.keep(st, b)
+	return s, b.head, shares, nil
 }
 
 // openSlot tries a slot of a seat: a hello begins a session, any other is tried

@@ -316,8 +316,10 @@ func seed(b []byte) (s [32]byte) { copy(s[:], b); return s }
 // draw32 reads 32 random bytes; the driver's entropy does not fail.
 func (m *Machine) draw32() (b [32]byte) { m.draw(b[:]); return b }
 
-func (m *Machine) draw(b []byte) {
-	if _, err := m.entropy.Read(b); err != nil {
+func (m *Machine) draw(b []byte) { draw(m.entropy, b) }
+
+func draw(entropy broadcast.Entropy, b []byte) {
+	if _, err := entropy.Read(b); err != nil {
 		panic("member: entropy: " + err.Error())
 	}
 }

@@ -69,6 +69,9 @@ type actor struct {
 	ends    map[broadcast.Link]*end
 	owner   *memberNode // nil: a relay
 	crash   *crash      // nil: none is planned
+
+	holdJobs bool // jobs are kept here
+	jobs     []broadcast.Job
 }
 
 // crash is a process that ends at its at-th write: right after it, or, with
@@ -104,6 +107,10 @@ func (e testEntropy) Encapsulate(k *mlkem.EncapsulationKey768) ([]byte, []byte) 
 		panic(err)
 	}
 	return shared, ct
+}
+
+func (testEntropy) Fork(seed [32]byte) broadcast.Entropy {
+	return testEntropy{rand.NewChaCha8(seed)}
 }
 
 func newWorld(t testing.TB, relays int, members ...string) *world {
@@ -197,6 +204,10 @@ func (a *actor) drain() {
 			a.in = append(a.in, l)
 		}
 		for _, j := range r.Jobs {
+			if a.holdJobs {
+				a.jobs = append(a.jobs, j)
+				continue
+			}
 			a.in = append(a.in, broadcast.Finished{ID: j.ID, Result: j.Run(j.Seed)})
 		}
 		if r.Turn > 0 {

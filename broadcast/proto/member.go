@@ -189,17 +189,51 @@ type Post struct {
 
 func (Post) Type() uint8 { return TypePost }
 func (m Post) Append(b []byte) []byte {
+	b = m.head(b, len(m.Envelope), len(m.Slots))
+	b = wire.AppendBytes(b, m.Envelope)
+	b = wire.AppendBytes(b, m.Slots)
+	return append(b, m.Signature[:]...)
+}
+
+// head is what stands before the envelope, with room for all that follows.
+func (m *Post) head(b []byte, envelope, slots int) []byte {
 	b = slices.Grow(b, maxPost-maxList-MaxEnvelope-MaxSlots-MaxExceptions+
-		4+len(m.Mailboxes)*mailboxSize+2+len(m.Exceptions)*3+len(m.Envelope)+len(m.Slots))
+		4+len(m.Mailboxes)*mailboxSize+2+len(m.Exceptions)*3+envelope+slots)
 	b = append(b, m.PostID[:]...)
 	b = append(b, m.Hint[:]...)
 	b = append(b, m.Nonce[:]...)
 	b = append(b, m.Fanout[:]...)
 	b = appendMailboxes(b, m.Mailboxes)
-	b = appendExceptions(b, m.Exceptions)
-	b = wire.AppendBytes(b, m.Envelope)
-	b = wire.AppendBytes(b, m.Slots)
-	return append(b, m.Signature[:]...)
+	return appendExceptions(b, m.Exceptions)
+}
+
+// PostFrame is a Post whose Envelope and Slots are places in its own frame: the
+// caller fills and masks them there, so that a bundle for many members lies in
+// memory once. Everything else must be set before.
+type PostFrame struct {
+	Post
+	body []byte
+}
+
+// NewPostFrame lays out the frame of m for an envelope and slots of so many
+// bytes, all zero; those of m are not looked at.
+func NewPostFrame(m Post, envelope, slots int) *PostFrame {
+	f := &PostFrame{Post: m}
+	b := f.head(nil, envelope, slots)
+	place := func(n int) []byte {
+		b = wire.AppendU32(b, uint32(n))
+		b = b[:len(b)+n] // fresh from the allocator, so zero
+		return b[len(b)-n : len(b) : len(b)]
+	}
+	f.Envelope, f.Slots = place(envelope), place(slots)
+	f.body = b[:len(b)+len(m.Signature)]
+	return f
+}
+
+// Frame is what Encode makes of the Post; its body is the one that was laid out.
+func (f *PostFrame) Frame() broadcast.Frame {
+	copy(f.body[len(f.body)-len(f.Signature):], f.Signature[:])
+	return broadcast.Frame{Type: TypePost, Body: f.body}
 }
 func parsePost(r *wire.Reader) Message {
 	var m Post

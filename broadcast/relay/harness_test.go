@@ -31,6 +31,8 @@ func (seeded) Encapsulate(*mlkem.EncapsulationKey768) (shared, ct []byte) {
 	panic("a relay encapsulates nothing")
 }
 
+func (seeded) Fork([32]byte) broadcast.Entropy { panic("a relay has no jobs") }
+
 func seedOf(name string) [32]byte { return wire.Hash("test", []byte(name)) }
 
 var (

@@ -11,7 +11,6 @@ package keys
 import (
 	"crypto/ecdh"
 	"crypto/ed25519"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -301,12 +300,34 @@ func (s Secret[R]) GoString() string             { return "[secret]" }
 func (s Secret[R]) MarshalText() ([]byte, error) { return nil, errPrint }
 
 // Derive is HKDF-SHA-256 with no salt and info = wire.Input(tag, parts...).
+//
+// It is written out for its one size, since keys are derived for every message
+// and the standard library allocates some twenty times for each.
 func Derive(secret []byte, tag string, parts ...[]byte) (out [SeedSize]byte) {
-	k, err := hkdf.Key(sha256.New, secret, nil, string(wire.Input(tag, parts...)), SeedSize)
-	if err != nil {
-		panic("keys: HKDF of 32 bytes: " + err.Error())
-	}
-	copy(out[:], k)
-	clear(k)
+	var salt [32]byte // RFC 5869 section 2.2: none is 32 zero bytes
+	prk := mac(&salt, secret)
+	out = mac(&prk, append(wire.Input(tag, parts...), 0x01))
+	clear(prk[:])
 	return out
+}
+
+// mac is HMAC-SHA-256 (RFC 2104) under a key of 32 bytes; shorter messages stay
+// on the stack.
+func mac(key *[32]byte, message []byte) [32]byte {
+	var short [64 + 128]byte
+	var outer [64 + 32]byte
+	for i := range 64 {
+		short[i], outer[i] = 0x36, 0x5c
+	}
+	for i, k := range key {
+		short[i] ^= k
+		outer[i] ^= k
+	}
+	inner := append(short[:64], message...)
+	*(*[32]byte)(outer[64:]) = sha256.Sum256(inner)
+	sum := sha256.Sum256(outer[:])
+	clear(inner)
+	clear(short[:])
+	clear(outer[:])
+	return sum
 }

@@ -2,6 +2,8 @@ package keys
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -104,5 +106,21 @@ func TestDerive(t *testing.T) {
 	const want = "8e4f677af0fcd79ca787d8e407fcc95763c2acc120c282e8e3e760ddb6a65ac7"
 	if h := hex.EncodeToString(got[:]); h != want {
 		t.Errorf("Derive is %s, want %s", h, want)
+	}
+}
+
+// Derive is the standard library's HKDF, whatever the lengths.
+func TestDeriveIsHKDF(t *testing.T) {
+	for _, n := range []int{0, 1, 31, 32, 33, 64, 65, 100, 127, 128, 129, 1000} {
+		for _, secret := range [][]byte{nil, bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, n)} {
+			part := bytes.Repeat([]byte{9}, n)
+			want, err := hkdf.Key(sha256.New, secret, nil, string(wire.Input("tag", part, secret)), SeedSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := Derive(secret, "tag", part, secret); !bytes.Equal(got[:], want) {
+				t.Errorf("part of %d bytes, secret of %d: %x, want %x", n, len(secret), got, want)
+			}
+		}
 	}
 }

@@ -23,6 +23,8 @@ func (chacha) Encapsulate(*mlkem.EncapsulationKey768) (shared, ciphertext []byte
 	panic("a relay encapsulates nothing")
 }
 
+func (chacha) Fork([32]byte) broadcast.Entropy { panic("a relay has no jobs") }
+
 // bench is one dishonest relay with a channel, driven at once, and readers
 // that check what one reader alone can check.
 type bench struct {
