@@ -67,9 +67,7 @@ func (r *longRun) bring(t *testing.T, to, i int) {
 		if err = p.openAnswer(relay, slot, l.letter); errors.Is(err, ErrShares) {
 			return
 		}
-		for j, share := range r.refs[1-to].mix.shares {
-			r.refs[to].mix.given[j] = share
-		}
+		copy(r.refs[to].mix.given, r.refs[1-to].mix.shares)
 	}
 	if err != nil {
 		t.Fatalf("an honest slot: %v", err)
