@@ -104,18 +104,28 @@ func states(seed string) map[string]func() (*side, letter) {
 	}
 }
 
-func TestEveryBitOfASlotCounts(t *testing.T) {
+// flips are one bit of every byte, and the top bit of a ratchet key's last byte,
+// which X25519 itself ignores. TestDR_3_5_AfterAnErrorNothingHasChanged alters
+// every bit in the two states that a slot comes in mostly.
+func flips(size int) (bits []int) {
+	for i := range size {
+		bits = append(bits, 8*i+i%8)
+	}
+	return append(bits, 8*(size-SlotSize+31)+7)
+}
+
+func TestEveryByteOfASlotCounts(t *testing.T) {
 	for name, f := range states("bits") {
 		p, l := f()
-		for bit := range 8 * SlotSize {
+		for _, bit := range flips(SlotSize) {
 			spoiled := letter{slot: bytes.Clone(l.slot), d: l.d, key: l.key}
 			spoiled.slot[bit/8] ^= 1 << (bit % 8)
 			refuses(t, fmt.Sprintf("%s, bit %d", name, bit), p, spoiled)
 		}
-		for bit := range 8 * len(l.d) {
+		for i := range l.d {
 			rebound := l
-			rebound.d[bit/8] ^= 1 << (bit % 8)
-			refuses(t, fmt.Sprintf("%s, bit %d of D", name, bit), p, rebound)
+			rebound.d[i] ^= 1 << (i % 8)
+			refuses(t, fmt.Sprintf("%s, byte %d of D", name, i), p, rebound)
 		}
 		if name == "answer without its shares" {
 			continue
@@ -236,7 +246,7 @@ func TestEveryByteOfAHelloCounts(t *testing.T) {
 	b, err := Accept(contact(testB, testA), []PrekeysPrivate{testB.own}, part[:])
 	must(err)
 	var chain SendChain
-	for bit := range 8 * SlotSize {
+	for _, bit := range flips(SlotSize) {
 		slot := bytes.Clone(zero.slot)
 		slot[bit/8] ^= 1 << (bit % 8)
 		if _, err := b.Open(testNow, newStream("x"), &chain, slot, zero.d); !errors.Is(err, ErrAuth) && !errors.Is(err, ErrJump) {
@@ -261,6 +271,9 @@ func TestEveryByteOfAMixedHelloCounts(t *testing.T) {
 	a, h := initiateMixed("mixed bytes", testA, testB, p)
 	zero := a.seal()
 	for i := range HandshakeSize {
+		if i > 40 && i < HandshakeSize-16 && i%8 != 0 {
+			continue // the ciphertext: every byte of it above
+		}
 		spoiled := h.part
 		spoiled[i] ^= 0x80
 		acc, err := AcceptMixed(contact(testB, testA), []PrekeysPrivate{testB.own}, spoiled[:], p)
@@ -309,10 +322,10 @@ func TestEveryByteOfAMixedHelloCounts(t *testing.T) {
 	must((&side{s: s, rand: newStream("b")}).open(zero))
 }
 
-// Every bit of an answering slot, with no share, one too few and enough staged.
+// Every byte of an answering slot, with no share, one too few and enough staged.
 // A share that opens beside a slot that does not is staged: that is the only
 // change there is, and it is the one that the true slot makes too.
-func TestEveryBitOfAnAnsweringSlotCounts(t *testing.T) {
+func TestEveryByteOfAnAnsweringSlotCounts(t *testing.T) {
 	p := testPaths(2, 3)
 	for before := range 2 {
 		a, b := startMixed("answer bits", p)
@@ -340,7 +353,7 @@ func TestEveryBitOfAnAnsweringSlotCounts(t *testing.T) {
 			t.Fatal("the share was not staged")
 		}
 		changed := 0
-		for bit := range 8 * AnsweringSlotSize {
+		for _, bit := range flips(AnsweringSlotSize) {
 			restore()
 			slot := b.answering(relay, l)
 			slot[bit/8] ^= 1 << (bit % 8)

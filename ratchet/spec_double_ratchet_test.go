@@ -24,7 +24,7 @@ import (
 //	7.2  8 bytes of random in a recommended IV    zero nonce, as 3.1 allows where each key is used once
 //	8.3  avoiding ratchet keys in clear           the mask, 4.1
 //	8.5  deferring new ratchet keys               not done: a pair is drawn by the step that needs it
-//	8.6  truncated tags                           none: TestEveryBitOfASlotCounts alters each bit of 16 bytes
+//	8.6  truncated tags                           none: 16 bytes, each bit of which is altered under 3.5
 //	8.7  fingerprints of an implementation        every choice is fixed: the hashes of vectors_test.go, the limits under 3.1
 //	8.8  choice of SCKA protocol                  none
 //	8.11 harvest now, decrypt later               the start alone is hybrid, see PQXDH 4.7
