@@ -17,6 +17,7 @@ const (
 	Standing     Class = 0 // a standing session
 	Answering    Class = 1 // a session whose answer's share still travels
 	FirstContact Class = 2 // a session that begins
+	Control      Class = 3 // a standing session with an encapsulation in front
 )
 
 // Sizes of a slot in bytes, by class.
@@ -24,6 +25,7 @@ const (
 	StandingSize     = 88
 	AnsweringSize    = 136
 	FirstContactSize = 1264
+	ControlSize      = 1180
 	MaxSlotSize      = FirstContactSize
 )
 
@@ -49,6 +51,8 @@ func (c Class) Size() int {
 		return AnsweringSize
 	case FirstContact:
 		return FirstContactSize
+	case Control:
+		return ControlSize
 	}
 	return 0
 }
@@ -94,7 +98,7 @@ func ParseExceptions(b []byte) (Exceptions, error) {
 	for i := range e {
 		e[i] = Exception{Index: r.U16(), Class: Class(r.U8())}
 		if int(e[i].Index) <= last || int(e[i].Index) >= MaxMailboxes ||
-			(e[i].Class != Answering && e[i].Class != FirstContact) {
+			e[i].Class == Standing || e[i].Class.Size() == 0 {
 			r.Fail(ErrExceptions)
 		}
 		last = int(e[i].Index)

@@ -13,7 +13,7 @@ import (
 )
 
 func TestSlotSizes(t *testing.T) {
-	for class, want := range map[Class]int{Standing: 88, Answering: 136, FirstContact: 1264, 3: 0} {
+	for class, want := range map[Class]int{Standing: 88, Answering: 136, FirstContact: 1264, Control: 1180, 4: 0} {
 		if class.Size() != want {
 			t.Errorf("class %d: %d bytes", class, class.Size())
 		}
@@ -21,8 +21,8 @@ func TestSlotSizes(t *testing.T) {
 }
 
 func TestSlotGoldens(t *testing.T) {
-	e := Exceptions{{1, FirstContact}, {258, Answering}}
-	if got := hex.EncodeToString(e.Append(nil)); got != "0002"+"000102"+"010201" {
+	e := Exceptions{{1, FirstContact}, {258, Answering}, {259, Control}}
+	if got := hex.EncodeToString(e.Append(nil)); got != "0003"+"000102"+"010201"+"010303" {
 		t.Error(got)
 	}
 	if got := hex.EncodeToString(Exceptions(nil).Append(nil)); got != "0000" {
@@ -50,7 +50,7 @@ func TestExceptionsRefused(t *testing.T) {
 		"twice":           {"0002" + "000101" + "000101", ErrExceptions},
 		"descending":      {"0002" + "000201" + "000101", ErrExceptions},
 		"standing":        {"0001" + "000100", ErrExceptions},
-		"unknown class":   {"0001" + "000103", ErrExceptions},
+		"unknown class":   {"0001" + "000104", ErrExceptions},
 		"beyond the last": {"0001" + "100001", ErrExceptions},
 		"too many":        {"1001", wire.ErrTooLong},
 	} {
@@ -67,7 +67,9 @@ func TestExceptionsRefused(t *testing.T) {
 func drawExceptions(t *rapid.T, count int) Exceptions {
 	var e Exceptions
 	for i := range count {
-		switch rapid.IntRange(0, 3).Draw(t, "class") {
+		switch rapid.IntRange(0, 4).Draw(t, "class") {
+		case 3:
+			e = append(e, Exception{uint16(i), Control})
 		case 1:
 			e = append(e, Exception{uint16(i), Answering})
 		case 2:

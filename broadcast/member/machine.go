@@ -35,6 +35,8 @@ type Limits struct {
 	PrekeyLife     time.Duration // how long prekeys are the newest. Default: 7 days
 	AnswerWait     time.Duration // for the shares of an answer, before beginning again. Default: 10 min
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
+	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
+	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 }
 
 func (l Limits) withDefaults() Limits {
@@ -51,6 +53,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.PrekeyLife, 7*24*time.Hour)
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
+	set(&l.Reinforced, 100)
+	set(&l.ReinforceEvery, 6*24*time.Hour)
 	return l
 }
 

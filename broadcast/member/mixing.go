@@ -301,6 +301,8 @@ func (m *Machine) openWith(st *seatState, s *session, it *item) (key keys.Conten
 				err = fmt.Errorf("%w: %w", errCopies, err)
 			}
 		}
+	case len(it.slot) == ratchet.ControlSlotSize:
+		key, err = m.openControl(s, &chain, it.slot, it.d, drained)
 	default:
 		inner := it.slot
 		if len(it.slot) == ratchet.AnsweringSlotSize {

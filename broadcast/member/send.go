@@ -53,21 +53,24 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	record, at := b.appendHead(len(m.starting.begun))
 	var own wire.Digest
 	var begun []*seatState
-	atOnce := startsAtOnce
+	may := allowance{hello: kind == KindHello, atOnce: startsAtOnce}
 	if m.starting.underWay() { // they would be begun twice
-		atOnce = 0
+		may.atOnce = 0
+	}
+	if m.reinforces(len(set.seats)) {
+		may.controls = maxControls
 	}
 	for i, st := range set.states {
 		start := len(record)
 		var sealed [][ratchet.ShareSize]byte
-		b.classes[i], record, sealed = m.appendSlot(record, st, &content, d, kind == KindHello, &atOnce)
+		b.classes[i], record, sealed = m.appendSlot(record, st, &content, d, &may)
 		if sealed != nil {
 			b.shares = append(b.shares, seatShares{seat: i, sealed: sealed})
 		}
 		if st.own {
 			own = slotDigest(record[start:])
 		}
-		if b.classes[i] == broadcast.FirstContact {
+		if c := b.classes[i]; c == broadcast.FirstContact || c == broadcast.Control {
 			begun = append(begun, st)
 		}
 	}
@@ -105,19 +108,18 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 
 // appendSlot is one member's slot: of its session, in a hello of a new one where
 // this end begins it, else random bytes that no relay can tell from a slot. The
-// shares beside it are by relay, nil if there are none. atOnce is how many sessions
-// more may be begun within this bundle, beside those that jobs have begun.
-func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey, d wire.Digest, hello bool, atOnce *int) (class broadcast.Class, _ []byte, sealed [][ratchet.ShareSize]byte) {
+// shares beside it are by relay, nil if there are none.
+func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey, d wire.Digest, may *allowance) (class broadcast.Class, _ []byte, sealed [][ratchet.ShareSize]byte) {
 	class = broadcast.Standing
 	s := m.sender(st)
 	switch {
-	case hello && m.starts(st):
-		if fresh, head, shares := m.first(st, atOnce); fresh != nil {
+	case may.hello && m.starts(st):
+		if fresh, head, shares := m.first(st, &may.atOnce); fresh != nil {
 			m.keepHello(st, fresh, head[:ratchet.HandshakeSize], shares)
 			m.begun(st, fresh)
 			s, class, dst, sealed = fresh, broadcast.FirstContact, append(dst, head...), shares
 		}
-	case hello && st.repeat:
+	case may.hello && st.repeat:
 		if head, kept, shares := m.appendRepeat(dst, st); kept != nil {
 			s, class, dst, sealed = kept, broadcast.FirstContact, head, shares
 		}
@@ -134,9 +136,22 @@ func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey
 		}
 	}
 	chain := m.chains.get(s.index)
-	dst = s.Seal(&chain, content, d, dst)
+	if class == broadcast.Standing && may.controls > 0 && m.control(st, s) {
+		may.controls--
+		class, dst = broadcast.Control, s.SealControl(&chain, content, d, dst)
+	} else {
+		dst = s.Seal(&chain, content, d, dst)
+	}
 	m.chains.set(s.index, chain)
 	return class, dst, sealed
+}
+
+// allowance is what one bundle may carry beside ordinary slots: a hello begins
+// sessions, so many of them beside those that jobs have begun, and so many control
+// slots.
+type allowance struct {
+	hello            bool
+	atOnce, controls int
 }
 
 // first is the session that a job has begun with a seat, or one begun now; nil

@@ -23,6 +23,8 @@ type session struct {
 	index       int
 	incarnation wire.Incarnation // of the other end, when it began
 	retired     bool             // it only receives: another took its place
+	kem         uint32           // ML-KEM key of the last encapsulation, and
+	reinforced  int64            // Unix seconds when it was made; 0: none
 	counted     int              // its skipped keys in the membership's count
 }
 
@@ -81,7 +83,7 @@ func (m *Machine) saveSessions(st *seatState) {
 }
 
 // writeSessions writes: u8 sessions, each: place in the vector u32 | retired bool
-// | incarnation 8 | record bytes.
+// | incarnation 8 | ML-KEM id u32 | reinforced u64 | record bytes.
 func (m *Machine) writeSessions(st *seatState) {
 	b := []byte{byte(len(st.session.list))}
 	for _, s := range st.session.list {
@@ -91,6 +93,8 @@ func (m *Machine) writeSessions(st *seatState) {
 		b = wire.AppendU32(b, uint32(s.index))
 		b = wire.AppendBool(b, s.retired)
 		b = append(b, s.incarnation[:]...)
+		b = wire.AppendU32(b, s.kem)
+		b = wire.AppendU64(b, uint64(s.reinforced))
 		raw, err := s.MarshalBinary()
 		if err != nil {
 			panic("member: session record: " + err.Error())
@@ -113,6 +117,7 @@ func (m *Machine) loadSessions(key, value []byte) error {
 	for range n {
 		rec := &session{index: int(r.U32()), retired: r.Bool()}
 		r.Fixed(rec.incarnation[:])
+		rec.kem, rec.reinforced = r.U32(), int64(r.U64())
 		raw := r.Bytes(1 << 20)
 		if r.Err() != nil {
 			break

@@ -48,14 +48,15 @@ type relayNode struct {
 
 type memberNode struct {
 	*actor
-	name    string
-	events  []member.Event
-	answers map[uint64]broadcast.Answer
-	want    []broadcast.WantLink
-	up      map[linkKey]broadcast.Link
-	after   map[linkKey]time.Time // dial again
-	offline bool
-	command uint64
+	name     string
+	events   []member.Event
+	answers  map[uint64]broadcast.Answer
+	want     []broadcast.WantLink
+	up       map[linkKey]broadcast.Link
+	after    map[linkKey]time.Time // dial again
+	offline  bool
+	controls []int // control slots of each post
+	command  uint64
 }
 
 type actor struct {
@@ -247,6 +248,17 @@ func (a *actor) deliver(s broadcast.Send) {
 			return
 		}
 		a.owner.route(s.Link, s.Frame)
+	}
+	if a.owner != nil && s.Frame.Type == proto.TypePost {
+		if msg, err := proto.Parse(s.Frame); err == nil {
+			n := 0
+			for _, x := range msg.(proto.Post).Exceptions {
+				if x.Class == broadcast.Control {
+					n++
+				}
+			}
+			a.owner.controls = append(a.owner.controls, n)
+		}
 	}
 	if s.Frame.Type != 0 {
 		frames := []broadcast.Frame{s.Frame}
