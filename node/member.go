@@ -22,6 +22,7 @@ import (
 	"parallax/broadcast/member"
 	"parallax/internal/store"
 	"parallax/internal/store/pebble"
+	"parallax/internal/store/sealed"
 )
 
 // What lies in a data folder.
@@ -54,6 +55,13 @@ type MemberConfig struct {
 	Store   func(dir string) (store.Store, error) // nil: Pebble
 	Dialing Dialing
 	Log     *zap.Logger // nil: no log
+
+	// Passphrase is asked for what the folder's keys are sealed with, or with
+	// first, for what those of a new folder shall be sealed with: nil leaves
+	// them to the mode of their file. A nil function answers nil.
+	Passphrase func(first bool) ([]byte, error)
+	Cost       sealed.Cost      // of trying a passphrase
+	Wall       func() time.Time // nil: time.Now; tells when a state key is a day old
 }
 
 // Membership describes one membership of a folder.
@@ -70,8 +78,10 @@ type Membership struct {
 // processes at once.
 type Member struct {
 	cfg  MemberConfig
+	key  *sealed.FolderKey
 	lock *flock.Flock
-	stop chan struct{} // closed by Close
+	stop chan struct{}  // closed by Close
+	wg   sync.WaitGroup // what ends with stop
 
 	mu     sync.Mutex // the rest
 	list   map[store.Unit]*membership
@@ -82,7 +92,8 @@ type Member struct {
 
 // OpenMember locks the folder, making it if there is none, and opens every
 // membership in it; one that does not open leaves the others alone. Errors:
-// ErrLocked, or what the file system says.
+// ErrLocked, sealed.ErrPassphrase, sealed.ErrNoPassphrase, *store.CorruptError
+// and *store.FormatError of the folder's keys, or what the file system says.
 func OpenMember(cfg MemberConfig) (*Member, error) {
 	if cfg.Dir == "" || cfg.Open == nil {
 		return nil, errors.New("node: a member needs its folder and what opens its memberships")
@@ -94,37 +105,37 @@ func OpenMember(cfg MemberConfig) (*Member, error) {
 	if cfg.Store == nil {
 		cfg.Store = func(dir string) (store.Store, error) { return pebble.Open(dir, pebble.Options{}) }
 	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
 	libraryLog(cfg.Log)
-	// The folder is for its owner alone: keys lie in it.
-	if err := os.MkdirAll(filepath.Join(cfg.Dir, groupsDir), 0o700); err != nil {
+	if err := makeFolder(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(cfg.Dir, 0o700); err != nil {
+	lock, err := lockFolder(cfg.Dir)
+	if err != nil {
 		return nil, err
 	}
 	m := &Member{
-		cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, lockFile), flock.SetPermissions(0o600)), stop: make(chan struct{}),
+		cfg: cfg, lock: lock, stop: make(chan struct{}),
 		list: map[store.Unit]*membership{}, broken: map[store.Unit]error{},
 	}
-	switch ok, err := m.lock.TryLock(); {
-	case err != nil:
-		return nil, fmt.Errorf("lock %s: %w", m.lock.Path(), err)
-	case !ok:
-		return nil, fmt.Errorf("%s: %w", cfg.Dir, ErrLocked)
+	if m.key, err = folderKey(&m.cfg); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
 	}
-	entries, err := os.ReadDir(filepath.Join(cfg.Dir, groupsDir))
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, groupsDir), 0o700); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	units, err := unitsIn(filepath.Join(cfg.Dir, groupsDir))
 	if err != nil {
-		return nil, errors.Join(err, m.lock.Unlock())
+		return nil, errors.Join(err, lock.Unlock())
 	}
 	var opening sync.WaitGroup
-	for _, e := range entries {
-		var u store.Unit
-		if n, err := hex.Decode(u[:], []byte(e.Name())); err != nil || n != len(u) {
-			continue
-		}
+	for _, u := range units {
 		opening.Go(func() { m.openMembership(u) })
 	}
 	opening.Wait()
+	m.wg.Go(func() { m.rotateAll(rotateCheck) })
 	return m, nil
 }
 
@@ -134,7 +145,7 @@ func (m *Member) dir(u store.Unit) string {
 
 // openMembership opens one and notes how it went.
 func (m *Member) openMembership(u store.Unit) {
-	ms, err := openMembership(m.cfg, u, m.dir(u))
+	ms, err := openMembership(&m.cfg, m.key, u, m.dir(u))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -157,7 +168,7 @@ func (m *Member) Add() (store.Unit, error) {
 	if err := os.Mkdir(m.dir(u), 0o700); err != nil {
 		return u, err
 	}
-	ms, err := openMembership(m.cfg, u, m.dir(u))
+	ms, err := openMembership(&m.cfg, m.key, u, m.dir(u))
 	if err == nil {
 		err = syncDir(filepath.Dir(m.dir(u)))
 	}
@@ -200,15 +211,21 @@ func (m *Member) Remove(u store.Unit) error {
 	return os.RemoveAll(m.dir(u))
 }
 
+// open are the memberships that are open.
+func (m *Member) open() []*membership {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.list))
+}
+
 // Groups lists the memberships, by name and unit.
 func (m *Member) Groups() (list []Membership) {
 	m.mu.Lock()
-	open := slices.Collect(maps.Values(m.list))
 	for u, err := range m.broken {
 		list = append(list, Membership{Unit: hex.EncodeToString(u[:]), Err: err})
 	}
 	m.mu.Unlock()
-	for _, ms := range open {
+	for _, ms := range m.open() {
 		g := ms.describe()
 		if !g.Ready && g.Err == nil && ms.refresh() == nil {
 			g = ms.describe() // it may have joined meanwhile
@@ -308,10 +325,7 @@ func (m *Member) begin(ctx context.Context, w member.Wish) (Result, error) {
 // resume goes on with a joining by the same link that did not come to its end;
 // ms is nil when there is none.
 func (m *Member) resume(ctx context.Context, w member.Wish) (ms *membership, v Result, err error) {
-	m.mu.Lock()
-	open := slices.Collect(maps.Values(m.list))
-	m.mu.Unlock()
-	for _, ms := range open {
+	for _, ms := range m.open() {
 		if ms.describe().Ready {
 			continue
 		}
@@ -381,6 +395,7 @@ func (m *Member) Close() error {
 	list, s := m.list, m.socket
 	m.list, m.socket = map[store.Unit]*membership{}, nil
 	m.mu.Unlock()
+	m.wg.Wait()
 	var err error
 	if s != nil {
 		err = s.close()
