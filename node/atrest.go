@@ -38,8 +38,8 @@ func folderKey(cfg *MemberConfig) (*sealed.FolderKey, error) {
 		}
 		return cfg.Passphrase(first)
 	}
-	k, _, err := sealed.LoadFolderKey(path, func() ([]byte, error) { return ask(false) })
-	if !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		k, _, err := sealed.LoadFolderKey(path, func() ([]byte, error) { return ask(false) })
 		return k, err
 	}
 	units, err := unitsIn(filepath.Join(cfg.Dir, groupsDir))
@@ -49,7 +49,8 @@ func folderKey(cfg *MemberConfig) (*sealed.FolderKey, error) {
 	if len(units) > 0 {
 		return nil, &store.CorruptError{Path: path, Err: errors.New("it is missing, and nothing of the groups in this folder opens without it; a folder that was made before there were keys cannot be read any more")}
 	}
-	if k, err = sealed.NewFolderKey(Entropy()); err != nil {
+	k, err := sealed.NewFolderKey(Entropy())
+	if err != nil {
 		return nil, err
 	}
 	passphrase, err := ask(true)

@@ -14,6 +14,7 @@ import (
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/store"
+	"parallax/internal/store/sealed"
 	"parallax/node"
 )
 
@@ -51,6 +52,7 @@ var exits = []struct {
 }{
 	{Data, []error{member.ErrStore, member.ErrNewerFormat, crossverify.ErrEvidenceFormat}},
 	{Assertion, []error{crossverify.ErrEvidenceText, crossverify.ErrNotSigned, crossverify.ErrNoContradiction}},
+	{Usage, []error{sealed.ErrPassphrase, sealed.ErrNoPassphrase, sealed.ErrPassphraseLength}},
 	{Usage, []error{member.ErrLinkNot, member.ErrLinkCut, member.ErrLinkMistyped, member.ErrLinkVersion}},
 	{Contested, []error{member.ErrContested, member.ErrGenesis}},
 	{Quota, []error{member.ErrExpired, member.ErrOutboxFull, member.ErrTooLong}},
