@@ -75,6 +75,7 @@ var codecs = map[string]codec{
 	member.GetCode{}.Wish():     codecOf[member.GetCode, member.CodeInfo](),
 	member.GetEvidence{}.Wish(): codecOf[member.GetEvidence, []member.EvidenceInfo](),
 	ListGroups{}.Wish():         codecOf[ListGroups, []Membership](),
+	CreateBackup{}.Wish():       codecOf[CreateBackup, BackupInfo](),
 }
 
 // DefaultWait is how long Connect waits for a folder that is locked by a

@@ -52,6 +52,8 @@ var causes = map[string]error{
 	"other-key": ErrOtherKey,
 	"no-answer": ErrNoAnswer,
 	"socket":    ErrSocketPath,
+	"backup":    ErrBackup,
+	"not-empty": ErrNotEmpty,
 
 	"passphrase":        sealed.ErrPassphrase,
 	"no-passphrase":     sealed.ErrNoPassphrase,

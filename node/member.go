@@ -64,6 +64,19 @@ type MemberConfig struct {
 	Wall       func() time.Time // nil: time.Now; tells when a state key is a day old
 }
 
+func (c *MemberConfig) setDefaults() {
+	c.Dialing.setDefaults()
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	if c.Store == nil {
+		c.Store = func(dir string) (store.Store, error) { return pebble.Open(dir, pebble.Options{}) }
+	}
+	if c.Wall == nil {
+		c.Wall = time.Now
+	}
+}
+
 // Membership describes one membership of a folder.
 type Membership struct {
 	Unit  string // hex: the name of its folder
@@ -98,16 +111,7 @@ func OpenMember(cfg MemberConfig) (*Member, error) {
 	if cfg.Dir == "" || cfg.Open == nil {
 		return nil, errors.New("node: a member needs its folder and what opens its memberships")
 	}
-	cfg.Dialing.setDefaults()
-	if cfg.Log == nil {
-		cfg.Log = zap.NewNop()
-	}
-	if cfg.Store == nil {
-		cfg.Store = func(dir string) (store.Store, error) { return pebble.Open(dir, pebble.Options{}) }
-	}
-	if cfg.Wall == nil {
-		cfg.Wall = time.Now
-	}
+	cfg.setDefaults()
 	libraryLog(cfg.Log)
 	if err := makeFolder(cfg.Dir); err != nil {
 		return nil, err
@@ -123,7 +127,11 @@ func OpenMember(cfg MemberConfig) (*Member, error) {
 	if m.key, err = folderKey(&m.cfg); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
-	if err := os.MkdirAll(filepath.Join(cfg.Dir, groupsDir), 0o700); err != nil {
+	err = os.RemoveAll(filepath.Join(cfg.Dir, restoringDir)) // of one that was cut off
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(cfg.Dir, groupsDir), 0o700)
+	}
+	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
 	units, err := unitsIn(filepath.Join(cfg.Dir, groupsDir))
@@ -280,24 +288,26 @@ func (m *Member) find(name string) (*membership, error) {
 }
 
 // Do obeys a wish. CreateGroup and JoinGroup make a membership, and remove it
-// again when they fail; ListGroups concerns the folder; every other wish goes
+// again when they fail; ListGroups and CreateBackup concern the folder; every other wish goes
 // to the group that the request names.
 func (m *Member) Do(ctx context.Context, r Request) (Result, error) {
 	if m.isClosed() {
 		return nil, ErrClosed
 	}
-	switch r.Wish.(type) {
+	switch w := r.Wish.(type) {
 	case nil:
 		return nil, errors.New("node: a request without a wish")
 	case ListGroups:
 		return m.Groups(), nil
+	case CreateBackup:
+		return m.backup(w)
 	case member.JoinGroup:
-		if ms, v, err := m.resume(ctx, r.Wish); ms != nil {
+		if ms, v, err := m.resume(ctx, w); ms != nil {
 			return v, m.settled(ms, err)
 		}
-		return m.begin(ctx, r.Wish)
+		return m.begin(ctx, w)
 	case member.CreateGroup:
-		return m.begin(ctx, r.Wish)
+		return m.begin(ctx, w)
 	}
 	ms, err := m.find(r.Group)
 	if err != nil {

@@ -50,7 +50,7 @@ var exits = []struct {
 	code   int
 	causes []error
 }{
-	{Data, []error{member.ErrStore, member.ErrNewerFormat, crossverify.ErrEvidenceFormat}},
+	{Data, []error{member.ErrStore, member.ErrNewerFormat, crossverify.ErrEvidenceFormat, node.ErrBackup}},
 	{Assertion, []error{crossverify.ErrEvidenceText, crossverify.ErrNotSigned, crossverify.ErrNoContradiction}},
 	{Usage, []error{sealed.ErrPassphrase, sealed.ErrNoPassphrase, sealed.ErrPassphraseLength}},
 	{Usage, []error{member.ErrLinkNot, member.ErrLinkCut, member.ErrLinkMistyped, member.ErrLinkVersion}},
@@ -62,7 +62,7 @@ var exits = []struct {
 	}},
 	{Usage, []error{
 		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrTaken, member.ErrName,
-		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath,
+		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath, node.ErrNotEmpty,
 	}},
 	{Unexpected, []error{context.Canceled}},
 }
