@@ -85,7 +85,15 @@ func (b *backup) seal(out io.Writer, to age.Recipient) error {
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	buf := bufio.NewWriterSize(sealing, 64<<10)
+	if err := b.encode(sealing); err != nil {
+		return err
+	}
+	return sealing.Close()
+}
+
+// encode writes what is sealed.
+func (b *backup) encode(out io.Writer) error {
+	buf := bufio.NewWriterSize(out, 64<<10)
 	head := wire.AppendU64(nil, uint64(b.made.Unix()))
 	buf.Write(wire.AppendU32(head, uint32(len(b.groups)))) // Flush has the error
 	for _, g := range b.groups {
@@ -96,10 +104,7 @@ func (b *backup) seal(out io.Writer, to age.Recipient) error {
 			buf.Write(kv.Value)
 		}
 	}
-	if err := buf.Flush(); err != nil {
-		return err
-	}
-	return sealing.Close()
+	return buf.Flush()
 }
 
 // readBackup reads a file whole. Errors: ErrBackup, sealed.ErrPassphrase,
