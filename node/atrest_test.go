@@ -38,7 +38,7 @@ func newPair(t *testing.T) *pair {
 	s := openPebble(t, filepath.Join(t.TempDir(), "relay"))
 	r := startRelay(t, RelayConfig{Key: relayKey(1), Listen: []string{ways["tcp"]}, Store: s, Open: channels(1), Retry: time.Millisecond})
 	t.Cleanup(func() { closeRelay(t, r); _ = s.Close() })
-	p := &pair{annDir: filepath.Join(t.TempDir(), "ann"), opt: Options{MemberConfig: MemberConfig{
+	p := &pair{annDir: filepath.Join(t.TempDir(), "ann"), opt: Options{MemberConfig: MemberConfig{backupWork: 10,
 		Open:    member.Open(member.Config{Limits: member.Limits{HelloWait: 100 * time.Millisecond, ExchangeJitter: time.Millisecond}}),
 		Dialing: Dialing{First: 5 * time.Millisecond, Most: 50 * time.Millisecond},
 	}}}

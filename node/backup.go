@@ -90,7 +90,7 @@ func (m *Member) backup(w CreateBackup) (BackupInfo, error) {
 		return info, fmt.Errorf("backup: %w", why)
 	}
 	var err error
-	info.Bytes, err = b.write(w.File, w.Passphrase)
+	info.Bytes, err = b.write(w.File, w.Passphrase, m.cfg.backupWork)
 	return info, err
 }
 

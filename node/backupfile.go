@@ -48,10 +48,14 @@ type backupGroup struct {
 }
 
 // write makes the file, which must not exist, durably, and returns its size.
-func (b *backup) write(path, passphrase string) (size int64, err error) {
+// work is the binary logarithm of scrypt's cost; zero: age's own default, 18.
+func (b *backup) write(path, passphrase string, work int) (size int64, err error) {
 	to, err := age.NewScryptRecipient(passphrase)
 	if err != nil {
 		return 0, fmt.Errorf("backup: %w", err)
+	}
+	if work != 0 {
+		to.SetWorkFactor(work)
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -62,6 +62,8 @@ type MemberConfig struct {
 	Passphrase func(first bool) ([]byte, error)
 	Cost       sealed.Cost      // of trying a passphrase
 	Wall       func() time.Time // nil: time.Now; tells when a state key is a day old
+
+	backupWork int // of a backup's passphrase; zero: age's default. Tests are in a hurry
 }
 
 func (c *MemberConfig) setDefaults() {
