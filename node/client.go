@@ -77,6 +77,7 @@ var codecs = map[string]codec{
 	member.ConfirmCode{}.Wish(): codecOf[member.ConfirmCode, member.ConfirmInfo](),
 	member.UndoConfirm{}.Wish(): codecOf[member.UndoConfirm, member.ConfirmInfo](),
 	ListGroups{}.Wish():         codecOf[ListGroups, []Membership](),
+	CreateBackup{}.Wish():       codecOf[CreateBackup, BackupInfo](),
 }
 
 // DefaultWait is how long Connect waits for a folder that is locked by a

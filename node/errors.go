@@ -11,6 +11,7 @@ import (
 	"parallax/broadcast/member"
 	"parallax/broadcast/proto"
 	"parallax/internal/store"
+	"parallax/internal/store/sealed"
 )
 
 // ErrGone: the process that had the folder open ended meanwhile.
@@ -55,6 +56,12 @@ var causes = map[string]error{
 	"other-key": ErrOtherKey,
 	"no-answer": ErrNoAnswer,
 	"socket":    ErrSocketPath,
+	"backup":    ErrBackup,
+	"not-empty": ErrNotEmpty,
+
+	"passphrase":        sealed.ErrPassphrase,
+	"no-passphrase":     sealed.ErrNoPassphrase,
+	"passphrase-length": sealed.ErrPassphraseLength,
 
 	"store-closed":    store.ErrClosed,
 	"store-locked":    store.ErrLocked,

@@ -22,6 +22,7 @@ import (
 	"parallax/broadcast/member"
 	"parallax/internal/store"
 	"parallax/internal/store/pebble"
+	"parallax/internal/store/sealed"
 )
 
 // What lies in a data folder.
@@ -54,6 +55,28 @@ type MemberConfig struct {
 	Store   func(dir string) (store.Store, error) // nil: Pebble
 	Dialing Dialing
 	Log     *zap.Logger // nil: no log
+
+	// Passphrase is asked for what the folder's keys are sealed with, or with
+	// first, for what those of a new folder shall be sealed with: nil leaves
+	// them to the mode of their file. A nil function answers nil.
+	Passphrase func(first bool) ([]byte, error)
+	Cost       sealed.Cost      // of trying a passphrase
+	Wall       func() time.Time // nil: time.Now; tells when a state key is a day old
+
+	backupWork int // of a backup's passphrase; zero: age's default. Tests are in a hurry
+}
+
+func (c *MemberConfig) setDefaults() {
+	c.Dialing.setDefaults()
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	if c.Store == nil {
+		c.Store = func(dir string) (store.Store, error) { return pebble.Open(dir, pebble.Options{}) }
+	}
+	if c.Wall == nil {
+		c.Wall = time.Now
+	}
 }
 
 // Membership describes one membership of a folder.
@@ -70,8 +93,10 @@ type Membership struct {
 // processes at once.
 type Member struct {
 	cfg  MemberConfig
+	key  *sealed.FolderKey
 	lock *flock.Flock
-	stop chan struct{} // closed by Close
+	stop chan struct{}  // closed by Close
+	wg   sync.WaitGroup // what ends with stop
 
 	mu     sync.Mutex // the rest
 	list   map[store.Unit]*membership
@@ -82,49 +107,45 @@ type Member struct {
 
 // OpenMember locks the folder, making it if there is none, and opens every
 // membership in it; one that does not open leaves the others alone. Errors:
-// ErrLocked, or what the file system says.
+// ErrLocked, sealed.ErrPassphrase, sealed.ErrNoPassphrase, *store.CorruptError
+// and *store.FormatError of the folder's keys, or what the file system says.
 func OpenMember(cfg MemberConfig) (*Member, error) {
 	if cfg.Dir == "" || cfg.Open == nil {
 		return nil, errors.New("node: a member needs its folder and what opens its memberships")
 	}
-	cfg.Dialing.setDefaults()
-	if cfg.Log == nil {
-		cfg.Log = zap.NewNop()
-	}
-	if cfg.Store == nil {
-		cfg.Store = func(dir string) (store.Store, error) { return pebble.Open(dir, pebble.Options{}) }
-	}
+	cfg.setDefaults()
 	libraryLog(cfg.Log)
-	// The folder is for its owner alone: keys lie in it.
-	if err := os.MkdirAll(filepath.Join(cfg.Dir, groupsDir), 0o700); err != nil {
+	if err := makeFolder(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(cfg.Dir, 0o700); err != nil {
+	lock, err := lockFolder(cfg.Dir)
+	if err != nil {
 		return nil, err
 	}
 	m := &Member{
-		cfg: cfg, lock: flock.New(filepath.Join(cfg.Dir, lockFile), flock.SetPermissions(0o600)), stop: make(chan struct{}),
+		cfg: cfg, lock: lock, stop: make(chan struct{}),
 		list: map[store.Unit]*membership{}, broken: map[store.Unit]error{},
 	}
-	switch ok, err := m.lock.TryLock(); {
-	case err != nil:
-		return nil, fmt.Errorf("lock %s: %w", m.lock.Path(), err)
-	case !ok:
-		return nil, fmt.Errorf("%s: %w", cfg.Dir, ErrLocked)
+	if m.key, err = folderKey(&m.cfg); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
 	}
-	entries, err := os.ReadDir(filepath.Join(cfg.Dir, groupsDir))
+	err = os.RemoveAll(filepath.Join(cfg.Dir, restoringDir)) // of one that was cut off
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(cfg.Dir, groupsDir), 0o700)
+	}
 	if err != nil {
-		return nil, errors.Join(err, m.lock.Unlock())
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	units, err := unitsIn(filepath.Join(cfg.Dir, groupsDir))
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
 	}
 	var opening sync.WaitGroup
-	for _, e := range entries {
-		var u store.Unit
-		if n, err := hex.Decode(u[:], []byte(e.Name())); err != nil || n != len(u) {
-			continue
-		}
+	for _, u := range units {
 		opening.Go(func() { m.openMembership(u) })
 	}
 	opening.Wait()
+	m.wg.Go(func() { m.rotateAll(rotateCheck) })
 	return m, nil
 }
 
@@ -134,7 +155,7 @@ func (m *Member) dir(u store.Unit) string {
 
 // openMembership opens one and notes how it went.
 func (m *Member) openMembership(u store.Unit) {
-	ms, err := openMembership(m.cfg, u, m.dir(u))
+	ms, err := openMembership(&m.cfg, m.key, u, m.dir(u))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -157,7 +178,7 @@ func (m *Member) Add() (store.Unit, error) {
 	if err := os.Mkdir(m.dir(u), 0o700); err != nil {
 		return u, err
 	}
-	ms, err := openMembership(m.cfg, u, m.dir(u))
+	ms, err := openMembership(&m.cfg, m.key, u, m.dir(u))
 	if err == nil {
 		err = syncDir(filepath.Dir(m.dir(u)))
 	}
@@ -200,15 +221,21 @@ func (m *Member) Remove(u store.Unit) error {
 	return os.RemoveAll(m.dir(u))
 }
 
+// open are the memberships that are open.
+func (m *Member) open() []*membership {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.list))
+}
+
 // Groups lists the memberships, by name and unit.
 func (m *Member) Groups() (list []Membership) {
 	m.mu.Lock()
-	open := slices.Collect(maps.Values(m.list))
 	for u, err := range m.broken {
 		list = append(list, Membership{Unit: hex.EncodeToString(u[:]), Err: err})
 	}
 	m.mu.Unlock()
-	for _, ms := range open {
+	for _, ms := range m.open() {
 		g := ms.describe()
 		if !g.Ready && g.Err == nil && ms.refresh() == nil {
 			g = ms.describe() // it may have joined meanwhile
@@ -263,24 +290,26 @@ func (m *Member) find(name string) (*membership, error) {
 }
 
 // Do obeys a wish. CreateGroup and JoinGroup make a membership, and remove it
-// again when they fail; ListGroups concerns the folder; every other wish goes
+// again when they fail; ListGroups and CreateBackup concern the folder; every other wish goes
 // to the group that the request names.
 func (m *Member) Do(ctx context.Context, r Request) (Result, error) {
 	if m.isClosed() {
 		return nil, ErrClosed
 	}
-	switch r.Wish.(type) {
+	switch w := r.Wish.(type) {
 	case nil:
 		return nil, errors.New("node: a request without a wish")
 	case ListGroups:
 		return m.Groups(), nil
+	case CreateBackup:
+		return m.backup(w)
 	case member.JoinGroup:
-		if ms, v, err := m.resume(ctx, r.Wish); ms != nil {
+		if ms, v, err := m.resume(ctx, w); ms != nil {
 			return v, m.settled(ms, err)
 		}
-		return m.begin(ctx, r.Wish)
+		return m.begin(ctx, w)
 	case member.CreateGroup:
-		return m.begin(ctx, r.Wish)
+		return m.begin(ctx, w)
 	}
 	ms, err := m.find(r.Group)
 	if err != nil {
@@ -308,10 +337,7 @@ func (m *Member) begin(ctx context.Context, w member.Wish) (Result, error) {
 // resume goes on with a joining by the same link that did not come to its end;
 // ms is nil when there is none.
 func (m *Member) resume(ctx context.Context, w member.Wish) (ms *membership, v Result, err error) {
-	m.mu.Lock()
-	open := slices.Collect(maps.Values(m.list))
-	m.mu.Unlock()
-	for _, ms := range open {
+	for _, ms := range m.open() {
 		if ms.describe().Ready {
 			continue
 		}
@@ -381,6 +407,7 @@ func (m *Member) Close() error {
 	list, s := m.list, m.socket
 	m.list, m.socket = map[store.Unit]*membership{}, nil
 	m.mu.Unlock()
+	m.wg.Wait()
 	var err error
 	if s != nil {
 		err = s.close()

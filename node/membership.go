@@ -13,6 +13,7 @@ import (
 	"parallax/broadcast"
 	"parallax/broadcast/member"
 	"parallax/internal/store"
+	"parallax/internal/store/sealed"
 )
 
 // membership is one membership with its store, driver and links.
@@ -20,7 +21,7 @@ type membership struct {
 	unit   store.Unit
 	dir    string
 	log    *zap.Logger
-	store  store.Store
+	store  *sealed.Store
 	driver *Driver
 	links  *linkTable
 	wants  *wants
@@ -37,23 +38,20 @@ type membership struct {
 }
 
 // openMembership opens the store and the machine, which then wants its links.
-func openMembership(cfg MemberConfig, u store.Unit, dir string) (*membership, error) {
-	path := filepath.Join(dir, storeDir)
-	s, err := cfg.Store(path)
-	if errors.Is(err, store.ErrLocked) {
-		return nil, fmt.Errorf("%s: %w (%w)", path, ErrLocked, err)
-	}
+func openMembership(cfg *MemberConfig, key *sealed.FolderKey, u store.Unit, dir string) (*membership, error) {
+	s, err := openSealed(cfg, key, dir)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err
 	}
 	m := &membership{
 		unit: u, dir: dir, log: cfg.Log, store: s, links: newLinkTable(cfg.Dialing.SendBytes),
 		hub:    hub{readers: map[*eventReader]bool{}},
 		closed: make(chan struct{}), pending: map[uint64]chan broadcast.Answer{},
 	}
+	m.rotate(cfg.Wall())
 	m.wants = newWants(cfg.Dialing, u, m.links)
 	// No machine is open, and no hook called, before the first command below.
-	m.driver = NewDriver(Config{Store: s, Path: path, Open: cfg.Open, Hooks: memberHooks{m}, Loops: 1, Log: cfg.Log})
+	m.driver = NewDriver(Config{Store: s, Path: filepath.Join(dir, storeDir), Open: cfg.Open, Hooks: memberHooks{m}, Loops: 1, Log: cfg.Log})
 	m.wants.driver = m.driver
 	if err := m.refresh(); err != nil {
 		return nil, errors.Join(err, m.close())

@@ -280,6 +280,7 @@ func (m *Machine) settle() {
 	m.revive()
 	m.rotate()
 	m.sweep()
+	m.refuseTexts()
 	m.greet()
 	m.runExchanges()
 	m.trimMessages()
@@ -377,6 +378,9 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.rotateAt())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	if len(m.starting.texts) > 0 && m.meta.Restored {
+		soonest(m.starting.texts[0].until)
+	}
 	return t
 }
 

@@ -1,7 +1,6 @@
 package member_test
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -123,23 +122,13 @@ func TestExpiredPrekeys(t *testing.T) {
 // group and history, no session, no prekey, nothing under way.
 func (w *world) fromBackup(n *memberNode, of store.Reader) *memberNode {
 	s := memory.New()
-	ops := []store.Op{}
-	for _, kind := range []byte("mcranxgeki") {
-		kvs, more, err := of.Scan(append(slices.Clone(n.unit[:]), kind), append(slices.Clone(n.unit[:]), kind+1), 1<<28)
-		if err != nil || more {
-			w.t.Fatal("scan: ", err, more)
-		}
-		for _, kv := range kvs {
-			if kind == 'm' {
-				var meta map[string]any
-				if err := json.Unmarshal(kv.Value, &meta); err != nil {
-					w.t.Fatal(err)
-				}
-				meta["Restored"] = true
-				kv.Value, _ = json.Marshal(meta)
-			}
-			ops = append(ops, store.Op{Key: kv.Key, Value: kv.Value})
-		}
+	kvs, err := member.Backup(n.unit, of)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var ops []store.Op
+	for _, kv := range kvs {
+		ops = append(ops, store.Op{Key: kv.Key, Value: kv.Value})
 	}
 	if err := s.Apply([]store.Batch{{Unit: n.unit, Ops: ops}})[0]; err != nil {
 		w.t.Fatal(err)
@@ -166,7 +155,15 @@ func TestRestored(t *testing.T) {
 	w.run(7 * day) // the lost one announces once more
 	bob.leave()
 	back := w.fromBackup(bob, backup)
-	w.run(time.Minute)
+	for _, r := range w.relays {
+		r.stop()
+	}
+	if _, err := back.do(member.SendText{Text: "nobody hears"}); err == nil {
+		t.Error("a text is sent before the restored one is announced")
+	}
+	for _, r := range w.relays {
+		r.down = false
+	}
 	back.must(member.SendText{Text: "I am back", Wait: member.WaitAll})
 	ann.must(member.SendText{Text: "welcome", Wait: member.WaitAll})
 	w.run(time.Minute)

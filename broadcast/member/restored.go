@@ -30,6 +30,12 @@ func (m *Machine) revive() {
 	m.saveCounters()
 	m.announce(st.ann.Version, st.digest)
 	m.announced()
+	for _, o := range m.sortedSeats() { // a hello to the lost installation is of no use here
+		if o.ann != nil && !o.own && !o.initial {
+			o.initial = true
+			m.saveSeat(o)
+		}
+	}
 	m.show(Event{Kind: EventSession, Own: true, Seat: m.self.String(), Member: m.meta.Name,
 		Text: fmt.Sprintf("You are back in %s from a backup, under new session keys: they are agreed with the others now. What others sent to you after the backup was made cannot be read here.", m.meta.Group)})
 }

@@ -196,15 +196,16 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	case m.meta.Superseded:
 		fail(ErrSuperseded)
 		return
-	case m.meta.Restored:
-		fail(fmt.Errorf("%w: restored from a backup; it is announced anew when the relays have been read", ErrNotReady))
-		return
 	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))
 		return
 	}
 	if m.textsWait() {
-		m.starting.texts = append(m.starting.texts, queuedText{id, w})
+		t := queuedText{id: id, w: w}
+		if m.meta.Restored {
+			t.until = m.now.Add(m.genesis.Policy.Deadline)
+		}
+		m.starting.texts = append(m.starting.texts, t)
 		return
 	}
 	m.greet() // so that the text reaches whom it can

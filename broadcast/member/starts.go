@@ -3,6 +3,7 @@ package member
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"parallax/broadcast"
 	"parallax/internal/wire"
@@ -32,8 +33,9 @@ type starting struct {
 }
 
 type queuedText struct {
-	id uint64
-	w  SendText
+	id    uint64
+	w     SendText
+	until time.Time // when it is answered without having been sent; zero: never
 }
 
 // underWay tells whether jobs begin sessions.
@@ -182,11 +184,23 @@ func (m *Machine) greet() {
 // textsWait tells whether a text would miss somebody for whom jobs begin a
 // session.
 func (m *Machine) textsWait() bool {
-	if m.starting.underWay() || len(m.starting.texts) > 0 {
+	if m.meta.Restored || m.starting.underWay() || len(m.starting.texts) > 0 {
 		return true
 	}
 	due, _ := m.unbegun()
 	return len(due) > startsAtOnce
+}
+
+// refuseTexts answers texts that wait for a restored membership to be announced,
+// when the relays have not answered for too long.
+func (m *Machine) refuseTexts() {
+	m.starting.texts = slices.DeleteFunc(m.starting.texts, func(t queuedText) bool {
+		if t.until.IsZero() || m.now.Before(t.until) || !m.meta.Restored {
+			return false
+		}
+		m.answer(t.id, nil, fmt.Errorf("%w: this membership comes from a backup and is announced anew first, for which a quorum of relays must answer. The text was not sent", ErrUnreached))
+		return true
+	})
 }
 
 // issue hands out the jobs of a batch.

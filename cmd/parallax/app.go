@@ -29,7 +29,9 @@ const (
 // app is what the commands share.
 type app struct {
 	*cli.Streams
-	data string
+	data     string
+	passFile string // holds the folder's passphrase
+	askNew   bool   // a new folder is sealed with a passphrase asked for
 }
 
 // folder is the data folder.
@@ -54,9 +56,13 @@ func (a *app) connect(ctx context.Context, serve bool) (node.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return node.Connect(ctx, dir, node.Options{
-		MemberConfig: node.MemberConfig{Open: member.Open(member.Config{}), Log: a.log()}, Serve: serve,
-	})
+	c, err := node.Connect(ctx, dir, node.Options{MemberConfig: a.config(dir), Serve: serve})
+	return c, opened(err)
+}
+
+// config is how this process runs the node.
+func (a *app) config(dir string) node.MemberConfig {
+	return node.MemberConfig{Dir: dir, Open: member.Open(member.Config{}), Log: a.log(), Passphrase: a.passphrase}
 }
 
 // log is the node's log: only with -v.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 
 	"parallax/broadcast/member"
 	"parallax/internal/cli"
+	"parallax/node"
 )
 
 const configFile = "parallax.toml"
@@ -26,7 +26,8 @@ func newInit(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "init", Short: "Make the data folder and remember your name", Args: cobra.NoArgs,
 		Long: "Makes the data folder, for you alone, and remembers the name that members of your groups will see.\n" +
-			"There is no account: every group gets keys of its own.",
+			"There is no account: every group gets keys of its own. All that the folder will hold is encrypted; the key to\n" +
+			"it lies in it, for you alone, or is sealed with a passphrase (--passphrase, --passphrase-file).",
 		RunE: func(*cobra.Command, []string) error {
 			dir, err := a.folder()
 			if err != nil {
@@ -37,8 +38,12 @@ func newInit(a *app) *cobra.Command {
 					return cli.Errorf(cli.Usage, "--name: %w", err)
 				}
 			}
-			if err := os.MkdirAll(dir, 0o700); err != nil {
+			made, err := node.InitFolder(a.config(dir))
+			if err != nil {
 				return err
+			}
+			if a.askNew && !made {
+				return cli.Errorf(cli.Usage, "%s has keys already; to seal them: parallax passphrase set", dir)
 			}
 			if name != "" {
 				text := fmt.Sprintf("# Settings of the parallax command.\n\n# Your name in groups that you create or join from now on.\nname = %q\n", name)
@@ -62,6 +67,7 @@ func newInit(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "your name, as members of your groups see it")
+	c.Flags().BoolVar(&a.askNew, "passphrase", false, "ask for a passphrase and seal the folder with it")
 	return c
 }
 

@@ -19,6 +19,7 @@ import (
 	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/store"
+	"parallax/internal/store/sealed"
 	"parallax/node"
 )
 
@@ -50,6 +51,10 @@ func TestExitCode(t *testing.T) {
 		{wrap(crossverify.ErrEvidenceFormat), Data},
 		{&node.UnitError{Op: "open", Err: &store.CorruptError{Path: "f", Err: errors.New("bad")}}, Data},
 		{wrap(&store.FormatError{Path: "d"}), Data},
+		{wrap(node.ErrBackup), Data},
+		{wrap(node.ErrNotEmpty), Usage},
+		{wrap(sealed.ErrPassphrase), Usage},
+		{wrap(sealed.ErrNoPassphrase), Usage},
 		{errors.Join(member.ErrUnreached, fs.ErrClosed), Network},
 	}
 	for _, c := range cases {

@@ -14,6 +14,7 @@ import (
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/store"
+	"parallax/internal/store/sealed"
 	"parallax/node"
 )
 
@@ -49,8 +50,9 @@ var exits = []struct {
 	code   int
 	causes []error
 }{
-	{Data, []error{member.ErrStore, member.ErrNewerFormat, crossverify.ErrEvidenceFormat}},
+	{Data, []error{member.ErrStore, member.ErrNewerFormat, crossverify.ErrEvidenceFormat, node.ErrBackup}},
 	{Assertion, []error{crossverify.ErrEvidenceText, crossverify.ErrNotSigned, crossverify.ErrNoContradiction}},
+	{Usage, []error{sealed.ErrPassphrase, sealed.ErrNoPassphrase, sealed.ErrPassphraseLength}},
 	{Usage, []error{member.ErrLinkNot, member.ErrLinkCut, member.ErrLinkMistyped, member.ErrLinkVersion, member.ErrCodeForm, member.ErrCodeKind}},
 	{Contested, []error{member.ErrContested, member.ErrGenesis, member.ErrCodeDiffers}},
 	{Quota, []error{member.ErrExpired, member.ErrOutboxFull, member.ErrTooLong}},
@@ -60,7 +62,7 @@ var exits = []struct {
 	}},
 	{Usage, []error{
 		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName,
-		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath,
+		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath, node.ErrNotEmpty,
 	}},
 	{Unexpected, []error{context.Canceled}},
 }
