@@ -212,9 +212,8 @@ func TestRuleLaws(t *testing.T) {
 			t.Fatalf("%v:\n%s\nfrom\n%s", err, again.Text(), r.Text())
 		}
 		p, q := r.Policy(), again.Policy()
-		for i := range names {
+		for range names {
 			p.Families = append(p.Families, Family{byte(rapid.IntRange(0, 3).Draw(t, "family"))})
-			_ = i
 		}
 		all := newVoters(p)
 		set := uint32(rapid.IntRange(0, 1<<len(names)-1).Draw(t, "set"))
