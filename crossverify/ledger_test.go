@@ -248,19 +248,22 @@ func TestLedgerOrder(t *testing.T) {
 			own[i] = time.Duration(rapid.IntRange(0, 60).Draw(t, "own deadline")) * time.Second
 		}
 		end := t0.Add(time.Duration(rapid.IntRange(60, 120).Draw(t, "end")) * time.Second)
+		first, n := rapid.IntRange(0, len(subjects)-1).Draw(t, "first subject"), rapid.IntRange(0, 40).Draw(t, "number of calls")
+		about := subjects[first:rapid.IntRange(first+1, len(subjects)).Draw(t, "end of subjects")] // few: many calls for each
+		paths := rapid.IntRange(0, 3).Draw(t, "paths")
 		calls := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) call {
 			return call{
 				event: event{
 					at:      t0.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "second")) * time.Second),
 					verb:    rapid.IntRange(0, 3).Draw(t, "verb"),
-					path:    Path(rapid.IntRange(0, 3).Draw(t, "path")),
-					subject: rapid.SampledFrom(subjects).Draw(t, "subject"),
+					path:    Path(rapid.IntRange(0, paths).Draw(t, "path")),
+					subject: rapid.SampledFrom(about).Draw(t, "subject"),
 					digest:  digest(byte(rapid.IntRange(1, 7).Draw(t, "digest"))),
 				},
 				aside:   rapid.IntRange(0, 19).Draw(t, "aside") == 0,
 				advance: rapid.IntRange(0, 9).Draw(t, "advance") == 0,
 			}
-		}), 0, 40).Draw(t, "calls")
+		}), n, n).Draw(t, "calls")
 		run := func(calls []call, early bool) *Ledger {
 			l := NewLedger(policy)
 			give := func() {
@@ -553,6 +556,13 @@ func TestLedgerFlood(t *testing.T) {
 	s := Subject{Kind: Open}
 	for i := range 100 {
 		l.Claim(t0, 0, s, digest(byte(i)))
+	}
+	back := NewLedger(l.policy)
+	for i := range 100 {
+		back.Claim(t0, 0, s, digest(byte(99-i)))
+	}
+	if !sameHeard(l, back) {
+		t.Error("which digests of a flood are kept depends on their order")
 	}
 	if n := len(l.entries[s].paths[0].shown); n != MaxShown {
 		t.Errorf("%d digests of one path are kept, want %d", n, MaxShown)
