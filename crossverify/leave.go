@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"time"
 )
 
 // leaving is a subject that may have to make room.
 type leaving struct {
 	Subject
 	*entry
+	since time.Time // the entry's, at hand for sorting
 	class int
 	crowd int // classShown: how much of the same the least busy of those who show it shows
 }
@@ -32,13 +34,19 @@ func (l *Ledger) leave() {
 	all := make([]leaving, 0, len(l.entries))
 	rows := make([][]int, len(l.aside)) // of each class of paths: indices into all
 	for s, e := range l.entries {
-		all = append(all, leaving{Subject: s, entry: e})
+		all = append(all, leaving{Subject: s, entry: e, since: e.since})
 	}
 	order := func(a, b *leaving) int {
-		return cmp.Or(a.since.Compare(b.since), a.Subject.compare(b.Subject))
+		if c := a.since.Compare(b.since); c != 0 {
+			return c
+		}
+		return a.Subject.compare(b.Subject)
 	}
 	for i := range all {
 		a := &all[i]
+		if a.Kind == Message && a.told.Settled {
+			continue // classSettled
+		}
 		by := l.voters.none()
 		for path := range a.paths {
 			if p := &a.paths[path]; !l.aside[path] && (len(p.shown) > 0 || p.other || p.failed) {
@@ -46,8 +54,6 @@ func (l *Ledger) leave() {
 			}
 		}
 		switch {
-		case a.Kind == Message && a.told.Settled:
-			a.class = classSettled
 		case l.voters.enough(by) && a.Kind == Message:
 			a.class = classMessage
 		case l.voters.enough(by):
@@ -77,7 +83,10 @@ func (l *Ledger) leave() {
 		}
 	}
 	slices.SortFunc(all, func(a, b leaving) int {
-		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(b.crowd, a.crowd), order(&a, &b))
+		if c := cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(b.crowd, a.crowd)); c != 0 {
+			return c
+		}
+		return order(&a, &b)
 	})
 	for _, s := range all[:min(len(all), max(1, l.max/leaveShare))] {
 		l.Forget(s.Subject)
