@@ -12,9 +12,9 @@ import (
 
 const (
 	// MaxSubjects is how many subjects a Ledger holds. When it is full, a
-	// sixteenth leaves at once: messages that were settled at the last Advance
-	// first, then other messages, then the rest, the oldest of each first. A
-	// subject that left and is claimed again starts anew.
+	// sixteenth leaves at once, as leave.go has it: what a coalition below the
+	// quorum makes up leaves before what enough operators show and before what
+	// others show alone. A subject that left and is claimed again starts anew.
 	MaxSubjects = 65_536
 	// MaxShown is how many different digests of one subject a path is
 	// remembered for: the smallest ones, so that order does not matter. Only
@@ -30,9 +30,9 @@ const (
 // conviction needs Evidence.
 type Ledger struct {
 	policy   Policy
-	operator []int // of each path: the first path of the same operator
-	needed   int
-	alone    bool // one operator in the whole policy
+	voters   *voters
+	deadline []time.Duration // of each path
+	alone    bool            // one operator in the whole policy
 	aside    []bool
 	now      time.Time
 	max      int
@@ -51,7 +51,7 @@ type entry struct {
 
 	told    Report // as of the last Advance or Restore
 	wasTold bool
-	queued  time.Time // deadline in Ledger.due; zero: none
+	queued  time.Time // next deadline in Ledger.due; zero: none
 }
 
 // said is all that one path said about one subject.
@@ -71,15 +71,15 @@ func NewLedger(policy Policy) *Ledger {
 	}
 	l := &Ledger{
 		policy:  policy,
-		needed:  policy.Needed(),
+		voters:  newVoters(policy),
 		alone:   policy.Distinct() == 1,
 		aside:   make([]bool, len(policy.Operators)),
 		max:     MaxSubjects,
 		entries: make(map[Subject]*entry),
 		dirty:   make(map[Subject]struct{}),
 	}
-	for _, o := range policy.Operators {
-		l.operator = append(l.operator, slices.Index(policy.Operators, o))
+	for range policy.Operators {
+		l.deadline = append(l.deadline, policy.Deadline)
 	}
 	return l
 }
@@ -136,13 +136,22 @@ func (l *Ledger) SetAside(path Path, aside bool) {
 		return
 	}
 	l.aside[path] = aside
-	counted := make([]bool, len(l.aside))
-	for i, out := range l.aside {
-		counted[l.operator[i]] = counted[l.operator[i]] || !out
-	}
-	l.needed = max(1, min(l.policy.Needed(), count(counted)))
+	l.voters.leave(l.aside)
 	for s := range l.entries {
 		l.dirty[s] = struct{}{}
+	}
+}
+
+// SetDeadline gives path a deadline of its own in place of the policy's, such as
+// Delays learns. It counts for all that the path lacks now, too.
+func (l *Ledger) SetDeadline(path Path, deadline time.Duration) {
+	if int(path) >= len(l.deadline) || l.deadline[path] == deadline {
+		return
+	}
+	l.deadline[path] = deadline
+	for s, e := range l.entries {
+		l.dirty[s] = struct{}{}
+		l.queue(s, e)
 	}
 }
 
@@ -156,6 +165,7 @@ func (l *Ledger) Advance(now time.Time) []Subject {
 		if e := l.entries[d.subject]; e != nil && e.queued.Equal(d.at) {
 			e.queued = time.Time{}
 			l.dirty[d.subject] = struct{}{}
+			l.queue(d.subject, e)
 		}
 	}
 	var changed []Subject
@@ -178,10 +188,13 @@ func (l *Ledger) Next() time.Time {
 		d := l.due[0]
 		e := l.entries[d.subject]
 		if e != nil && e.queued.Equal(d.at) {
-			if e.lags() {
+			if !d.at.After(l.now) || l.nextOf(e).Equal(d.at) {
 				return d.at
 			}
 			e.queued = time.Time{}
+			heap.Pop(&l.due)
+			l.queue(d.subject, e) // what lagged then came; another path may lag
+			continue
 		}
 		heap.Pop(&l.due)
 	}
@@ -225,7 +238,7 @@ func (l *Ledger) Forget(subject Subject) {
 func (l *Ledger) Report(subject Subject) Report {
 	e := l.entries[subject]
 	if e == nil {
-		e = &entry{paths: make([]said, len(l.operator))}
+		e = &entry{paths: make([]said, len(l.aside))}
 	}
 	return l.report(subject, e)
 }
@@ -241,7 +254,7 @@ func (l *Ledger) see(now time.Time) {
 
 // touch is the entry to write into, or nil for a path that does not exist.
 func (l *Ledger) touch(now time.Time, path Path, subject Subject) *entry {
-	if int(path) >= len(l.operator) {
+	if int(path) >= len(l.aside) {
 		return nil
 	}
 	l.see(now)
@@ -251,9 +264,7 @@ func (l *Ledger) touch(now time.Time, path Path, subject Subject) *entry {
 	}
 	if !e.known || now.Before(e.since) {
 		e.known, e.since = true, now
-		if e.lags() {
-			l.queue(subject, e)
-		}
+		l.queue(subject, e)
 	}
 	l.dirty[subject] = struct{}{}
 	return e
@@ -263,50 +274,28 @@ func (l *Ledger) add(subject Subject) *entry {
 	if len(l.entries) >= l.max {
 		l.leave()
 	}
-	e := &entry{paths: make([]said, len(l.operator))}
+	e := &entry{paths: make([]said, len(l.aside))}
 	l.entries[subject] = e
 	return e
 }
 
-// leave makes room as MaxSubjects says.
-func (l *Ledger) leave() {
-	type leaving struct {
-		Subject
-		class int
-		since time.Time
-	}
-	all := make([]leaving, 0, len(l.entries))
-	for s, e := range l.entries {
-		class := 2
-		if s.Kind == Message {
-			class = 1
-			if e.told.Settled {
-				class = 0
-			}
+// nextOf is when the next path that lacks e turns silent; zero: none does.
+func (l *Ledger) nextOf(e *entry) (next time.Time) {
+	for i := range e.paths {
+		p := &e.paths[i]
+		if !p.absent || len(p.shown) > 0 || p.other || p.failed || p.silent {
+			continue
 		}
-		all = append(all, leaving{s, class, e.since})
-	}
-	slices.SortFunc(all, func(a, b leaving) int {
-		if c := cmp.Or(cmp.Compare(a.class, b.class), a.since.Compare(b.since)); c != 0 {
-			return c
+		if at := e.since.Add(l.deadline[i]); at.After(l.now) && (next.IsZero() || at.Before(next)) {
+			next = at
 		}
-		return a.Subject.compare(b.Subject)
-	})
-	for _, s := range all[:min(len(all), max(1, l.max/leaveShare))] {
-		l.Forget(s.Subject)
 	}
-}
-
-// lags: some path lacks the subject and its deadline matters.
-func (e *entry) lags() bool {
-	return slices.ContainsFunc(e.paths, func(p said) bool {
-		return p.absent && len(p.shown) == 0 && !p.other && !p.failed && !p.silent
-	})
+	return next
 }
 
 func (l *Ledger) queue(subject Subject, e *entry) {
-	at := e.since.Add(l.policy.Deadline)
-	if !at.After(l.now) || e.queued.Equal(at) {
+	at := l.nextOf(e)
+	if at.IsZero() || e.queued.Equal(at) {
 		return
 	}
 	if len(l.due) >= 2*l.max { // subjects that left, faster than they come due

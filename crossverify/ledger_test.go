@@ -205,11 +205,17 @@ func drawEvents(t *rapid.T) []event {
 }
 
 func drawPolicy(t *rapid.T) Policy {
-	return Policy{
+	p := Policy{
 		Operators: operators(rapid.SampledFrom([]string{"A", "AB", "ABC", "AAB", "ABCD", "AABB"}).Draw(t, "operators")),
 		Quorum:    rapid.IntRange(0, 4).Draw(t, "quorum"),
 		Strict:    rapid.Bool().Draw(t, "strict"),
+		Families:  make([]Family, rapid.IntRange(0, 2).Draw(t, "families")),
+		Rule:      rapid.SampledFrom([]*Rule{nil, nil, testRule}).Draw(t, "rule"),
 	}
+	for i := range p.Families {
+		p.Families[i] = Family{byte(rapid.IntRange(0, 1).Draw(t, "family"))}
+	}
+	return p
 }
 
 var subjects = func() (out []Subject) {
@@ -219,47 +225,114 @@ var subjects = func() (out []Subject) {
 	return out
 }()
 
-// Any order and repetition of the same calls gives the same reports, whenever
-// deadlines are let pass in between.
+// Any order and repetition of the same calls gives the same reports: claims of
+// every kind of subject, deadlines let pass in between, paths set aside, and
+// deadlines given to paths.
 func TestLedgerOrder(t *testing.T) {
+	key := relayKey(1)
+	statement := SignStatement(key, testChannel, lineage(1, 1), 3, digest(1), digest(2), digest(3))
+	head, _ := statement.Claim()
+	subjects := []Subject{
+		Envelope(wire.Seat{1}, wire.Incarnation{1}, 1), Envelope(wire.Seat{1}, wire.Incarnation{2}, 1),
+		Admission(digest(5)), Announcement(wire.Seat{1}, 1), Announcement(wire.Seat{1}, 2),
+		Operation(wire.Seat{1}, 1), head,
+	}
+	type call struct {
+		event
+		aside, advance bool
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		policy, events := drawPolicy(t), drawEvents(t)
+		policy := drawPolicy(t)
+		own := make([]time.Duration, len(policy.Operators))
+		for i := range own {
+			own[i] = time.Duration(rapid.IntRange(0, 60).Draw(t, "own deadline")) * time.Second
+		}
 		end := t0.Add(time.Duration(rapid.IntRange(60, 120).Draw(t, "end")) * time.Second)
-		aside := rapid.IntRange(-1, 3).Draw(t, "aside")
-		run := func(events []event, step bool) *Ledger {
+		first, n := rapid.IntRange(0, len(subjects)-1).Draw(t, "first subject"), rapid.IntRange(0, 40).Draw(t, "number of calls")
+		about := subjects[first:rapid.IntRange(first+1, len(subjects)).Draw(t, "end of subjects")] // few: many calls for each
+		paths := rapid.IntRange(0, 3).Draw(t, "paths")
+		calls := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) call {
+			return call{
+				event: event{
+					at:      t0.Add(time.Duration(rapid.IntRange(0, 60).Draw(t, "second")) * time.Second),
+					verb:    rapid.IntRange(0, 3).Draw(t, "verb"),
+					path:    Path(rapid.IntRange(0, paths).Draw(t, "path")),
+					subject: rapid.SampledFrom(about).Draw(t, "subject"),
+					digest:  digest(byte(rapid.IntRange(1, 7).Draw(t, "digest"))),
+				},
+				aside:   rapid.IntRange(0, 19).Draw(t, "aside") == 0,
+				advance: rapid.IntRange(0, 9).Draw(t, "advance") == 0,
+			}
+		}), n, n).Draw(t, "calls")
+		run := func(calls []call, early bool) *Ledger {
 			l := NewLedger(policy)
-			for i, e := range events {
-				if i == len(events)/2 && aside >= 0 && step {
-					l.SetAside(Path(aside), true)
-				}
-				e.do(l)
-				if step {
-					l.Advance(e.at)
+			give := func() {
+				for i, d := range own {
+					if d > 0 {
+						l.SetDeadline(Path(i), d)
+					}
 				}
 			}
-			if aside >= 0 {
-				l.SetAside(Path(aside), true)
+			if early {
+				give()
 			}
+			for _, c := range calls {
+				switch {
+				case c.aside:
+					l.SetAside(c.path, true)
+				case c.advance:
+					l.Advance(c.at)
+				default:
+					c.do(l)
+				}
+			}
+			give()
 			l.Advance(end)
 			return l
 		}
-		one := run(events, false)
-		other := slices.Clone(events)
+		same := func(what string, one, two *Ledger) {
+			for _, s := range subjects {
+				a, b := one.Report(s), two.Report(s)
+				if !a.equal(&b) {
+					t.Fatalf("%s: %v:\n%s\nbefore\n%s", what, s, brief(b), brief(a))
+				}
+			}
+		}
+		one := run(calls, false)
+		other := slices.Clone(calls)
 		for range rapid.IntRange(0, 5).Draw(t, "again") {
-			if len(events) > 0 {
-				other = append(other, rapid.SampledFrom(events).Draw(t, "repeated"))
+			if len(calls) > 0 {
+				other = append(other, rapid.SampledFrom(calls).Draw(t, "repeated"))
 			}
 		}
 		other = rapid.Permutation(other).Draw(t, "order")
-		two := run(other, true)
-		for _, s := range subjects {
-			a, b := one.Report(s), two.Report(s)
-			if !a.equal(&b) {
-				t.Fatalf("%v:\n%s\nin another order\n%s", s, brief(a), brief(b))
+		same("another order", one, run(other, true))
+		same("all of it twice", one, run(slices.Concat(other, calls), false))
+		before := one.Report(subjects[0])
+		for _, c := range calls {
+			if !c.aside && !c.advance {
+				c.do(one)
 			}
+		}
+		after := one.Report(subjects[0])
+		if changed := one.Advance(end); changed != nil || !after.equal(&before) {
+			t.Fatalf("%v changed by what was known", changed)
 		}
 	})
 }
+
+// testRule asks for A, and one of B and C.
+var testRule = func() *Rule {
+	text := "parallax policy 1\n"
+	for _, name := range "ABC" {
+		text += fmt.Sprintf("operator %c %s\n", name, keys.OperatorPublic{byte(name)})
+	}
+	r, err := ParseRule(text + "group other any B C\ngroup both all A other\nquorum both\n")
+	if err != nil {
+		panic(err)
+	}
+	return r
+}()
 
 // Advance lists exactly the subjects whose report changed, in order; Next is
 // when one changes by itself.
@@ -331,6 +404,40 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// A path may have a deadline of its own, and a past deadline is not lost when
+// another call moved the time.
+func TestSetDeadline(t *testing.T) {
+	l := NewLedger(Policy{Operators: operators("ABC")})
+	s := Admission(digest(1))
+	l.SetDeadline(1, 5*time.Second)
+	l.SetDeadline(9, time.Second)
+	l.Claim(t0, 0, s, digest(1))
+	l.Absent(t0, 1, s)
+	l.Absent(t0, 2, s)
+	l.Advance(t0)
+	steps := []struct {
+		second int
+		want   string
+	}{{5, "unconfirmed 1 msa 1/3"}, {30, "contested 1 mss 1/3 settled"}}
+	for _, step := range steps {
+		at := t0.Add(time.Duration(step.second) * time.Second)
+		if next := l.Next(); !next.Equal(at) {
+			t.Errorf("next is %v, want %d s", next.Sub(t0), step.second)
+		}
+		l.Claim(at.Add(time.Millisecond), 0, Admission(digest(2)), digest(2)) // the time moves, nobody looked
+		if next := l.Next(); !next.Equal(at) {
+			t.Errorf("a deadline that passed unseen was lost: %v", next)
+		}
+		if changed := l.Advance(at.Add(time.Millisecond)); !slices.Contains(changed, s) || brief(l.Report(s)) != step.want {
+			t.Errorf("after %d s: %v, %s", step.second, changed, brief(l.Report(s)))
+		}
+	}
+	l.SetDeadline(2, time.Minute) // what was silent is waited for again
+	if got := brief(l.Report(s)); got != steps[0].want || !l.Next().Equal(t0.Add(time.Minute)) {
+		t.Errorf("after a longer deadline: %s, next %v", got, l.Next())
+	}
+}
+
 // What Report said before a restart is what it says after Restore. Answered
 // is not kept for paths that lag, and an Open fact with two quorums waits for
 // its claims again.
@@ -364,26 +471,30 @@ func TestRestore(t *testing.T) {
 	})
 }
 
-// The oldest settled messages leave first, then other messages, then facts.
+// The oldest settled messages leave first; then, of what too few show, the
+// flooding operator's own; then other messages and facts, the oldest first.
 func TestLedgerFull(t *testing.T) {
-	l := NewLedger(Policy{Operators: operators("AB")})
-	l.max = 64
 	at := func(i int) time.Time { return t0.Add(time.Duration(i) * time.Millisecond) }
+	full := func(names string) *Ledger {
+		l := NewLedger(Policy{Operators: operators(names)})
+		l.max = 64
+		return l
+	}
+	known := func(l *Ledger, s Subject) bool { _, ok := l.entries[s]; return ok }
+
+	l := full("AB")
 	for i := range 16 {
-		l.Claim(at(i), 0, Subject{Kind: Signed, N: uint64(i)}, digest(1))
+		l.Claim(at(i), 0, Announcement(wire.Seat{}, uint64(i)), digest(1))
 	}
 	for i := range 1000 {
-		s := Subject{Kind: Message, N: uint64(i)}
+		s := Envelope(wire.Seat{}, wire.Incarnation{}, uint64(i))
 		l.Opened(at(100+i), 0, s, digest(1))
 		if i != 7 { // never settled
 			l.Claim(at(100+i), 1, s, digest(1))
 		}
 		l.Advance(at(100 + i))
-		if l.Len() > 64 {
-			t.Fatalf("%d subjects, at most 64", l.Len())
-		}
-		if l.Report(s).Operators == 0 {
-			t.Fatal("the newest subject left")
+		if l.Len() > 64 || !known(l, s) {
+			t.Fatalf("%d subjects, at most 64; the newest is among them: %v", l.Len(), known(l, s))
 		}
 	}
 	var facts, messages []uint64
@@ -398,10 +509,42 @@ func TestLedgerFull(t *testing.T) {
 	if len(facts) != 16 || messages[0] != 7 || messages[1] < 900 {
 		t.Errorf("%d of 16 facts are left; the oldest messages are %v", len(facts), messages[:2])
 	}
-	for i := range 100 {
-		l.Claim(at(2000+i), 0, Subject{Kind: Signed, N: 1000 + uint64(i)}, digest(1))
+
+	// Two of five relays flood with what both show; three is the quorum. One
+	// more relay, honest, alone shows the newest admission so far, and the
+	// liars, who saw it, show it too.
+	l = full("ABCDE")
+	agreed, lone, copied, message := Admission(digest(1)), Admission(digest(2)), Admission(digest(3)), Envelope(wire.Seat{}, wire.Incarnation{}, 1)
+	for p := range Path(3) {
+		l.Claim(at(0), p, agreed, digest(1))
 	}
-	if l.Len() > 64 || l.Report(Subject{Kind: Signed, N: 1099}).Operators != 1 || l.Report(Subject{Kind: Signed}).Operators != 0 {
+	l.Claim(at(1), 0, lone, digest(2))
+	l.Claim(at(2), 0, copied, digest(3))
+	l.Opened(at(2), 0, message, digest(3))
+	for i := range 10_000 {
+		junk := Admission(wire.Digest{0xff, byte(i >> 8), byte(i)})
+		l.Claim(at(3+i), 3, junk, junk.ID)
+		l.Claim(at(3+i), 4, junk, junk.ID)
+		l.Claim(at(3+i), 3, copied, digest(3))
+		l.Opened(at(3+i), 4, message, digest(3))
+		l.Fail(at(3+i), 3, Envelope(wire.Seat{9}, wire.Incarnation{}, uint64(i)))
+		l.Absent(at(3+i), 4, Admission(wire.Digest{0xfe, byte(i >> 8), byte(i)}))
+	}
+	for name, s := range map[string]Subject{"agreed": agreed, "shown by one": lone, "copied by a liar": copied, "a message": message} {
+		if !known(l, s) {
+			t.Errorf("a flood pushed out what was %s", name)
+		}
+	}
+	if l.Len() > 64 {
+		t.Errorf("%d subjects, at most 64", l.Len())
+	}
+
+	// Nothing but facts that enough show: the oldest leave.
+	l = full("A")
+	for i := range 100 {
+		l.Claim(at(i), 0, Announcement(wire.Seat{}, uint64(i)), digest(1))
+	}
+	if l.Len() > 64 || !known(l, Announcement(wire.Seat{}, 99)) || known(l, Announcement(wire.Seat{}, 0)) {
 		t.Error("among facts the oldest do not leave first")
 	}
 }
@@ -413,6 +556,13 @@ func TestLedgerFlood(t *testing.T) {
 	s := Subject{Kind: Open}
 	for i := range 100 {
 		l.Claim(t0, 0, s, digest(byte(i)))
+	}
+	back := NewLedger(l.policy)
+	for i := range 100 {
+		back.Claim(t0, 0, s, digest(byte(99-i)))
+	}
+	if !sameHeard(l, back) {
+		t.Error("which digests of a flood are kept depends on their order")
 	}
 	if n := len(l.entries[s].paths[0].shown); n != MaxShown {
 		t.Errorf("%d digests of one path are kept, want %d", n, MaxShown)

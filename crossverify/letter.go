@@ -1,6 +1,7 @@
 package crossverify
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -148,6 +149,9 @@ func ParseEvidence(text string) (Evidence, error) {
 		}
 	}
 	e.spread()
+	if e.Form == Fork && bytes.Compare(e.First.Append(nil), e.Second.Append(nil)) > 0 {
+		return bad("its two statements are not in ascending order")
+	}
 	if e.Text() != text {
 		return bad("its check digest says that it was cut or altered")
 	}

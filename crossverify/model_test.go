@@ -9,40 +9,71 @@ import (
 	"testing"
 )
 
-// TestModel verifies the Spin model of evidence, and that every switch that
-// breaks the relay or the checker breaks a claim: a model that cannot fail
-// says nothing.
+// TestModel verifies the Spin models of evidence and of open facts, and that
+// every switch that weakens a rule breaks a claim: a model that cannot fail
+// says nothing. The table that the model of open facts prints is what the Ledger
+// does (TestOpenFacts), and what T3 says.
 func TestModel(t *testing.T) {
 	for _, tool := range []string{"spin", "gcc"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("SKIPPED: %s is not installed, so the evidence model was not verified (Debian, Ubuntu: apt-get install spin gcc)", tool)
+			t.Skipf("SKIPPED: %s is not installed, so the models were not verified (Debian, Ubuntu: apt-get install spin gcc)", tool)
 		}
 	}
-	source, err := os.ReadFile("testdata/evidence.pml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Run("holds", func(t *testing.T) {
-		t.Parallel()
-		out := verify(t, string(source), "-O1")
-		if !strings.Contains(out, "errors: 0") || strings.Contains(out, "max search depth") || strings.Contains(out, "not completed") {
-			t.Errorf("the model does not hold:\n%s", out)
+	for name, switches := range map[string]int{"evidence.pml": 12, "open.pml": 8} {
+		source, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
-	switches := regexp.MustCompile(`(?m)^#define ([A-Z_]+) +0 `).FindAllStringSubmatchIndex(string(source), -1)
-	if len(switches) != 12 {
-		t.Errorf("found %d switches in the model, want 12", len(switches))
-	}
-	for _, at := range switches {
-		name := string(source[at[2]:at[3]])
-		mutated := string(source[:at[1]-2]) + "1" + string(source[at[1]-1:])
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if out := verify(t, mutated, "-O0"); !strings.Contains(out, "assertion violated") {
-				t.Errorf("the model holds although %s is set:\n%s", name, out)
+			out := verify(t, string(source), "-O1")
+			if !strings.Contains(out, "errors: 0") || strings.Contains(out, "max search depth") || strings.Contains(out, "not completed") {
+				t.Errorf("the model does not hold:\n%s", out)
+			}
+			if name == "open.pml" {
+				compareTables(t, "the model", modelTable(t, out))
 			}
 		})
+		found := regexp.MustCompile(`(?m)^#define ([A-Z_]+) +0 `).FindAllStringSubmatchIndex(string(source), -1)
+		if len(found) != switches {
+			t.Errorf("found %d switches in %s, want %d", len(found), name, switches)
+		}
+		for _, at := range found {
+			weak := string(source[at[2]:at[3]])
+			mutated := string(source[:at[1]-2]) + "1" + string(source[at[1]-1:])
+			t.Run(name+"/"+weak, func(t *testing.T) {
+				t.Parallel()
+				if out := verify(t, mutated, "-O0"); !strings.Contains(out, "assertion violated") {
+					t.Errorf("the model holds although %s is set:\n%s", weak, out)
+				}
+			})
+		}
 	}
+}
+
+// modelTable reads what open.pml prints: the first time it reached an outcome.
+func modelTable(t *testing.T, out string) table {
+	m := closedForm()
+	for c := range m {
+		m[c] = outcome{true, true, true}
+	}
+	for _, line := range regexp.MustCompile(`(?m)^table (\w+) (\d) (\d) (\d)$`).FindAllStringSubmatch(out, -1) {
+		c := setting{int(line[2][0] - '0'), int(line[3][0] - '0'), int(line[4][0] - '0')}
+		o, known := m[c]
+		if !known {
+			t.Errorf("a setting that is not one: %s", line[0])
+		}
+		switch line[1] {
+		case "forged":
+			o.safe = false
+		case "stuck":
+			o.live = false
+		case "together":
+			o.together = false
+		}
+		m[c] = o
+	}
+	return m
 }
 
 // verify runs one model to its end or first error and returns the report.

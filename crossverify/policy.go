@@ -1,6 +1,7 @@
 package crossverify
 
 import (
+	"slices"
 	"time"
 
 	"parallax/internal/keys"
@@ -18,37 +19,62 @@ type Policy struct {
 	// Operators names for each path the operator that runs its relay; paths
 	// of one operator count once.
 	Operators []keys.OperatorPublic
+	// Families names for each path the family of its operator, as the function
+	// Families has it: all operators of one family count once. It may be
+	// shorter than Operators; the rest have no family.
+	Families []Family
 	// Quorum is how many operators must match; 0: a majority of the distinct
 	// ones. More than there are means all of them.
 	Quorum int
-	// Strict needs all operators, whatever Quorum says, and lets a message be
-	// used only when Agreed.
+	// Rule, if set, says in place of Quorum which operators are enough. If all
+	// that count together are not enough for it, as families count once, all
+	// that it names are needed. Operators it does not name never count.
+	Rule *Rule
+	// Strict needs all operators, whatever Quorum and Rule say, and lets a
+	// message be used only when Agreed.
 	Strict bool
 	// Deadline is how long after a subject was first known a path that shows
 	// nothing counts as lagging; 0: DefaultDeadline.
 	Deadline time.Duration
 }
 
-// Distinct is the number of distinct operators.
-func (p Policy) Distinct() int {
-	seen := make(map[keys.OperatorPublic]bool, len(p.Operators))
-	for _, o := range p.Operators {
-		seen[o] = true
+// Distinct is the number of distinct operators; those of one family are one.
+func (p Policy) Distinct() (n int) {
+	for i, class := range p.classes() {
+		if i == class {
+			n++
+		}
 	}
-	return len(seen)
+	return n
 }
 
 // Needed is q: how many distinct operators must match, as long as so many are
-// not set aside (Ledger.SetAside).
+// not set aside (Ledger.SetAside). With a Rule it is the least number that can
+// be enough.
 func (p Policy) Needed() int {
-	all := p.Distinct()
-	switch {
+	switch all := p.Distinct(); {
 	case p.Strict:
 		return all
+	case p.Rule != nil:
+		return p.leastByRule()
 	case p.Quorum <= 0:
 		return all/2 + 1
+	default:
+		return min(p.Quorum, all)
 	}
-	return min(p.Quorum, all)
+}
+
+// Sufficient tells whether these operators, matching on every path they have,
+// are enough while nobody is set aside.
+func (p Policy) Sufficient(operators []keys.OperatorPublic) bool {
+	voters := newVoters(p)
+	said := voters.none()
+	for i, o := range p.Operators {
+		if slices.Contains(operators, o) {
+			voters.add(&said, i)
+		}
+	}
+	return voters.enough(said)
 }
 
 // Kind is one of the three kinds of fact.
@@ -75,16 +101,6 @@ func (k Kind) String() string {
 		return "message"
 	}
 	return "unknown"
-}
-
-// Subject is what paths are compared about. What ID holds is the caller's
-// choice, the same on all paths: a seat, an admission's digest. Incarnation
-// and N are those of a message; N alone the version of an announcement.
-type Subject struct {
-	Kind        Kind
-	ID          wire.Digest
-	Incarnation wire.Incarnation
-	N           uint64
 }
 
 // Status is what one path has to say about one subject. It convicts nobody.

@@ -14,28 +14,28 @@ func (l *Ledger) report(s Subject, e *entry) Report {
 	if named != nil {
 		r.Digest = *named
 	}
-	matched, answered := make([]bool, len(e.paths)), make([]bool, len(e.paths))
+	matched, answered := l.voters.none(), l.voters.none()
 	for i := range e.paths {
 		p := &e.paths[i]
-		r.Status[i] = l.status(s, e, p, named, against)
+		r.Status[i] = l.status(s, e, i, named, against)
 		if l.aside[i] {
 			continue
 		}
 		r.Settled = r.Settled && r.Status[i] != Awaiting
 		if r.Status[i] == Matched {
-			matched[l.operator[i]] = true
+			l.voters.add(&matched, i)
 		}
 		if len(p.shown) > 0 || p.other || p.absent || p.silent || p.failed {
-			answered[l.operator[i]] = true
+			l.voters.add(&answered, i)
 		}
 	}
-	r.Operators, r.Answered = count(matched), count(answered)
+	r.Operators, r.Answered = count(matched.by), count(answered.by)
 
 	switch {
 	case s.Kind != Open && against, s.Kind == Open && len(l.quorate(e)) > 1:
 		r.Verdict, r.Equivocated = Contested, true
 	case s.Kind == Signed && named != nil,
-		s.Kind != Signed && named != nil && r.Operators >= l.needed:
+		s.Kind != Signed && named != nil && l.voters.enough(matched):
 		r.Verdict = Agreed
 	case s.Kind == Open && r.Settled:
 		r.Verdict = Contested
@@ -75,13 +75,13 @@ func (l *Ledger) settle(s Subject, e *entry) (named *wire.Digest, against bool) 
 // quorate are the digests that enough operators show.
 func (l *Ledger) quorate(e *entry) (out []wire.Digest) {
 	for _, d := range e.shown() {
-		by := make([]bool, len(e.paths))
+		by := l.voters.none()
 		for i := range e.paths {
 			if !l.aside[i] && slices.Contains(e.paths[i].shown, d) {
-				by[l.operator[i]] = true
+				l.voters.add(&by, i)
 			}
 		}
-		if count(by) >= l.needed {
+		if l.voters.enough(by) {
 			out = append(out, d)
 		}
 	}
@@ -98,7 +98,8 @@ func (e *entry) shown() (all []wire.Digest) {
 	return all
 }
 
-func (l *Ledger) status(s Subject, e *entry, p *said, named *wire.Digest, against bool) Status {
+func (l *Ledger) status(s Subject, e *entry, path int, named *wire.Digest, against bool) Status {
+	p := &e.paths[path]
 	has := named != nil && slices.Contains(p.shown, *named)
 	shows := len(p.shown) > 0 || p.other
 	if s.Kind == Message {
@@ -117,7 +118,7 @@ func (l *Ledger) status(s Subject, e *entry, p *said, named *wire.Digest, agains
 		return Dissented
 	case p.failed:
 		return Failed
-	case len(p.shown) == 0 && (p.silent || p.absent && !l.now.Before(e.since.Add(l.policy.Deadline))):
+	case len(p.shown) == 0 && (p.silent || p.absent && !l.now.Before(e.since.Add(l.deadline[path]))):
 		return Silent
 	}
 	return Awaiting

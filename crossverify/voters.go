@@ -1,0 +1,159 @@
+package crossverify
+
+import (
+	"math/bits"
+	"slices"
+)
+
+// voters is a Policy made ready to count: who of the paths speaks as one, who
+// is left of them, and whether what was said is enough.
+type voters struct {
+	class    []int    // of each path: the first path of the same operator or family
+	asked    int      // plain threshold, not lowered to what there is
+	rule     *Rule    // nil: the plain threshold
+	bit      []uint32 // of each path: its operator in the rule, 0 if it has none
+	families []uint32 // operators of the rule that count once together
+	left     tally    // all that are not set aside
+	leftCan  bool     // the rule holds for all that are left
+	needed   int      // plain threshold: how many classes of those left
+}
+
+// tally is a set of paths, as what counts of them.
+type tally struct {
+	by   []bool // by class
+	mask uint32 // by operator of the rule
+}
+
+func newVoters(p Policy) *voters {
+	v := &voters{class: p.classes(), asked: p.Quorum, bit: make([]uint32, len(p.Operators))}
+	distinct := 0
+	for i, c := range v.class {
+		if i == c {
+			distinct++
+		}
+	}
+	switch {
+	case p.Strict:
+		v.asked = distinct
+	case p.Rule != nil:
+		v.rule = p.Rule
+	case p.Quorum <= 0:
+		v.asked = distinct/2 + 1
+	}
+	if v.rule != nil {
+		for i, o := range p.Operators {
+			if at := slices.IndexFunc(v.rule.operators, func(r ruleOperator) bool { return r.key == o }); at >= 0 {
+				v.bit[i] = 1 << at
+			}
+		}
+		for c := range v.class {
+			if f := v.ofClass(c); bits.OnesCount32(f) > 1 {
+				v.families = append(v.families, f)
+			}
+		}
+	}
+	v.leave(nil)
+	return v
+}
+
+// ofClass is what the rule names of class c.
+func (v *voters) ofClass(c int) (mask uint32) {
+	for i, class := range v.class {
+		if class == c {
+			mask |= v.bit[i]
+		}
+	}
+	return mask
+}
+
+// leave counts anew with the paths that are set aside; nil: none.
+func (v *voters) leave(aside []bool) {
+	v.left = v.none()
+	for i := range v.class {
+		if aside == nil || !aside[i] {
+			v.add(&v.left, i)
+		}
+	}
+	v.needed = max(1, min(v.asked, count(v.left.by)))
+	v.leftCan = v.rule != nil && v.rule.holdsOnce(v.left.mask, v.families)
+}
+
+func (v *voters) none() tally { return tally{by: make([]bool, len(v.class))} }
+
+// add makes path i one of t.
+func (v *voters) add(t *tally, i int) {
+	t.by[v.class[i]] = true
+	t.mask |= v.bit[i]
+}
+
+// enough tells whether the paths of t, none of them set aside, are enough: the
+// threshold or the rule; where all that are left do not reach it, all of them.
+func (v *voters) enough(t tally) bool {
+	switch {
+	case v.rule == nil:
+		return count(t.by) >= v.needed
+	case v.leftCan:
+		return v.rule.holdsOnce(t.mask, v.families)
+	}
+	for i, c := range v.class { // every class that the rule names and that is left
+		if v.left.mask&v.bit[i] != 0 && t.mask&v.ofClass(c) == 0 {
+			return false
+		}
+	}
+	return t.mask != 0
+}
+
+// classes are for each path the first one of the same operator or family.
+func (p Policy) classes() []int {
+	family := func(i int) Family {
+		if i < len(p.Families) {
+			return p.Families[i]
+		}
+		return Family{}
+	}
+	class := make([]int, len(p.Operators))
+	for i := range class {
+		class[i] = i
+		for j := range i {
+			if a, b := class[i], class[j]; a != b && (p.Operators[i] == p.Operators[j] || family(i) != (Family{}) && family(i) == family(j)) {
+				for k := range i + 1 {
+					if class[k] == max(a, b) {
+						class[k] = min(a, b)
+					}
+				}
+			}
+		}
+	}
+	return class
+}
+
+// leastByRule is the size of the smallest set of classes that is enough.
+func (p Policy) leastByRule() int {
+	v := newVoters(p)
+	var heads []int
+	for i, c := range v.class {
+		if i == c {
+			heads = append(heads, c)
+		}
+	}
+	var try func(t tally, from, more int) bool
+	try = func(t tally, from, more int) bool {
+		if more == 0 {
+			return v.enough(t)
+		}
+		for i := from; i+more <= len(heads); i++ {
+			with := tally{slices.Clone(t.by), t.mask | v.ofClass(heads[i])}
+			with.by[heads[i]] = true
+			if try(with, i+1, more-1) {
+				return true
+			}
+		}
+		return false
+	}
+	for n := range heads {
+		if try(v.none(), 0, n) {
+			return n
+		}
+	}
+	return len(heads)
+}
