@@ -37,12 +37,13 @@ type path struct {
 	caughtUp bool
 	problem  string
 	aside    bool
-	noted    map[string]bool       // relay events shown since opening: once for one cause
-	stash    []proto.BoardEntry    // board entries that came before the epoch key
-	orphans  int                   // admissions of its board that wait for their invite
-	shelf    []broadcast.BoardKeys // of the epochs, made when first needed
-	refused  error                 // why it refused a newcomer or a founder
-	posting  posting               // made when first needed
+	noted    map[string]bool            // relay events shown since opening: once for one cause
+	stash    []proto.BoardEntry         // board entries that came before the epoch key
+	orphans  int                        // admissions of its board that wait for their invite
+	shelf    []broadcast.BoardKeys      // of the epochs, made when first needed
+	hints    [][broadcast.HintSize]byte // likewise
+	refused  error                      // why it refused a newcomer or a founder
+	posting  posting                    // made when first needed
 }
 
 // pathRecord is what a path keeps; fixed layout, rewritten with each position.

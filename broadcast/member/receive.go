@@ -71,14 +71,18 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 // unmask takes the relay's mask off and reads the header; nil if no epoch key
 // fits.
 func (m *Machine) unmask(p *path, f proto.Deliver, l wire.Lineage) *item {
-	for i := range m.keyring.epochs {
-		e := &m.keyring.epochs[i].Key
-		if broadcast.Hint(e, p.ref.Key) != f.Hint {
+	for i := len(p.hints); i < len(m.keyring.epochs); i++ {
+		p.hints = append(p.hints, broadcast.Hint(&m.keyring.epochs[i].Key, p.ref.Key))
+	}
+	for i, hint := range p.hints {
+		if hint != f.Hint {
 			continue
 		}
+		e := &m.keyring.epochs[i].Key
 		it := &item{path: p, n: f.N, lineage: l, epoch: i, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
-		broadcast.Mask(it.envelope, e, p.ref.Key, f.Nonce, 0)
-		broadcast.Mask(it.slot, e, p.ref.Key, f.Nonce, len(f.Envelope)+int(f.Offset))
+		mask := broadcast.NewMasker(e, p.ref.Key, f.Nonce)
+		mask.Mask(it.envelope, 0)
+		mask.Mask(it.slot, len(f.Envelope)+int(f.Offset))
 		var err error
 		if it.header, it.d, err = broadcast.ReadHeader(m.gid, e, it.envelope); err == nil {
 			return it
