@@ -3,6 +3,7 @@ package member
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -28,15 +29,24 @@ func (m *Machine) mixingOf(in func(*path) bool) ratchet.Paths {
 	if m.unmixed() {
 		return paths
 	}
+	has := map[keys.OperatorPublic]int{}
 	for _, p := range m.paths {
 		if in(p) {
 			paths.Relays = append(paths.Relays, p.ref.Key)
+			has[p.ref.Operator]++
 		}
 	}
 	slices.SortFunc(paths.Relays, func(a, b keys.RelayPublic) int { return slices.Compare(a[:], b[:]) })
-	paths.K = max(1, m.genesis.Needed())
 	if m.genesis.Policy.Strict {
-		paths.K = len(m.paths)
+		paths.K = len(paths.Relays)
+		return paths
+	}
+	// One more than the relays of any q-1 operators: shares go to relays, and
+	// whoever runs several of them must not count for several.
+	paths.K = 1
+	counts := slices.Sorted(maps.Values(has))
+	for _, n := range counts[max(0, len(counts)-max(0, m.genesis.Needed()-1)):] {
+		paths.K += n
 	}
 	paths.K = max(1, min(paths.K, len(paths.Relays)))
 	return paths

@@ -360,3 +360,29 @@ func TestConvictedLeavesThePolicy(t *testing.T) {
 		t.Error("the evidence came, and the hello does not open")
 	}
 }
+
+// TestSharesOfOneOperator: k counts relays and is such that fewer than a quorum
+// of operators never hold k shares, however many relays one of them runs.
+func TestSharesOfOneOperator(t *testing.T) {
+	for _, c := range []struct {
+		operators string // of the relays, a letter each
+		quorum    uint8
+		strict    bool
+		k         int
+	}{
+		{"ABC", 0, false, 2}, {"ABCDE", 0, false, 3}, {"ABC", 0, true, 3}, {"ABC", 1, false, 1},
+		{"AABC", 0, false, 3}, {"AABBC", 0, false, 3}, {"AABBCC", 0, false, 3}, {"AAABC", 3, false, 5}, {"AA", 0, false, 1}, {"AAB", 0, false, 3},
+	} {
+		m := laidDown(t, 1)
+		m.genesis.Policy.Strict, m.genesis.Policy.Quorum = c.strict, c.quorum
+		m.genesis.Relays, m.paths = nil, nil
+		for i, o := range c.operators {
+			ref := RelayRef{Key: keys.NewPrivate[keys.RoleRelay]([32]byte{byte(i + 1)}).Public(), Operator: keys.NewPrivate[keys.RoleOperator]([32]byte{byte(o)}).Public()}
+			m.genesis.Relays = append(m.genesis.Relays, ref)
+			m.paths = append(m.paths, &path{index: i, ref: ref})
+		}
+		if got := m.mixing(); got.K != c.k || len(got.Relays) != len(c.operators) {
+			t.Errorf("relays of %s, quorum %d, strict %v: %d of %d, want %d", c.operators, c.quorum, c.strict, got.K, len(got.Relays), c.k)
+		}
+	}
+}
