@@ -438,10 +438,9 @@ func (r *Roster) Waiting() (list []*Operation) {
 }
 
 // Next prepares an author's next operation: its number, its predecessor and
-// what it knows, and, where body names a seat that it takes something from,
-// that seat's newest operation. The author signs it, and Checks it first.
-//
-// An author that forked goes on after the longest of its branches.
+// what it knows, and, where body takes something from a seat and names no
+// operation of it, that seat's newest. The author signs it, and Checks it
+// first. Of an author that forked the longest branch is taken.
 func (r *Roster) Next(author keys.SigningPublic, at time.Time, body OperationBody) *Operation {
 	op := &Operation{Group: r.gid, Author: author, Sequence: 1, Time: at, Body: body}
 	self := NewSeat(r.gid, author)
@@ -464,10 +463,14 @@ func (r *Roster) Next(author keys.SigningPublic, at time.Time, body OperationBod
 	}
 	switch b := body.(type) {
 	case OpRemove:
-		b.Cut.Operation = last(b.Seat)
+		if newest := last(b.Seat); b.Cut.Operation == (wire.Digest{}) {
+			b.Cut.Operation = newest
+		}
 		op.Body = b
 	case OpRole:
-		b.Last = last(b.Seat)
+		if newest := last(b.Seat); b.Last == (wire.Digest{}) {
+			b.Last = newest
+		}
 		op.Body = b
 	}
 	for _, h := range append(first, r.heads...) {

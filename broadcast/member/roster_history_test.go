@@ -188,6 +188,52 @@ func grow(t *rapid.T, steps int) *history {
 	return h
 }
 
+// duel makes a history of one sort only: admins on paths of several lengths,
+// who strike at each other and make new admins while they know little of what
+// the others do.
+func duel(t *rapid.T, steps int) *history {
+	h := newHistory(7)
+	for i := 1; i < 5; i++ {
+		by := rapid.IntRange(0, i-1).Draw(t, "by")
+		h.made(by, h.views[by].Next(h.keys[by], at, member.OpAdd{Seat: h.seats[i], Role: member.RoleAdmin}))
+		for j := range h.views {
+			h.tells(by, j)
+		}
+	}
+	base := h.known(h.views[0])
+	for range steps {
+		who := rapid.IntRange(1, len(h.keys)-1).Draw(t, "who")
+		tips := slices.Clone(base)
+		for _, o := range h.ops[len(base):] {
+			if o.Author == h.keys[who] || rapid.IntRange(0, 3).Draw(t, "heard") == 0 {
+				tips = append(tips, o)
+			}
+		}
+		r := h.roster(h.closure(tips...)...)
+		s := rapid.SampledFrom(h.seats[1:]).Draw(t, "subject")
+		var b member.OperationBody = member.OpRemove{Seat: s}
+		if m, in := r.State().Member(s); !in || m.Role < member.RoleAdmin {
+			b = member.OpAdd{Seat: s, Role: member.RoleAdmin}
+			if in {
+				b = member.OpRole{Seat: s, Role: member.RoleAdmin}
+			}
+		} else if rapid.Bool().Draw(t, "lower") {
+			b = member.OpRole{Seat: s, Role: member.RoleMember}
+		}
+		h.made(who, r.Next(h.keys[who], at, b))
+	}
+	return h
+}
+
+// anyHistory is one or the other.
+func anyHistory(t *rapid.T, most int) *history {
+	steps := rapid.IntRange(0, most).Draw(t, "steps")
+	if rapid.Bool().Draw(t, "duel") {
+		return duel(t, steps/2)
+	}
+	return grow(t, steps)
+}
+
 // shuffled is the operations in an order drawn from a seed, some of them twice.
 func shuffled(ops []*member.Operation, seed uint64) []*member.Operation {
 	rnd := rand.New(rand.NewPCG(seed, 1))
@@ -219,7 +265,7 @@ func equalRosters(a, b *member.Roster) error {
 // the one that the written rules give.
 func TestRosterConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := grow(t, rapid.IntRange(0, 24).Draw(t, "steps"))
+		h := anyHistory(t, 24)
 		ref := newReference(h.genesis, h.ops)
 		set := ref.accepted()
 		var first *member.Roster
@@ -250,7 +296,7 @@ func TestRosterConverges(t *testing.T) {
 // it goes on from standing views; the other is fed at once.
 func TestRosterEqualAtEachPoint(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := grow(t, rapid.IntRange(0, 16).Draw(t, "steps"))
+		h := anyHistory(t, 16)
 		ref := newReference(h.genesis, h.ops)
 		order := shuffled(h.ops, rapid.Uint64().Draw(t, "order"))
 		step := h.roster()
@@ -291,7 +337,7 @@ func voidSet(s *member.State) refSet {
 // What holds of every roster, whatever it merged.
 func TestRosterInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := grow(t, rapid.IntRange(0, 24).Draw(t, "steps"))
+		h := anyHistory(t, 24)
 		r := h.roster(h.ops...)
 		s := r.State()
 		void := voidSet(s)
@@ -347,7 +393,7 @@ func TestRosterInvariants(t *testing.T) {
 // made it void is void itself.
 func TestRosterMonotone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := grow(t, rapid.IntRange(0, 24).Draw(t, "steps"))
+		h := anyHistory(t, 24)
 		if len(h.ops) == 0 {
 			return
 		}
@@ -379,7 +425,7 @@ func TestRosterMonotone(t *testing.T) {
 // author was entitled is settled by the operation's own past.
 func TestRosterRefusalIsFinal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := grow(t, rapid.IntRange(0, 20).Draw(t, "steps"))
+		h := anyHistory(t, 20)
 		r := h.roster()
 		refused := refSet{}
 		for _, o := range append(slices.Clone(h.ops), shuffled(h.ops, rapid.Uint64().Draw(t, "order"))...) {
