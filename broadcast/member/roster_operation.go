@@ -61,7 +61,7 @@ func (o *Operation) Check() error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	if n := len(o.Append(nil)); n > MaxOperation {
+	if n := len(o.Append(make([]byte, 0, 512))); n > MaxOperation {
 		return fmt.Errorf("roster operation: %d bytes, at most %d: %w", n, MaxOperation, wire.ErrTooLong)
 	}
 	return nil

@@ -134,6 +134,17 @@ func (r *Roster) State() *State {
 	return r.state
 }
 
+// Member tells what State would of one seat, without making the others' part;
+// nil: it is no member.
+func (r *Roster) Member(seat wire.Seat) *Member {
+	v := r.all()
+	if st := v.seat(seat); st.in {
+		m := v.member(seat, st)
+		return &m
+	}
+	return nil
+}
+
 func (v *rosterView) state() *State {
 	s := &State{Epochs: v.epochs(), Headless: true}
 	seats := slices.Collect(maps.Keys(v.r.touching))
