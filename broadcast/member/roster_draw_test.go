@@ -30,6 +30,21 @@ func (f *fork) role(name string, role uint8) member.OperationBody {
 	return member.OpRole{Seat: f.seat(name), Role: role}
 }
 
+// roster takes the operations one by one and is asked after each, so that it
+// goes on from standing views; one that is asked at the end says the same.
+func (f *fork) roster(ops ...*member.Operation) *member.Roster {
+	f.t.Helper()
+	r := f.history.roster()
+	for _, o := range ops {
+		r.Add(o)
+		r.State()
+	}
+	if err := equalRosters(r, f.history.roster(ops...)); err != nil {
+		f.t.Errorf("asked all the time and asked at the end: %v", err)
+	}
+	return r
+}
+
 // does makes an operation by what its author knows; it must be a good one.
 func (f *fork) does(name string, body member.OperationBody) *member.Operation {
 	f.t.Helper()
@@ -276,11 +291,16 @@ o      fay 2   add ben as admin, after fay 1
 		t.Error("ben, no owner, pardons")
 	}
 
+	// Nor does an admin by taking the role and giving it back.
+	byBen := retold(f, everybody)
+	byBen.does("ben", f.role("ann", plain))
+	byBen.does("ben", f.role("ann", admin))
+	if m := byBen.views[2].Member(f.seat("ann")); m.Role != admin || !m.Suspended {
+		t.Errorf("pardoned by an admin: %+v", m)
+	}
+
 	// An owner pardons: ann goes on; what was void stays so.
-	g := *f
-	g.ops = slices.Clone(f.ops)
-	g.views = slices.Clone(f.views)
-	g.views[0], g.views[1] = f.roster(f.ops...), f.roster(f.ops...)
+	g := retold(f, everybody)
 	g.does("fay", g.role("ann", admin))
 	g.meet("fay", "ann")
 	g.does("ann", g.add("eve", plain))
@@ -299,6 +319,17 @@ o      fay 2   add ben as admin, after fay 1
 	f.made(0, o)
 	s = f.roster(f.ops...).State()
 	f.is(s, map[string]uint8{"fay": owner, "ben": admin, "cyd": plain, "dan": admin, "gus": plain})
+}
+
+// retold is the same history for another end, with everybody knowing what r knows.
+func retold(f *fork, r *member.Roster) *fork {
+	h := *f.history
+	h.ops = slices.Clone(f.ops)
+	h.views = nil
+	for range people {
+		h.views = append(h.views, h.roster(h.known(r)...))
+	}
+	return &fork{history: &h, t: f.t}
 }
 
 // A fork that turns up after its author was removed takes nothing back: the

@@ -241,10 +241,14 @@ func TestRosterLeave(t *testing.T) {
 	f := twoAdmins(t)
 	f.does("ann", f.role("ben", plain))
 	f.does("ben", member.OpLeave{})
-	s := f.roster(f.ops...).State()
-	f.is(s, map[string]uint8{"fay": owner, "ann": admin})
-	if len(s.Removed) != 1 || !s.Removed[0].Left || len(s.Removed[0].Cuts) != 0 {
-		t.Errorf("removed: %+v", s.Removed)
+	last := len(f.ops) - 1
+	swapped := append(slices.Clone(f.ops[:last-1]), f.ops[last], f.ops[last-1])
+	for _, ops := range [][]*member.Operation{f.ops, swapped} {
+		s := f.roster(ops...).State()
+		f.is(s, map[string]uint8{"fay": owner, "ann": admin})
+		if len(s.Removed) != 1 || !s.Removed[0].Left || len(s.Removed[0].Cuts) != 0 || len(s.Void) > 0 {
+			t.Errorf("removed: %+v, void %+v", s.Removed, s.Void)
+		}
 	}
 }
 
