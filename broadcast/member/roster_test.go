@@ -77,6 +77,8 @@ func TestRosterRefuses(t *testing.T) {
 	foreign.Group[0]++
 	skipped := next("ann", f.add("dan", plain))
 	skipped.Sequence, skipped.Previous = 7, f.ops[0].Digest()
+	gap := next("fay", f.add("dan", plain))
+	gap.Sequence++
 	wrongCut := next("ann", f.remove("fay"))
 	wrongCut.Body = member.OpRemove{Seat: f.seat("ben"), Cut: member.Cut{Operation: f.ops[0].Digest()}}
 	noCut := next("ann", f.add("dan", plain))
@@ -87,6 +89,7 @@ func TestRosterRefuses(t *testing.T) {
 	}{
 		"another group":           {foreign, member.ErrOtherGroup},
 		"another's predecessor":   {skipped, member.ErrSequence},
+		"a number left out":       {gap, member.ErrSequence},
 		"cut elsewhere":           {wrongCut, member.ErrBadCut},
 		"cut unknown":             {noCut, member.ErrBadCut},
 		"a stranger adds":         {next("gus", f.add("dan", plain)), member.ErrNotEntitled},
