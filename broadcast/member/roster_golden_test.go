@@ -1,0 +1,15 @@
+package member_test
+
+// goldenOperations is SHA-256 of each example of TestOperation.
+var goldenOperations = map[string]string{
+	"invite": "4d3a2811fa320c357f0c7a44f2ada81618bf9d109507cce9957f31b1f3761a2a",
+	"add":    "274857cca8d80407e4404967c9f15ba750c210ab004739a17fb8227bd3485d90",
+	"adopt":  "d8322884acc146f13aefa9a53dfb23763c04eba35dfcec89be1b082e4a38c6e0",
+	"remove": "c8c58ca9cf204cc26e18bb2a9c3ef4299320f28c50535159cb7b5144325b4d88",
+	"role":   "8c762517e77e06c4b0d1ec70fedaebc9b5eca2399d6d16f21e0c713a8ebcb564",
+	"relays": "070da352c8af1f48901ba54d92f01e862f983620db0f90e5913f586b6dc75839",
+	"policy": "6ed4acad1a1323b7c4f25a2d9312d4bcbb7e12bedf57c4fd6cdcd790b7b60fed",
+	"epoch":  "7f47fe7fc3a84acd21e8c4b3f40b913f534ea43405dba7659ef5dc39f3c53824",
+	"leave":  "a69b985f79281936e3a6a78a1c471336b54c3042af9ed5fee925412311fe6249",
+	"revoke": "10ed4f1ae8ea0ddb6d9fc95162f3eef91a29d5d373cd5a0d60f91f878f4c07d9",
+}
