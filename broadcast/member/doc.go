@@ -11,7 +11,11 @@
 // value. The files: genesis, announcement, admission, invite, welcome, link
 // and content are the objects; command and query are what users ask and see;
 // machine and state are the frame of a membership; path, board and seats are
-// what the relays show; found, join and inviting how people come in; sessions,
-// recipients, send and outbox how a message leaves; receive, held, sequences
-// and message how one comes; compare is what follows when paths differ.
+// what the relays show; found, join and inviting how people come in; prekeys,
+// sessions, mixing, starts and resync how two members agree on keys, reinforce how
+// they mix post-quantum ones later; recipients, send and outbox how a message
+// leaves; receive, held, sequences, retention and message how one comes; compare is
+// what follows when paths differ; code and confirm what people compare; atrest,
+// backup and restored what becomes of records. The roster files are the log of who
+// is in the group, a value of its own that no machine reads yet.
 package member
