@@ -327,7 +327,7 @@ func (m *Machine) openWith(st *seatState, s *session, it *item) (key keys.Conten
 	switch {
 	case err == nil:
 		m.chains.set(s.index, chain)
-		if !st.stuck.IsZero() {
+		if !st.stuck.IsZero() || len(st.session.list) > 1 { // another may have been answered
 			st.stuck = time.Time{}
 			m.review(st)
 		}

@@ -268,10 +268,12 @@ func (m *Machine) sawHello(st *seatState, body []byte) {
 	m.review(st)
 }
 
-// review puts a seat among those that a hello may be for, or takes it out: who
-// can be sent to, as nearly all, is not looked at with every input.
+// review follows a change of a seat's sessions: which of them sends, and whether
+// a hello may be for the seat. Who can be sent to, as nearly all, is not looked at
+// with every input.
 func (m *Machine) review(st *seatState) {
-	if !st.own && st.ann != nil && !st.since.IsZero() && (st.repeat || !st.stuck.IsZero() || m.sender(st) == nil) {
+	st.out = m.sender(st)
+	if !st.own && st.ann != nil && !st.since.IsZero() && (st.repeat || !st.stuck.IsZero() || st.out == nil) {
 		m.lacking[st.seat] = st
 		return
 	}

@@ -65,8 +65,8 @@ func begins(t *testing.T, m *Machine) *peer {
 	return x
 }
 
-// outgoing are the newest bundle's slots for a seat, by path.
-func (m *Machine) outgoing(seat wire.Seat) (slots [][]byte, d wire.Digest) {
+// lastSlots are the newest bundle's slots for a seat, by path.
+func (m *Machine) lastSlots(seat wire.Seat) (slots [][]byte, d wire.Digest) {
 	for _, p := range m.paths {
 		q := p.queue[len(p.queue)-1]
 		var slot []byte
@@ -116,9 +116,9 @@ func (x *peer) accepts(t *testing.T, slots [][]byte, d wire.Digest) *ratchet.Ses
 func TestMissedHello(t *testing.T) {
 	m := laidDown(t, 1)
 	x := begins(t, m)
-	first, _ := m.outgoing(x.st.seat)
+	first, _ := m.lastSlots(x.st.seat)
 	m.sendBundle(KindText, []byte("one"))
-	one, oneD := m.outgoing(x.st.seat)
+	one, oneD := m.lastSlots(x.st.seat)
 	if len(one[0]) != ratchet.SlotSize {
 		t.Fatalf("a text carries the handshake part: %d bytes", len(one[0]))
 	}
@@ -128,7 +128,7 @@ func TestMissedHello(t *testing.T) {
 		t.Fatal("the peer's own hello, which asks, has no effect")
 	}
 	m.settle()
-	again, d := m.outgoing(x.st.seat)
+	again, d := m.lastSlots(x.st.seat)
 	s := x.accepts(t, again, d)
 	for i := range first {
 		if !bytes.Equal(first[i][:ratchet.HandshakeSize+ratchet.ShareSize], again[i][:ratchet.HandshakeSize+ratchet.ShareSize]) {
@@ -189,7 +189,7 @@ func TestAnswerNeverComplete(t *testing.T) {
 	m := laidDown(t, 1)
 	x := begins(t, m)
 	x.st.ann.Expires = m.now.AddDate(1, 0, 0)
-	slots, d := m.outgoing(x.st.seat)
+	slots, d := m.lastSlots(x.st.seat)
 	bob := x.accepts(t, slots, d)
 	old := x.st.session.list[len(x.st.session.list)-1]
 	x.session, x.hello = bob, nil
@@ -220,7 +220,7 @@ func TestAnswerNeverComplete(t *testing.T) {
 		t.Fatal("not begun again after the wait")
 	}
 	fresh := m.sender(x.st)
-	slots, d = m.outgoing(x.st.seat)
+	slots, d = m.lastSlots(x.st.seat)
 	x.accepts(t, slots, d)
 	for range 5 {
 		m.tooFew(x.st)

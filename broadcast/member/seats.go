@@ -30,6 +30,7 @@ type seatState struct {
 	waited  bool          // it was usable before this opening
 	hellos  int           // sessions that it began
 	session sessions
+	out     *session // as sender finds it; review keeps it
 
 	former   []formerAnnouncement // before ann, oldest first
 	attempts []int64              // Unix seconds of the newest first contacts that we began

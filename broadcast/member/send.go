@@ -111,7 +111,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 // shares beside it are by relay, nil if there are none.
 func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey, d wire.Digest, may *allowance) (class broadcast.Class, _ []byte, sealed [][ratchet.ShareSize]byte) {
 	class = broadcast.Standing
-	s := m.sender(st)
+	s := m.outgoing(st)
 	switch {
 	case may.hello && m.starts(st):
 		if fresh, head, shares := m.first(st, &may.atOnce); fresh != nil {
@@ -144,6 +144,14 @@ func (m *Machine) appendSlot(dst []byte, st *seatState, content *keys.ContentKey
 	}
 	m.chains.set(s.index, chain)
 	return class, dst, sealed
+}
+
+// outgoing is the session that sends to a seat now, nil if none can.
+func (m *Machine) outgoing(st *seatState) *session {
+	if st.out != nil && !st.out.CanSend(m.chains.get(st.out.index)) {
+		m.review(st) // its chain is at its end
+	}
+	return st.out
 }
 
 // allowance is what one bundle may carry beside ordinary slots: a hello begins
@@ -220,7 +228,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	for _, st := range set.states {
 		switch {
 		case st.own:
-		case m.sender(st) != nil:
+		case st.out != nil:
 			info.Members++
 		default:
 			info.Waiting++

@@ -302,6 +302,9 @@ func (m *Machine) policy() crossverify.Policy {
 
 // finishLoad rebuilds what follows from the records.
 func (m *Machine) finishLoad() {
+	for _, st := range m.seats {
+		m.review(st)
+	}
 	m.sortRecent()
 	for _, p := range m.paths {
 		p.syncRoot()
