@@ -122,20 +122,50 @@ func (g *Genesis) Append(b []byte) []byte {
 	b = wire.AppendBytes(b, []byte(g.Name))
 	b = append(b, g.Founder[:]...)
 	b = appendSeconds(b, g.Created)
-	b = append(b, g.Policy.Quorum)
-	b = wire.AppendBool(b, g.Policy.Strict)
-	b = append(b, g.Policy.Mode, g.Policy.Suite)
-	b = wire.AppendU16(b, uint16(g.Policy.Deadline/time.Second))
-	b = wire.AppendU32(b, uint32(g.Policy.Retention/time.Second))
-	b = append(b, uint8(len(g.Relays)))
-	for i := range g.Relays {
-		ref := &g.Relays[i]
+	b = appendPolicy(b, &g.Policy)
+	b = appendRelays(b, g.Relays)
+	return append(b, g.Random[:]...)
+}
+
+func appendPolicy(b []byte, p *Policy) []byte {
+	b = append(b, p.Quorum)
+	b = wire.AppendBool(b, p.Strict)
+	b = append(b, p.Mode, p.Suite)
+	b = wire.AppendU16(b, uint16(p.Deadline/time.Second))
+	return wire.AppendU32(b, uint32(p.Retention/time.Second))
+}
+
+func readPolicy(r *wire.Reader) Policy {
+	return Policy{Quorum: r.U8(), Strict: r.Bool(), Mode: r.U8(), Suite: r.U8(),
+		Deadline: time.Duration(r.U16()) * time.Second, Retention: time.Duration(r.U32()) * time.Second}
+}
+
+// appendRelays appends a list of relays in its own order.
+func appendRelays(b []byte, relays []RelayRef) []byte {
+	b = append(b, uint8(len(relays)))
+	for i := range relays {
+		ref := &relays[i]
 		b = append(b, ref.Key[:]...)
 		b = append(b, ref.Operator[:]...)
 		b = wire.AppendBytes(b, []byte(ref.OperatorName))
 		b = appendAddresses(b, ref.Addrs)
 	}
-	return append(b, g.Random[:]...)
+	return b
+}
+
+func readRelays(r *wire.Reader) (relays []RelayRef) {
+	for range readCount8(r, MaxRelays) {
+		var ref RelayRef
+		r.Fixed(ref.Key[:])
+		r.Fixed(ref.Operator[:])
+		ref.OperatorName = string(r.Bytes(MaxName))
+		ref.Addrs = readAddresses(r)
+		if r.Err() != nil {
+			break
+		}
+		relays = append(relays, ref)
+	}
+	return relays
 }
 
 // ParseGenesis reads what Append wrote and nothing else.
@@ -146,23 +176,8 @@ func ParseGenesis(b []byte) (*Genesis, error) {
 	g.Name = string(r.Bytes(MaxName))
 	r.Fixed(g.Founder[:])
 	g.Created = readSeconds(r)
-	g.Policy.Quorum = r.U8()
-	g.Policy.Strict = r.Bool()
-	g.Policy.Mode = r.U8()
-	g.Policy.Suite = r.U8()
-	g.Policy.Deadline = time.Duration(r.U16()) * time.Second
-	g.Policy.Retention = time.Duration(r.U32()) * time.Second
-	for range readCount8(r, MaxRelays) {
-		var ref RelayRef
-		r.Fixed(ref.Key[:])
-		r.Fixed(ref.Operator[:])
-		ref.OperatorName = string(r.Bytes(MaxName))
-		ref.Addrs = readAddresses(r)
-		if r.Err() != nil {
-			break
-		}
-		g.Relays = append(g.Relays, ref)
-	}
+	g.Policy = readPolicy(r)
+	g.Relays = readRelays(r)
 	r.Fixed(g.Random[:])
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)

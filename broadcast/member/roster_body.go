@@ -151,25 +151,10 @@ func (b OpRole) append(to []byte) []byte {
 }
 
 func (b OpRelays) append(to []byte) []byte {
-	to = wire.AppendU32(to, b.Ordinal)
-	to = append(to, uint8(len(b.Relays)))
-	for i := range b.Relays {
-		ref := &b.Relays[i]
-		to = append(to, ref.Key[:]...)
-		to = append(to, ref.Operator[:]...)
-		to = wire.AppendBytes(to, []byte(ref.OperatorName))
-		to = appendAddresses(to, ref.Addrs)
-	}
-	return to
+	return appendRelays(wire.AppendU32(to, b.Ordinal), b.Relays)
 }
 
-func (b OpPolicy) append(to []byte) []byte {
-	to = append(to, b.Policy.Quorum)
-	to = wire.AppendBool(to, b.Policy.Strict)
-	to = append(to, b.Policy.Mode, b.Policy.Suite)
-	to = wire.AppendU16(to, uint16(b.Policy.Deadline/time.Second))
-	return wire.AppendU32(to, uint32(b.Policy.Retention/time.Second))
-}
+func (b OpPolicy) append(to []byte) []byte { return appendPolicy(to, &b.Policy) }
 
 func (b OpEpoch) append(to []byte) []byte {
 	to = wire.AppendU64(to, b.Number)
@@ -236,25 +221,9 @@ func readOperationBody(r *wire.Reader) OperationBody {
 		r.Fixed(b.Last[:])
 		return b
 	case opRelays:
-		b := OpRelays{Ordinal: r.U32()}
-		for range readCount8(r, MaxRelays) {
-			var ref RelayRef
-			r.Fixed(ref.Key[:])
-			r.Fixed(ref.Operator[:])
-			ref.OperatorName = string(r.Bytes(MaxName))
-			ref.Addrs = readAddresses(r)
-			b.Relays = append(b.Relays, ref)
-		}
-		return b
+		return OpRelays{Ordinal: r.U32(), Relays: readRelays(r)}
 	case opPolicy:
-		var b OpPolicy
-		b.Policy.Quorum = r.U8()
-		b.Policy.Strict = r.Bool()
-		b.Policy.Mode = r.U8()
-		b.Policy.Suite = r.U8()
-		b.Policy.Deadline = time.Duration(r.U16()) * time.Second
-		b.Policy.Retention = time.Duration(r.U32()) * time.Second
-		return b
+		return OpPolicy{Policy: readPolicy(r)}
 	case opEpoch:
 		b := OpEpoch{Number: r.U64()}
 		r.Fixed(b.Commitment[:])
