@@ -243,7 +243,7 @@ func (a *actor) sleep(wake time.Time) {
 		a.wakes++
 		return
 	}
-	at := max(wake.Sub(a.node.w.cfg.Start)-a.node.skew, a.node.w.now)
+	at := a.node.w.now + max(0, a.node.lasts(wake.Sub(a.node.Now())))
 	if at == a.wake {
 		return
 	}

@@ -1,6 +1,7 @@
 package simnet
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -79,13 +80,54 @@ func (x *Script) questions() map[string]func(words) (string, error) {
 			}
 			return b.String(), s.learn()
 		},
+		"noticed": func(words) (string, error) { return x.noticed() },
+		"code": func(w words) (string, error) {
+			if len(w.args) != 2 {
+				return "", fmt.Errorf("%w: code NAME NAME", ErrDirective)
+			}
+			var codes [2]string
+			for i, name := range w.args {
+				v, err := x.ask(words{args: []string{name}}, member.GetCode{})
+				if err != nil {
+					return refusal(err)
+				}
+				codes[i] = v.(member.CodeInfo).Code
+			}
+			if codes[0] == codes[1] {
+				return "the same group code", nil
+			}
+			return "other group codes", nil
+		},
 		"evidence":  func(w words) (string, error) { return x.evidence() },
 		"delivered": func(w words) (string, error) { return x.delivered() },
 	}
 }
 
+// noticed tells who was told of the lies, of what kind first, and how long after
+// the first lie began, by each member's own clock.
+func (x *Script) noticed() (string, error) {
+	s := x.s
+	var err error
+	out := s.table(func(line func(...string)) {
+		for _, n := range s.Members {
+			if s.Planted[n.name] {
+				continue
+			}
+			a, found, failed := s.alarm(n)
+			err = errors.Join(err, failed)
+			if found {
+				line(n.name, string(a.kind), fmt.Sprintf("%+.1fs", a.after.Seconds()))
+			} else {
+				line(n.name, "nothing")
+			}
+		}
+	})
+	return out, err
+}
+
 // evidence lists what members hold. Each piece must convince a stranger: its
-// letter alone is checked, and that its relay was told to lie.
+// letter alone is checked, and that its relay was told to lie. What an insider
+// has made up convinces nobody.
 func (x *Script) evidence() (string, error) {
 	s := x.s
 	var order []string
@@ -108,6 +150,13 @@ func (x *Script) evidence() (string, error) {
 				return "", fmt.Errorf("%s's evidence does not read: %w", n.name, err)
 			}
 			found, err := letter.Check(s.Verify)
+			if err != nil && s.Foes[n.name] {
+				made := fmt.Sprintf("%s against %s: no stranger believes it", n.name, e.Relay)
+				if holders[made] == nil {
+					order, holders[made] = append(order, made), []string{n.name}
+				}
+				continue
+			}
 			if err != nil {
 				return "", fmt.Errorf("%s's evidence does not hold: %w", n.name, err)
 			}

@@ -164,6 +164,9 @@ func (c *conn) post(f broadcast.Frame) {
 	w := c.node.w
 	net := &w.cfg.Net
 	delay := c.mean + between(c.rand, 0, net.Jitter)
+	if len(w.slow) > 0 {
+		delay += w.slow[c.pair()]
+	}
 	if net.Stall > 0 && c.rand.Float64() < net.Stall {
 		delay += between(c.rand, stallMost/4, stallMost)
 	}
@@ -255,25 +258,53 @@ func (c *conn) down(why string) {
 	}
 }
 
-// Partition cuts members from relays (all of them where a list is empty)
-// until Heal: standing links break, dials fail.
-func (w *World) Partition(members, relays []string) {
+// pair is the (member, relay) of a link.
+func (c *conn) pair() [2]string {
+	if c.node.relay {
+		return [2]string{c.peer.node.name, c.node.name}
+	}
+	return [2]string{c.node.name, c.peer.node.name}
+}
+
+// pairs calls do for every pair of one of the members and one of the relays,
+// all of them where a list is empty.
+func (w *World) pairs(members, relays []string, do func(m, r *Node)) {
 	for _, m := range w.order {
 		if m.relay || len(members) > 0 && !slices.Contains(members, m.name) {
 			continue
 		}
 		for _, r := range w.order {
-			if !r.relay || len(relays) > 0 && !slices.Contains(relays, r.name) {
-				continue
-			}
-			w.cut[[2]string{m.name, r.name}] = true
-			for _, c := range slices.Clone(m.links) {
-				if c.peer.node == r {
-					c.breakOff("the network is cut")
-				}
+			if r.relay && (len(relays) == 0 || slices.Contains(relays, r.name)) {
+				do(m, r)
 			}
 		}
 	}
+}
+
+// Slow adds a delay to every frame that members and relays (all of them where a
+// list is empty) exchange from now on; zero ends it. Links keep their order, so
+// what overtakes is what other links carry.
+func (w *World) Slow(members, relays []string, by time.Duration) {
+	w.pairs(members, relays, func(m, r *Node) {
+		if by == 0 {
+			delete(w.slow, [2]string{m.name, r.name})
+		} else {
+			w.slow[[2]string{m.name, r.name}] = by
+		}
+	})
+}
+
+// Partition cuts members from relays (all of them where a list is empty)
+// until Heal: standing links break, dials fail.
+func (w *World) Partition(members, relays []string) {
+	w.pairs(members, relays, func(m, r *Node) {
+		w.cut[[2]string{m.name, r.name}] = true
+		for _, c := range slices.Clone(m.links) {
+			if c.peer.node == r {
+				c.breakOff("the network is cut")
+			}
+		}
+	})
 }
 
 // Heal ends all partitions.

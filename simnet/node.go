@@ -23,6 +23,8 @@ type Node struct {
 	disk *memory.Store
 	skew time.Duration
 	next time.Duration // skew after the next start
+	rate int64         // by how many parts per million the clock runs fast
+	from time.Duration // since when it does
 	up   bool
 	life int
 
@@ -81,22 +83,51 @@ func (n *Node) Up() bool { return n.up }
 // Disk is what is durable.
 func (n *Node) Disk() *memory.Store { return n.disk }
 
-// Now is the node's own clock: it disagrees with others by its skew and never
-// goes back while the process runs.
-func (n *Node) Now() time.Time { return n.w.cfg.Start.Add(n.w.now + n.skew) }
+// Now is the node's own clock: it disagrees with others by its skew and its
+// drift and never goes back while the process runs.
+func (n *Node) Now() time.Time { return n.w.cfg.Start.Add(n.w.now + n.ahead()) }
+
+// ahead is how far the clock is ahead of the true date.
+func (n *Node) ahead() time.Duration {
+	const million = 1_000_000
+	d := int64(n.w.now - n.from)
+	return n.skew + time.Duration(d/million*n.rate+d%million*n.rate/million)
+}
+
+// lasts is the true time in which the clock goes on by d, rounded up.
+func (n *Node) lasts(d time.Duration) time.Duration {
+	if n.rate == 0 || d <= 0 {
+		return d
+	}
+	const million = 1_000_000
+	by := million + n.rate
+	return d/time.Duration(by)*million + (d%time.Duration(by)*million+time.Duration(by)-1)/time.Duration(by)
+}
 
 // Skew sets the clock ahead (or behind) of the true date. Forward it jumps at
 // once, as after a suspend; backward only at the next start, since a process
 // never sees its clock go back.
 func (n *Node) Skew(d time.Duration) {
 	n.next = d
-	if d > n.skew || !n.up {
-		n.skew = d
-		for _, a := range n.sorted() {
-			a.wake = -1
-			a.ticking = true
-			a.schedule()
-		}
+	if d > n.ahead() || !n.up {
+		n.skew, n.from = d, n.w.now
+		n.look()
+	}
+}
+
+// Drift lets the clock run fast (or slow) from now on, in parts per million of
+// the true time; below a million.
+func (n *Node) Drift(ppm int64) {
+	n.skew, n.from, n.rate = n.ahead(), n.w.now, ppm
+	n.look()
+}
+
+// look wakes the machines, whose alarms were set by the clock before.
+func (n *Node) look() {
+	for _, a := range n.sorted() {
+		a.wake = -1
+		a.ticking = true
+		a.schedule()
 	}
 }
 
@@ -114,7 +145,7 @@ func (n *Node) Start() {
 		return
 	}
 	n.up = true
-	n.skew = n.next
+	n.skew, n.from = n.next, n.w.now
 	n.life++
 	if n.relay {
 		return

@@ -40,6 +40,12 @@ type Scenario struct {
 	texts    map[string]string // of messages, by message id
 	read     map[string]uint64 // events read so far
 	liars    map[string]bool   // relays that were told to lie
+	begun    time.Duration     // when the first was
+	forged   int               // posts under other members' names
+
+	// Foes are the members in the coalition; Planted are those that only lying
+	// relays show: what they read has leaked.
+	Foes, Planted map[string]bool
 }
 
 // Relay is one relay, with the lies it may tell.
@@ -48,11 +54,14 @@ type Relay struct {
 	Key      keys.RelayPrivate
 	Fork     *adversary.Fork
 	Rewriter *adversary.Rewriter
+	Gate     *adversary.Gate
+	Rollback *adversary.Rollback
 }
 
 // NewScenario makes a scenario in a new world.
 func NewScenario(cfg Config) *Scenario {
-	s := &Scenario{World: New(cfg), seats: map[string]string{}, texts: map[string]string{}, read: map[string]uint64{}, liars: map[string]bool{}}
+	s := &Scenario{World: New(cfg), seats: map[string]string{}, texts: map[string]string{}, read: map[string]uint64{}, liars: map[string]bool{},
+		Foes: map[string]bool{}, Planted: map[string]bool{}}
 	s.Relay = relay.Config{OpenCreation: true, Verify: s.Verify}
 	s.Member = member.Config{Verify: s.Verify}
 	return s
@@ -72,12 +81,17 @@ func (s *Scenario) AddRelays(n int) {
 		var info proto.InfoIs
 		info.Sign(operator, r.Key.Public())
 		cfg.OperatorSignature = info.Signature[:]
-		open := relay.Open(cfg)
-		if !s.Honest {
-			r.Fork = &adversary.Fork{Relay: r.Key.Public()}
-			r.Rewriter = &adversary.Rewriter{Key: r.Key}
-			open = r.Rewriter.Wrap(r.Fork.Wrap(open))
+		if s.Honest {
+			r.Node = s.World.AddRelay(name, r.Key.Public(), relay.Open(cfg), route)
+			s.Relays = append(s.Relays, r)
+			continue
 		}
+		r.Fork = &adversary.Fork{Relay: r.Key.Public()}
+		r.Rewriter = &adversary.Rewriter{Key: r.Key}
+		r.Gate = &adversary.Gate{Relay: r.Key.Public()}
+		r.Rollback = &adversary.Rollback{Key: r.Key}
+		cfg.Verify = r.Rollback.Verify(s.Verify)
+		open := r.Gate.Wrap(r.Rewriter.Wrap(r.Rollback.Wrap(r.Fork.Wrap(relay.Open(cfg)))))
 		r.Node = s.World.AddRelay(name, r.Key.Public(), open, route)
 		s.Relays = append(s.Relays, r)
 	}
@@ -96,10 +110,12 @@ func route(f broadcast.Frame) (store.Unit, error) {
 }
 
 // AddMember adds a process without a membership yet.
-func (s *Scenario) AddMember(name string) *Node {
+func (s *Scenario) AddMember(name string) *Node { return s.addMember(name, member.Open(s.Member)) }
+
+func (s *Scenario) addMember(name string, open broadcast.Open) *Node {
 	id := s.Seed(name, "unit")
 	u := store.Unit(id[:16])
-	n := s.World.AddMember(name, member.Open(s.Member), u)
+	n := s.World.AddMember(name, open, u)
 	s.Members = append(s.Members, n)
 	return n
 }
@@ -253,12 +269,43 @@ func (s *Scenario) learn() error {
 	return nil
 }
 
-// Substitute makes a relay show victim, from its registration on, a board on
+// Substitute makes relays show victim, from its registration on, a board on
 // which the member called hide is missing and an accomplice stands under the
-// same name. Nobody else sees the accomplice. The relay tells links apart by
-// who calls, and what to hide with the keys in the invitation.
-func (s *Scenario) Substitute(r *Relay, victim, hide, accomplice string) error {
-	s.liars[r.name] = true
+// same name. Nobody else sees the accomplice, who speaks to these relays only.
+// A relay tells links apart by who calls, and what to hide with the keys in the
+// invitation.
+func (s *Scenario) Substitute(relays []*Relay, victim, hide, accomplice string) error {
+	var others []string
+	for _, r := range s.Relays {
+		if !slices.Contains(relays, r) {
+			others = append(others, r.Name())
+			continue
+		}
+		if err := s.substituteAt(r, victim, hide, accomplice); err != nil {
+			return err
+		}
+	}
+	n := s.AddMember(accomplice)
+	s.Foes[accomplice], s.Planted[accomplice] = true, true
+	if len(others) > 0 {
+		s.Partition([]string{accomplice}, others)
+	}
+	s.Wish(n, member.JoinGroup{Link: s.Link, Name: hide})
+	if err := s.Run(5 * time.Second); err != nil {
+		return err
+	}
+	v, err := s.Do(n, member.GetStatus{})
+	if err != nil {
+		return fmt.Errorf("the accomplice did not get in: %w", err)
+	}
+	if st := v.(member.Status); len(st.Seat) >= 8 {
+		s.seats[st.Seat[:8]] = n.Name()
+	}
+	return nil
+}
+
+func (s *Scenario) substituteAt(r *Relay, victim, hide, accomplice string) error {
+	s.lies(r)
 	inv, err := member.ParseLink(s.Link)
 	if err != nil {
 		return err
@@ -282,25 +329,6 @@ func (s *Scenario) Substitute(r *Relay, victim, hide, accomplice string) error {
 		return m
 	}
 	r.Fork.Arm()
-	var others []string
-	for _, o := range s.Relays {
-		if o != r {
-			others = append(others, o.Name())
-		}
-	}
-	n := s.AddMember(accomplice)
-	s.Partition([]string{accomplice}, others)
-	s.Wish(n, member.JoinGroup{Link: s.Link, Name: hide})
-	if err := s.Run(5 * time.Second); err != nil {
-		return err
-	}
-	v, err := s.Do(n, member.GetStatus{})
-	if err != nil {
-		return fmt.Errorf("the accomplice did not get in: %w", err)
-	}
-	if st := v.(member.Status); len(st.Seat) >= 8 {
-		s.seats[st.Seat[:8]] = n.Name()
-	}
 	return nil
 }
 
@@ -337,13 +365,8 @@ func hides(i *adversary.Insider, hidden map[wire.Seat]bool, name string, m proto
 
 // Split makes a relay show victim, from now on, a log without what drop posts.
 func (s *Scenario) Split(r *Relay, victim, drop string) {
-	s.liars[r.name] = true
-	r.Fork.Choose = func(at adversary.Place, _ proto.Message) adversary.Side {
-		if s.Caller(at.Link) == victim {
-			return adversary.Forked
-		}
-		return adversary.Truth
-	}
+	s.lies(r)
+	r.Fork.Choose = s.shownTo(victim)
 	r.Fork.Pass = func(to adversary.Side, from adversary.Place, m proto.Message) proto.Message {
 		if _, post := m.(proto.Post); post && to == adversary.Forked && s.Caller(from.Link) == drop {
 			return nil
@@ -355,7 +378,7 @@ func (s *Scenario) Split(r *Relay, victim, drop string) {
 
 // Rewrite makes a relay lie to victim about what it delivers; nil ends it.
 func (s *Scenario) Rewrite(r *Relay, victim string, lie adversary.Lie, clumsy bool) {
-	s.liars[r.name] = true
+	s.lies(r)
 	r.Rewriter.Victim = func(at adversary.Place, _ proto.Message) string {
 		if c := s.Caller(at.Link); c == victim {
 			return c

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"parallax/broadcast/member"
-	"parallax/internal/wire"
-	"parallax/simnet/adversary"
 )
 
 // Script runs the directives of a scenario file, one line at a time, and
@@ -23,17 +21,26 @@ import (
 //	join NAME...                            at once, by that invitation
 //	send NAME "text" [wait=quorum|all|none]
 //	run D
-//	lie N substitute victim=NAME hide=NAME with=NAME
-//	lie N split victim=NAME drop=NAME
-//	lie N alter|spoil|replay|withhold|blank|renumber|omit victim=NAME [first=N] [count=N] [clumsy]
-//	honest N                                ends a lie about deliveries
+//	insider NAME [accuses=N]                a member in the coalition; it says that
+//	                                        relay N signed what it never signed
+//	lie N,N substitute victim=NAME hide=NAME with=NAME
+//	lie N,N split victim=NAME drop=NAME
+//	lie N,N alter|spoil|replay|withhold|blank|renumber|omit victim=NAME [from=NAME] [first=N] [count=N] [clumsy]
+//	lie N,N noreceipt victim=NAME
+//	lie N,N genesis|stale victim=NAME       another genesis, old versions: a later joiner's board
+//	lie N,N conflict victim=NAME about=NAME another admission of a member, likewise
+//	forge N,N from=NAME "text"              what N reads gets posted to all of them, in a member's name
+//	honest N,N                              ends a lie about deliveries and receipts
 //	partition [members=A,B] [relays=1,2]    and heal
+//	slow by=D [members=A,B] [relays=1,2]    frames take longer by D; by=0s ends it
 //	crash|stop|restart NAME|RN
-//	copy N, restore N [marked]              of a relay's disk
-//	skew NAME|RN D
+//	copy N|NAME                             of a disk
+//	restore N|NAME [marked|rollback]        a relay that rolls back goes on in the old lineage
+//	skew NAME|RN D, drift NAME|RN PPM
 //
 // and the questions: members NAME?, paths, events (since asked last), status,
-// (each with a member's name), evidence (of everybody), delivered.
+// (each with a member's name), evidence (of everybody), delivered, noticed (who
+// was told what first, after the first lie), code NAME NAME (do they match).
 type Script struct{ s *Scenario }
 
 // NewScript makes a script with a world of its own, of seed 1; log is for
@@ -130,13 +137,24 @@ func (x *Script) first(w words) (*Node, error) {
 	return x.node(w.args[0])
 }
 
-func (x *Script) relay(w words) (*Relay, error) {
-	if len(w.args) > 0 {
-		if i, err := strconv.Atoi(w.args[0]); err == nil && i >= 1 && i <= len(x.s.Relays) {
-			return x.s.Relays[i-1], nil
+// relays are those of a list of numbers.
+func (x *Script) relays(list string) (out []*Relay, err error) {
+	for _, v := range strings.Split(list, ",") {
+		i, err := strconv.Atoi(v)
+		if err != nil || i < 1 || i > len(x.s.Relays) {
+			return nil, fmt.Errorf("%w: %q is no relay's number", ErrDirective, v)
 		}
+		out = append(out, x.s.Relays[i-1])
 	}
-	return nil, fmt.Errorf("%w: a relay's number is missing", ErrDirective)
+	return out, nil
+}
+
+// liars are the relays named first.
+func (x *Script) liars(w words) ([]*Relay, error) {
+	if len(w.args) == 0 {
+		return nil, fmt.Errorf("%w: a relay's number is missing", ErrDirective)
+	}
+	return x.relays(w.args[0])
 }
 
 func number(w words, name string, def int) (int, error) {
@@ -234,11 +252,13 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 			}
 			return "", s.Run(d)
 		},
-		"lie": x.lie,
+		"insider": x.insider,
+		"lie":     x.lie,
+		"forge":   x.forge,
 		"honest": func(w words) (string, error) {
-			r, err := x.relay(w)
-			if err == nil {
-				r.Rewriter.Lie = nil
+			list, err := x.liars(w)
+			for _, r := range list {
+				r.Rewriter.Lie, r.Gate.Keep = nil, nil
 			}
 			return "", err
 		},
@@ -253,43 +273,6 @@ func refusal(err error) (string, error) {
 	return "refused: " + err.Error(), nil
 }
 
-func (x *Script) lie(w words) (string, error) {
-	r, err := x.relay(w)
-	if err != nil || len(w.args) < 2 {
-		return "", errors.Join(err, fmt.Errorf("%w: lie N KIND victim=NAME", ErrDirective))
-	}
-	victim := w.named["victim"]
-	if _, err := x.node(victim); err != nil {
-		return "", err
-	}
-	lies := map[string]func() adversary.Lie{
-		"alter": adversary.Alter, "spoil": adversary.Spoil, "replay": adversary.Replay, "withhold": adversary.Withhold,
-		"blank": adversary.Blank, "renumber": adversary.Renumber, "omit": adversary.Omit,
-	}
-	switch kind := w.args[1]; kind {
-	case "substitute":
-		return "", x.s.Substitute(r, victim, w.named["hide"], w.named["with"])
-	case "split":
-		x.s.Split(r, victim, w.named["drop"])
-		return "", nil
-	default:
-		make := lies[kind]
-		if make == nil {
-			return "", fmt.Errorf("%w: no lie is called %q", ErrDirective, kind)
-		}
-		first, err := number(w, "first", 1)
-		if err != nil {
-			return "", err
-		}
-		count, err := number(w, "count", 0)
-		if err != nil {
-			return "", err
-		}
-		x.s.Rewrite(r, victim, adversary.Bundles(first, count, make()), w.has("clumsy"))
-		return "", nil
-	}
-}
-
 func (x *Script) faults() map[string]func(words) (string, error) {
 	s := x.s
 	on := func(do func(*Node)) func(words) (string, error) {
@@ -301,50 +284,35 @@ func (x *Script) faults() map[string]func(words) (string, error) {
 			return "", err
 		}
 	}
+	list := func(w words, name, prefix string) (out []string) {
+		for _, v := range strings.FieldsFunc(w.named[name], func(r rune) bool { return r == ',' }) {
+			out = append(out, prefix+v)
+		}
+		return out
+	}
 	return map[string]func(words) (string, error){
 		"crash":   on((*Node).Crash),
 		"stop":    on((*Node).Stop),
 		"restart": on((*Node).Start),
 		"partition": func(w words) (string, error) {
-			list := func(name, prefix string) (out []string) {
-				for _, v := range strings.FieldsFunc(w.named[name], func(r rune) bool { return r == ',' }) {
-					out = append(out, prefix+v)
-				}
-				return out
-			}
-			s.Partition(list("members", ""), list("relays", "R"))
+			s.Partition(list(w, "members", ""), list(w, "relays", "R"))
 			return "", nil
 		},
 		"heal": func(words) (string, error) { s.Heal(); return "", nil },
+		"slow": func(w words) (string, error) {
+			var by time.Duration
+			err := duration(w, "by", &by)
+			s.Slow(list(w, "members", ""), list(w, "relays", "R"), by)
+			return "", err
+		},
 		"copy": func(w words) (string, error) {
-			r, err := x.relay(w)
+			n, err := x.owner(w)
 			if err == nil {
-				r.Copy("copy")
+				n.Copy("copy")
 			}
 			return "", err
 		},
-		"restore": func(w words) (string, error) {
-			r, err := x.relay(w)
-			if err != nil {
-				return "", err
-			}
-			r.Stop()
-			if err := r.Replace("copy"); err != nil {
-				return "", err
-			}
-			if w.has("marked") {
-				inv, err := member.ParseLink(s.Link)
-				if err != nil {
-					return "", err
-				}
-				channel := member.ChannelID(&inv.Channels, r.Key.Public())
-				if err := r.MarkRestored(wire.ChannelID(channel)); err != nil {
-					return "", err
-				}
-			}
-			r.Start()
-			return "", nil
-		},
+		"restore": x.restore,
 		"skew": func(w words) (string, error) {
 			n, err := x.first(w)
 			if err != nil || len(w.args) < 2 {
@@ -354,5 +322,53 @@ func (x *Script) faults() map[string]func(words) (string, error) {
 			n.Skew(d)
 			return "", err
 		},
+		"drift": func(w words) (string, error) {
+			n, err := x.first(w)
+			if err != nil || len(w.args) < 2 {
+				return "", errors.Join(err, fmt.Errorf("%w: drift NAME PPM", ErrDirective))
+			}
+			ppm, err := strconv.ParseInt(w.args[1], 10, 32)
+			n.Drift(ppm)
+			return "", err
+		},
 	}
+}
+
+// owner is whose disk is meant: a relay's by its number, a member's by name.
+func (x *Script) owner(w words) (*Node, error) {
+	if list, err := x.liars(w); err == nil && len(list) == 1 {
+		return list[0].Node, nil
+	}
+	return x.first(w)
+}
+
+func (x *Script) restore(w words) (string, error) {
+	n, err := x.owner(w)
+	if err != nil {
+		return "", err
+	}
+	n.Stop()
+	if err := n.Replace("copy"); err != nil {
+		return "", err
+	}
+	for _, r := range x.s.Relays {
+		if r.Node != n {
+			continue
+		}
+		if w.has("rollback") {
+			x.s.lies(r)
+			r.Rollback.Armed = true
+		}
+		if w.has("marked") {
+			inv, err := member.ParseLink(x.s.Link)
+			if err != nil {
+				return "", err
+			}
+			if err := r.MarkRestored(inv.Channel(r.Key.Public())); err != nil {
+				return "", err
+			}
+		}
+	}
+	n.Start()
+	return "", nil
 }

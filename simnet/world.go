@@ -76,6 +76,7 @@ type World struct {
 	links  uint64
 	caller map[broadcast.Link]string
 	cut    map[[2]string]bool // pairs (member, relay) that cannot speak
+	slow   map[[2]string]time.Duration
 
 	hooks []func() error
 	err   error
@@ -87,7 +88,7 @@ func New(cfg Config) *World {
 	return &World{
 		cfg: cfg, net: rand.New(stream(cfg.Seed, "world")), trace: sha256.New(),
 		checks: map[[32]byte]bool{}, nodes: map[string]*Node{},
-		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{}, caller: map[broadcast.Link]string{},
+		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{}, slow: map[[2]string]time.Duration{}, caller: map[broadcast.Link]string{},
 	}
 }
 

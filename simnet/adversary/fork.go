@@ -65,6 +65,18 @@ type contribution struct {
 // Arm begins the lie.
 func (f *Fork) Arm() { f.armed = true }
 
+// Written is what was written to a channel so far, oldest first: a coalition
+// keeps it, armed or not.
+func (f *Fork) Written(u store.Unit) []proto.Message {
+	var out []proto.Message
+	if unit := f.units[u]; unit != nil {
+		for _, c := range unit.history {
+			out = append(out, c.m)
+		}
+	}
+	return out
+}
+
 // Wrap returns the dishonest way to open machines.
 func (f *Fork) Wrap(open broadcast.Open) broadcast.Open {
 	return func(u store.Unit, r store.Reader, e broadcast.Entropy) (broadcast.Machine, error) {

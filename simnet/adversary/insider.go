@@ -41,18 +41,41 @@ func (i *Insider) Entry(m proto.Message) (name string, value []byte, ok bool) {
 	return "", nil, false
 }
 
-// Sender is the seat in the sealed header of a Post.
-func (i *Insider) Sender(m proto.Message) (wire.Seat, bool) {
-	post, ok := m.(proto.Post)
-	if !ok {
-		return wire.Seat{}, false
+// Header opens the sealed header of a Post or a Deliver, as whoever holds an
+// epoch key can.
+func (i *Insider) Header(m proto.Message) (h broadcast.Header, ok bool) {
+	var masked []byte
+	var nonce [broadcast.MaskNonceSize]byte
+	switch m := m.(type) {
+	case proto.Post:
+		masked, nonce = m.Envelope, m.Nonce
+	case proto.Deliver:
+		masked, nonce = m.Envelope, m.Nonce
+	default:
+		return h, false
 	}
 	for _, e := range i.Epoch {
-		envelope := append([]byte(nil), post.Envelope...)
-		broadcast.Mask(envelope, e, i.Relay, post.Nonce, 0)
+		envelope := append([]byte(nil), masked...)
+		broadcast.Mask(envelope, e, i.Relay, nonce, 0)
 		if h, _, err := broadcast.ReadHeader(i.Group, e, envelope); err == nil {
-			return h.Seat, true
+			return h, true
 		}
 	}
-	return wire.Seat{}, false
+	return h, false
+}
+
+// Sender is the seat in the sealed header of a Post.
+func (i *Insider) Sender(m proto.Message) (wire.Seat, bool) {
+	h, ok := i.Header(m)
+	return h.Seat, ok
+}
+
+// Replace is a board write with another value: sealed again under key, which
+// opened it, and owned by whoever forges it. On a board that never had the
+// entry before, the relay inside takes it as its first writer's. The capability
+// signature is left to the caller.
+func (i *Insider) Replace(put proto.BoardPut, channel wire.ChannelID, key []byte, name string, value []byte, owner keys.OwnerPrivate) proto.BoardPut {
+	put.Name, put.Value = broadcast.NewBoardKeys(key, i.Relay).Seal(name, put.Version, value)
+	put.SignOwner(owner, i.Relay, channel)
+	return put
 }

@@ -110,3 +110,14 @@ func Bundles(first, count int, lie Lie) Lie {
 		return lie(d, random)
 	})
 }
+
+// From lets a lie see the bundles of one sender, which the coalition reads from
+// their headers, and is honest otherwise.
+func From(i *Insider, sender wire.Seat, lie Lie) Lie {
+	return ofBundles(func(d proto.Deliver, random io.Reader) []proto.Message {
+		if h, ok := i.Header(d); ok && h.Seat == sender {
+			return lie(d, random)
+		}
+		return honest(d)
+	})
+}

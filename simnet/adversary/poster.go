@@ -1,0 +1,90 @@
+package adversary
+
+import (
+	"io"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/internal/keys"
+	"parallax/internal/store"
+	"parallax/internal/wire"
+)
+
+// Posting is one forged post and where it goes.
+type Posting struct {
+	Relay   keys.RelayPublic
+	Channel wire.ChannelID
+	Post    proto.Post // signed
+}
+
+// Poster is a machine of nobody's membership: it dials the relays of its
+// postings, honest ones too, posts what it has for each, and hears nothing. It
+// implements broadcast.Machine.
+type Poster struct {
+	postings []Posting
+	at       map[broadcast.Link]*Posting
+	out      []broadcast.Send
+	wanted   bool
+}
+
+// OpenPoster opens a Poster.
+func OpenPoster(postings []Posting) broadcast.Open {
+	return func(store.Unit, store.Reader, broadcast.Entropy) (broadcast.Machine, error) {
+		return &Poster{postings: postings, at: map[broadcast.Link]*Posting{}}, nil
+	}
+}
+
+// Step implements broadcast.Machine.
+func (m *Poster) Step(_ time.Time, in broadcast.Input) error {
+	switch in := in.(type) {
+	case broadcast.Up:
+		for i := range m.postings {
+			if p := &m.postings[i]; p.Relay == in.Relay {
+				m.at[in.Link] = p
+				m.say(in.Link, proto.Hello{Min: proto.Version, Max: proto.Version, Channel: p.Channel})
+			}
+		}
+	case broadcast.Down:
+		delete(m.at, in.Link)
+	case broadcast.Received:
+		if in.Frame.Type == proto.TypeWelcome && m.at[in.Link] != nil {
+			m.say(in.Link, m.at[in.Link].Post)
+		}
+	}
+	return nil
+}
+
+func (m *Poster) say(l broadcast.Link, msg proto.Message) {
+	m.out = append(m.out, broadcast.Send{Link: l, Frame: proto.Encode(msg)})
+}
+
+// Tick implements broadcast.Machine.
+func (*Poster) Tick(time.Time) {}
+
+// Ready implements broadcast.Machine.
+func (m *Poster) Ready() broadcast.Ready {
+	r := broadcast.Ready{Now: m.out}
+	m.out = nil
+	if !m.wanted {
+		m.wanted = true
+		for _, p := range m.postings {
+			r.Links = append(r.Links, broadcast.WantLink{Relay: p.Relay, Use: broadcast.PostLink})
+		}
+	}
+	return r
+}
+
+// Forge makes the post of an envelope that nobody wrote, with slots of random
+// bytes for the given mailboxes: whoever holds an epoch key can post it under
+// any seat's next number. It is not signed yet.
+func (i *Insider) Forge(envelope []byte, boxes []wire.MailboxID, random io.Reader) proto.Post {
+	e := i.Epoch[len(i.Epoch)-1]
+	p := proto.Post{Hint: broadcast.Hint(e, i.Relay), Fanout: broadcast.FanoutHash(boxes), Mailboxes: boxes,
+		Envelope: append([]byte(nil), envelope...), Slots: make([]byte, len(boxes)*broadcast.StandingSize)}
+	draw(random, p.PostID[:])
+	draw(random, p.Nonce[:])
+	draw(random, p.Slots)
+	broadcast.Mask(p.Envelope, e, i.Relay, p.Nonce, 0)
+	return p
+}

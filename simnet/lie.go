@@ -1,0 +1,102 @@
+package simnet
+
+import (
+	"errors"
+	"fmt"
+
+	"parallax/simnet/adversary"
+)
+
+// The directives of the adversary.
+
+func (x *Script) insider(w words) (string, error) {
+	if len(w.args) != 1 {
+		return "", fmt.Errorf("%w: insider NAME", ErrDirective)
+	}
+	var accused *Relay
+	if v, ok := w.named["accuses"]; ok {
+		list, err := x.relays(v)
+		if err != nil {
+			return "", err
+		}
+		accused = list[0]
+	}
+	x.s.AddInsider(w.args[0], accused)
+	return "", nil
+}
+
+func (x *Script) lie(w words) (string, error) {
+	list, err := x.liars(w)
+	if err != nil || len(w.args) < 2 {
+		return "", errors.Join(err, fmt.Errorf("%w: lie N KIND victim=NAME", ErrDirective))
+	}
+	victim, kind := w.named["victim"], w.args[1]
+	if _, err := x.node(victim); err != nil {
+		return "", err
+	}
+	if kind == "substitute" {
+		return "", x.s.Substitute(list, victim, w.named["hide"], w.named["with"])
+	}
+	for _, r := range list {
+		if err := x.lieAt(r, kind, victim, w); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+func (x *Script) lieAt(r *Relay, kind, victim string, w words) error {
+	s := x.s
+	switch kind {
+	case "split":
+		s.Split(r, victim, w.named["drop"])
+		return nil
+	case "noreceipt":
+		s.NoReceipt(r, victim)
+		return nil
+	case "genesis":
+		return s.Shorten(r, victim)
+	case "stale":
+		return s.Stale(r, victim)
+	case "conflict":
+		return s.Conflict(r, victim, w.named["about"])
+	}
+	lies := map[string]func() adversary.Lie{
+		"alter": adversary.Alter, "spoil": adversary.Spoil, "replay": adversary.Replay, "withhold": adversary.Withhold,
+		"blank": adversary.Blank, "renumber": adversary.Renumber, "omit": adversary.Omit,
+	}
+	make := lies[kind]
+	if make == nil {
+		return fmt.Errorf("%w: no lie is called %q", ErrDirective, kind)
+	}
+	first, err := number(w, "first", 1)
+	if err != nil {
+		return err
+	}
+	count, err := number(w, "count", 0)
+	if err != nil {
+		return err
+	}
+	lie := adversary.Bundles(first, count, make())
+	if from, ok := w.named["from"]; ok {
+		secrets, err := s.readLog(r)
+		if err != nil {
+			return err
+		}
+		sender := secrets.announcements[from]
+		if sender == nil {
+			return fmt.Errorf("%w: the coalition knows nobody called %q", ErrDirective, from)
+		}
+		lie = adversary.From(&secrets.Insider, sender.Seat, lie)
+	}
+	s.Rewrite(r, victim, lie, w.has("clumsy"))
+	return nil
+}
+
+func (x *Script) forge(w words) (string, error) {
+	list, err := x.liars(w)
+	if err != nil || len(w.args) < 2 {
+		return "", errors.Join(err, fmt.Errorf("%w: forge N,N from=NAME \"text\"", ErrDirective))
+	}
+	return "", x.s.Forge(list[0], list, w.named["from"], w.args[1])
+}
