@@ -237,7 +237,7 @@ func (m *Machine) otherText(it *item, msg *message, st *seatState, matched bool)
 		return
 	}
 	m.ledger.Claim(m.now, at, k.subject(), it.d)
-	m.relayEvent(it.path, "altered", "", fmt.Sprintf("Relay %s delivered message %s of %s altered: it does not open there. Another path carried the true one. Nothing for you to do.",
+	m.relayEvent(it.path, "altered", "", fmt.Sprintf("Relay %s delivered something else under the number of message %s of %s: it does not open there. The relay altered it, or somebody in the group wrote it. Another path carried the true one. Nothing for you to do.",
 		it.path.name(), msg.d.Short(), m.display(st)))
 }
 
