@@ -103,14 +103,14 @@ func (x *Script) questions() map[string]func(words) (string, error) {
 	}
 }
 
-// noticed tells who was told of the lies, of what kind first, and how long after
+// noticed tells which honest member was told of the lies, of what kind first, and how long after
 // the first lie began, by each member's own clock.
 func (x *Script) noticed() (string, error) {
 	s := x.s
 	var err error
 	out := s.table(func(line func(...string)) {
 		for _, n := range s.Members {
-			if s.Planted[n.name] {
+			if s.Foes[n.name] {
 				continue
 			}
 			a, found, failed := s.alarm(n)

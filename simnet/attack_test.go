@@ -34,7 +34,7 @@ func TestAttackSeed(t *testing.T) {
 	net := s.Net()
 	net.Jitter = between(r, 0, 80*time.Millisecond)
 	liar := s.Relays[r.IntN(3)]
-	step(s.Substitute([]*Relay{liar}, "erin", "bob", "mallory"))
+	step(s.Substitute([]*Relay{liar}, "erin", "bob", "mallory", false))
 	erin := s.Node("erin")
 	step(s.Join(erin))
 	step(s.Run(time.Second))

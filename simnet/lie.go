@@ -35,7 +35,7 @@ func (x *Script) lie(w words) (string, error) {
 		return "", err
 	}
 	if kind == "substitute" {
-		return "", x.s.Substitute(list, victim, w.named["hide"], w.named["with"])
+		return "", x.s.Substitute(list, victim, w.named["hide"], w.named["with"], w.has("alone"))
 	}
 	for _, r := range list {
 		if err := x.lieAt(r, kind, victim, w); err != nil {

@@ -273,15 +273,16 @@ func (s *Scenario) learn() error {
 // which the member called hide is missing and an accomplice stands under the
 // same name. Nobody else sees the accomplice, who speaks to these relays only.
 // A relay tells links apart by who calls, and what to hide with the keys in the
-// invitation.
-func (s *Scenario) Substitute(relays []*Relay, victim, hide, accomplice string) error {
+// invitation. Alone, nothing that is written from now on crosses between what
+// the two see and what the others see.
+func (s *Scenario) Substitute(relays []*Relay, victim, hide, accomplice string, alone bool) error {
 	var others []string
 	for _, r := range s.Relays {
 		if !slices.Contains(relays, r) {
 			others = append(others, r.Name())
 			continue
 		}
-		if err := s.substituteAt(r, victim, hide, accomplice); err != nil {
+		if err := s.substituteAt(r, victim, hide, accomplice, alone); err != nil {
 			return err
 		}
 	}
@@ -304,7 +305,7 @@ func (s *Scenario) Substitute(relays []*Relay, victim, hide, accomplice string) 
 	return nil
 }
 
-func (s *Scenario) substituteAt(r *Relay, victim, hide, accomplice string) error {
+func (s *Scenario) substituteAt(r *Relay, victim, hide, accomplice string, alone bool) error {
 	s.lies(r)
 	inv, err := member.ParseLink(s.Link)
 	if err != nil {
@@ -319,8 +320,12 @@ func (s *Scenario) substituteAt(r *Relay, victim, hide, accomplice string) error
 		}
 		return adversary.Truth
 	}
+	old := len(r.Fork.Written(relay.Unit(inv.Channel(r.Key.Public()))))
 	r.Fork.Pass = func(to adversary.Side, from adversary.Place, m proto.Message) proto.Message {
-		if s.Caller(from.Link) == accomplice {
+		if to == adversary.Forked {
+			old--
+		}
+		if s.Caller(from.Link) == accomplice || alone && (to == adversary.Truth || old < 0) {
 			return nil
 		}
 		if to == adversary.Forked && hides(insider, hidden, hide, m) {

@@ -18,12 +18,14 @@ import (
 //	relays N
 //	members NAME...
 //	create NAME [strict] [deadline=D]       founds the group, makes the invitation
-//	join NAME...                            at once, by that invitation
+//	invite NAME                             a new invitation
+//	join NAME...                            at once, by the newest invitation
 //	send NAME "text" [wait=quorum|all|none]
 //	run D
 //	insider NAME [accuses=N]                a member in the coalition; it says that
 //	                                        relay N signed what it never signed
-//	lie N,N substitute victim=NAME hide=NAME with=NAME
+//	lie N,N substitute victim=NAME hide=NAME with=NAME [alone]
+//	                                        alone: nothing crosses between the views
 //	lie N,N split victim=NAME drop=NAME
 //	lie N,N alter|spoil|replay|withhold|blank|renumber|omit victim=NAME [from=NAME] [first=N] [count=N] [clumsy]
 //	lie N,N noreceipt victim=NAME
@@ -214,6 +216,13 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 				return "", err
 			}
 			return refusal(s.Create(n, w.has("strict"), deadline))
+		},
+		"invite": func(w words) (string, error) {
+			n, err := x.first(w)
+			if err != nil {
+				return "", err
+			}
+			return refusal(s.Invite(n))
 		},
 		"join": func(w words) (string, error) {
 			var nodes []*Node

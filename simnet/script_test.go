@@ -10,37 +10,53 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write the answers into the files of testdata")
 
-// TestScripts runs the files of testdata: blocks of directives, then "----",
-// then what they answer, which must be the same on every run.
+// TestScripts runs the files of testdata that are no attack of the catalogue:
+// blocks of directives, then "----", then what they answer, which must be the
+// same on every run.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts in testdata: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+	for name, file := range scripts(t) {
+		if attack, _, _ := strings.Cut(name, "-"); catalogue[attack] {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(want))
-			if got == string(want) {
-				return
-			}
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			t.Errorf("%s answers otherwise (go test ./simnet -run TestScripts -rewrite takes it over):\n%s", file, difference(string(want), got))
+			golden(t, file)
 		})
 	}
 }
 
+// scripts are the files of testdata by their names.
+func scripts(t *testing.T) map[string]string {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts in testdata: %v", err)
+	}
+	out := map[string]string{}
+	for _, file := range files {
+		out[strings.TrimSuffix(filepath.Base(file), ".txt")] = file
+	}
+	return out
+}
+
+// golden runs one file and compares its answers with those in it.
+func golden(t *testing.T, file string) *Script {
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, got := runScript(t, string(want))
+	if got != string(want) && *rewrite {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if got != string(want) {
+		t.Errorf("%s answers otherwise (go test ./simnet -run 'TestScripts|TestAttacks' -rewrite takes it over):\n%s", file, difference(string(want), got))
+	}
+	return x
+}
+
 // runScript returns the file with the answers of this run.
-func runScript(t *testing.T, text string) string {
+func runScript(t *testing.T, text string) (*Script, string) {
 	x := NewScript(nil)
 	if testing.Verbose() {
 		x = NewScript(func(line string) { t.Log(line) })
@@ -73,7 +89,7 @@ func runScript(t *testing.T, text string) string {
 			out = append(out, commands+"\n----\n"+strings.Join(answers, "\n"))
 		}
 	}
-	return strings.Join(out, "\n\n") + "\n"
+	return x, strings.Join(out, "\n\n") + "\n"
 }
 
 // difference shows the lines that differ, with the line before them.

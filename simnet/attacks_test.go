@@ -1,0 +1,191 @@
+package simnet
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"parallax/broadcast/member"
+)
+
+// catalogue are the attacks of the threat model that have a script: all but
+// sybil, correlate, flood and mobile, which are questions of numbers.
+var catalogue = map[string]bool{
+	"substitute": true, "eclipse": true, "target": true, "timing": true, "race": true, "withhold": true,
+	"replay": true, "reorder": true, "rollback": true, "split": true, "equivocate": true, "insider": true,
+	"frame": true, "noreceipt": true, "downgrade": true, "poison": true,
+}
+
+// outcome is how an attack ends. Whatever the attack: nobody honest is convicted,
+// set aside or blamed, nothing is shown twice, and nobody takes another list of
+// relays than the link's.
+type outcome struct {
+	convicted string   // relays, by their own signatures
+	blamed    string   // members, by two texts of theirs
+	leaked    []string // texts that a planted seat read
+	lost      []string // TEXT>MEMBER: honest texts that an honest member of that time was not shown
+	kept      string   // honest members that could not join
+	unnoticed bool     // no honest member was told of anything
+}
+
+// outcomes of the attacks. Where something leaks or is lost, the coalition is as
+// large as the threat model says it has to be.
+var outcomes = map[string]outcome{
+	"substitute":         {convicted: "R2"},
+	"substitute-insider": {convicted: "R2"},
+	"eclipse":            {convicted: "R1 R2", leaked: []string{"for bob only"}, lost: []string{"for bob only>bob", "once more>bob"}},
+	"eclipse-insider": {leaked: []string{"for bob only"}, unnoticed: true,
+		lost: []string{"for bob only>alice", "for bob only>bob", "for bob only>carol", "where is erin>erin"}},
+	"eclipse-crossing":   {convicted: "R1 R2 R3", lost: []string{"for bob only>alice", "for bob only>bob", "for bob only>carol"}},
+	"target":             {convicted: "R1 R2", leaked: []string{"at once"}, lost: []string{"at once>bob"}},
+	"target-insider":     {convicted: "R1 R2"},
+	"timing":             {convicted: "R2"},
+	"timing-insider":     {convicted: "R2"},
+	"race":               {convicted: "R1 R2"},
+	"race-insider":       {convicted: "R1 R2"},
+	"withhold":           {unnoticed: true},
+	"withhold-insider":   {unnoticed: true},
+	"replay":             {convicted: "R2"},
+	"replay-insider":     {convicted: "R2"},
+	"reorder":            {convicted: "R2"},
+	"reorder-insider":    {convicted: "R2"},
+	"rollback":           {convicted: "R2"},
+	"rollback-insider":   {convicted: "R2"},
+	"rollback-board":     {convicted: "R2"},
+	"split":              {convicted: "R2"},
+	"split-insider":      {convicted: "R2"},
+	"equivocate":         {blamed: "mallory"},
+	"equivocate-insider": {},
+	"insider":            {convicted: "R1 R2"},
+	"insider-all":        {lost: []string{"one>erin"}, unnoticed: true},
+	"frame":              {convicted: "R2"},
+	"frame-insider":      {convicted: "R2"},
+	"noreceipt":          {unnoticed: true},
+	"noreceipt-insider":  {unnoticed: true},
+	"downgrade":          {convicted: "R2"},
+	"downgrade-insider":  {kept: "erin"},
+	"poison":             {},
+	"poison-insider":     {},
+}
+
+// TestAttacks runs every attack of the catalogue, as relays alone can make it and
+// with insiders among the members: golden answers, and the outcome.
+func TestAttacks(t *testing.T) {
+	files := scripts(t)
+	for name := range catalogue {
+		if files[name] == "" {
+			t.Errorf("the attack %q has no script", name)
+		}
+		if files[name+"-insider"] == "" && name != "insider" {
+			t.Errorf("the attack %q has no script with insiders", name)
+		}
+	}
+	for name, file := range files {
+		if attack, _, _ := strings.Cut(name, "-"); !catalogue[attack] {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want, known := outcomes[name]
+			if !known {
+				t.Fatal("nobody said how it should end")
+			}
+			x := golden(t, file)
+			if _, err := x.Do("evidence"); err != nil {
+				t.Errorf("somebody honest is convicted: %v", err)
+			}
+			got := x.s.outcome(t)
+			same := got.convicted == want.convicted && got.blamed == want.blamed && slices.Equal(got.leaked, want.leaked) &&
+				slices.Equal(got.lost, want.lost) && got.kept == want.kept && got.unnoticed == want.unnoticed
+			if !same {
+				t.Errorf("it ended otherwise:\n%+v, not\n%+v", got, want)
+			}
+		})
+	}
+}
+
+// outcome looks at everybody honest, and at what planted seats have read.
+func (s *Scenario) outcome(t *testing.T) (o outcome) {
+	o.unnoticed = true
+	joined := map[string]time.Time{}
+	shown := map[string]map[string]bool{}
+	type text struct {
+		by string
+		e  member.Event
+	}
+	var texts []text
+	var convicted, blamed, kept []string
+	for _, n := range s.Members {
+		events, err := s.History(n, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown[n.name] = map[string]bool{}
+		for _, e := range events {
+			switch e.Kind {
+			case member.EventMessage:
+				if shown[n.name][e.ID] {
+					t.Errorf("%s was shown %q twice", n.name, e.Text)
+				}
+				shown[n.name][e.ID] = true
+				if e.Own {
+					texts = append(texts, text{n.name, e})
+				} else if s.Planted[n.name] {
+					o.leaked = append(o.leaked, e.Text)
+				}
+			case member.EventJoined:
+				if e.Own {
+					joined[n.name] = e.Time
+				}
+			case member.EventEvidence:
+				if !s.Foes[n.name] {
+					convicted = append(convicted, e.Relay)
+				}
+			case member.EventBlame:
+				if who := s.seats[e.Seat[:8]]; s.Foes[who] {
+					blamed = append(blamed, who)
+				} else {
+					t.Errorf("%s blames %s, who is honest: %s", n.name, who, e.Text)
+				}
+			}
+		}
+		if s.Foes[n.name] {
+			continue
+		}
+		if _, found, _ := s.alarm(n); found {
+			o.unnoticed = false
+		}
+		v, err := s.Do(n, member.GetStatus{})
+		if err != nil {
+			t.Fatalf("%s: %v", n.name, err)
+		}
+		st := v.(member.Status)
+		if !st.Ready {
+			kept = append(kept, n.name)
+		}
+		if len(st.Relays) != len(s.Relays) {
+			t.Errorf("%s took a list of %d relays, not of %d", n.name, len(st.Relays), len(s.Relays))
+		}
+		for _, r := range st.Relays {
+			if r.SetAside && !s.liars[r.Label] {
+				t.Errorf("%s set %s aside, which is honest", n.name, r.Label)
+			}
+		}
+	}
+	for _, x := range texts {
+		for _, n := range s.Members {
+			if at, in := joined[n.name]; in && !s.Foes[n.name] && !s.Foes[x.by] && !at.After(x.e.Time) && !shown[n.name][x.e.ID] {
+				o.lost = append(o.lost, x.e.Text+">"+n.name)
+			}
+		}
+	}
+	list := func(names []string) string {
+		slices.Sort(names)
+		return strings.Join(slices.Compact(names), " ")
+	}
+	o.convicted, o.blamed, o.kept = list(convicted), list(blamed), list(kept)
+	slices.Sort(o.leaked)
+	slices.Sort(o.lost)
+	return o
+}
