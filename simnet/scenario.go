@@ -14,6 +14,7 @@ import (
 	"parallax/broadcast/relay"
 	"parallax/internal/keys"
 	"parallax/internal/store"
+	"parallax/internal/store/memory"
 	"parallax/internal/wire"
 	"parallax/simnet/adversary"
 )
@@ -39,9 +40,10 @@ type Scenario struct {
 	seats    map[string]string // of nodes, by short seat
 	texts    map[string]string // of messages, by message id
 	read     map[string]uint64 // events read so far
-	liars    map[string]bool   // relays that were told to lie
-	begun    time.Duration     // when the first was
-	forged   int               // posts under other members' names
+	history  map[string]*history
+	liars    map[string]bool // relays that were told to lie
+	begun    time.Duration   // when the first was
+	forged   int             // posts under other members' names
 
 	// Foes are the members in the coalition; Planted are those that only lying
 	// relays show: what they read has leaked.
@@ -60,7 +62,7 @@ type Relay struct {
 
 // NewScenario makes a scenario in a new world.
 func NewScenario(cfg Config) *Scenario {
-	s := &Scenario{World: New(cfg), seats: map[string]string{}, texts: map[string]string{}, read: map[string]uint64{}, liars: map[string]bool{},
+	s := &Scenario{World: New(cfg), seats: map[string]string{}, texts: map[string]string{}, read: map[string]uint64{}, history: map[string]*history{}, liars: map[string]bool{},
 		Foes: map[string]bool{}, Planted: map[string]bool{}}
 	s.Relay = relay.Config{OpenCreation: true, Verify: s.Verify}
 	s.Member = member.Config{Verify: s.Verify}
@@ -204,24 +206,35 @@ func (s *Scenario) joined(n *Node, v any) {
 }
 
 // History is what a member's application can read: the numbered events after
-// a number, from the store.
+// a number, from the store. What was read of a disk is kept, since an event does
+// not change.
 func (s *Scenario) History(n *Node, after uint64) ([]member.Event, error) {
-	var out []member.Event
+	h := s.history[n.name]
+	if h == nil || h.disk != n.Disk() {
+		h = &history{disk: n.Disk()}
+		s.history[n.name] = h
+	}
 	for {
-		b, err := n.Disk().Get(member.EventKey(n.unit, after+1))
+		next := uint64(len(h.events)) + 1
+		b, err := h.disk.Get(member.EventKey(n.unit, next))
 		if errors.Is(err, store.ErrNotFound) {
-			return out, nil
+			return slices.Clone(h.events[min(after, next-1):]), nil
 		}
 		var e member.Event
 		if err == nil {
 			err = json.Unmarshal(b, &e)
 		}
 		if err != nil {
-			return out, fmt.Errorf("%s: event %d: %w", n.Name(), after+1, err)
+			return nil, fmt.Errorf("%s: event %d: %w", n.Name(), next, err)
 		}
-		out = append(out, e)
-		after++
+		h.events = append(h.events, e)
 	}
+}
+
+// history is what was read of a disk.
+type history struct {
+	disk   *memory.Store
+	events []member.Event
 }
 
 // plain puts names in the place of seats and relay keys, and texts in the place
