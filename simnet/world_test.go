@@ -198,3 +198,67 @@ func TestRestore(t *testing.T) {
 		t.Error("a copy that does not exist was restored")
 	}
 }
+
+// A clock that drifts is fast by its rate, and an alarm rings when the clock
+// shows its time, not before and not much later.
+func TestDrift(t *testing.T) {
+	w := toyWorld(1, 1)
+	n := w.Node("m0")
+	n.Skew(3 * time.Minute)
+	n.Drift(2000)
+	if err := w.Run(1000 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.ahead(); got != 3*time.Minute+2*time.Second {
+		t.Errorf("after 1000 s it is ahead by %v", got)
+	}
+	n.Drift(-500)
+	if err := w.Run(1000 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.ahead(); got != 3*time.Minute+1500*time.Millisecond {
+		t.Errorf("after 1000 s of a slow clock it is ahead by %v", got)
+	}
+	a := n.actors[n.unit]
+	a.sleep(n.Now().Add(time.Hour))
+	if late := a.wake - w.now - time.Hour; late < 1800*time.Millisecond || late > 1802*time.Millisecond {
+		t.Errorf("by a clock that loses 1.8 s an hour, the alarm of an hour rings %v late", late)
+	}
+	r := w.Rand("drift")
+	for range 1000 {
+		n.Drift(5000 - r.Int64N(10001))
+		before, d := n.Now(), between(r, 0, time.Hour)
+		w.now += n.lasts(d)
+		if went := n.Now().Sub(before); went < d || went > d+2 {
+			t.Fatalf("at %d ppm the clock went on by %v, not by %v", n.rate, went, d)
+		}
+	}
+}
+
+// What a slow pair sends comes later by as much, and other pairs are not slow.
+func TestSlow(t *testing.T) {
+	w := toyWorld(1, 2)
+	if err := w.Run(time.Second); err != nil {
+		t.Fatal(err)
+	}
+	w.Slow([]string{"m0"}, nil, 10*time.Second)
+	w.Node("m0").Command(1, uint64(1))
+	w.Node("m1").Command(2, uint64(2))
+	words := func(after time.Duration) []uint64 {
+		if err := w.Run(after); err != nil {
+			t.Fatal(err)
+		}
+		m := w.Node("m1")
+		return toyWords(t, m, m.unit)
+	}
+	if got := words(5 * time.Second); !slices.Equal(got, []uint64{2}) {
+		t.Errorf("before the slow one: %v", got)
+	}
+	if got := words(10 * time.Second); !slices.Equal(got, []uint64{2, 1}) {
+		t.Errorf("with the slow one: %v", got)
+	}
+	w.Slow(nil, nil, 0)
+	if len(w.slow) > 0 {
+		t.Error("a pair is still slow")
+	}
+}

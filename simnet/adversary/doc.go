@@ -1,6 +1,6 @@
-// Package adversary makes dishonest relays out of honest ones. Each wraps the
-// function that opens machines (broadcast.Open), as whoever runs a relay can:
-// everything that leaves an honest machine passes through the wrapper, which
+// Package adversary makes dishonest relays and members out of honest ones. Each
+// wraps the function that opens machines (broadcast.Open), as whoever runs one
+// can: everything that leaves an honest machine passes through the wrapper, which
 // also holds the relay key and may sign whatever it likes.
 //
 // A Fork runs two honest machines under one relay key and shows one to its
@@ -8,8 +8,10 @@
 // only a message that crosses between the two views gives it away. A Rewriter
 // changes what single readers get of one honest log, and signs again what its
 // lie makes necessary, so that the reader's chain of this relay stays whole.
-// The guarantees that both are measured against are those of
-// docs/threat-model.md.
+// A Gate keeps answers to itself, a Rollback goes on from an older copy of its
+// disk, a Misread is a member that says of a relay what it never signed, and a
+// Poster posts what an Insider forged. The guarantees that all are measured
+// against are those of docs/threat-model.md.
 //
 // A wrapper outlives the processes it lies in. It is used by one goroutine at a
 // time.
