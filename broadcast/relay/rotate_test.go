@@ -478,7 +478,7 @@ func entries(t *testing.T, st store.Store) int {
 // has a receipt.
 func TestRotationsOnFrontends(t *testing.T) {
 	refusals, rotations, conflicts := 0, 0, 0
-	for seed := range uint64(60) {
+	for seed := range uint64(40) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		cfg := config()
 		cfg.Verify, cfg.Shared = cached, true
