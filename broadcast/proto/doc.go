@@ -39,6 +39,7 @@ const (
 	TypeSlotBlock   uint8 = 0x0f
 	TypePing        uint8 = 0x10
 	TypeBye         uint8 = 0x11
+	TypeRotate      uint8 = 0x12
 )
 
 // Types of frames from relay to member.

@@ -35,6 +35,11 @@ const (
 	// know: read, then refused or skipped.
 	MaxUnknown = 64 << 10
 
+	// MaxRotationStep is how far one Rotate may go beyond the ordinal in force:
+	// far enough for a relay that was restored from an old backup, and so
+	// little that no mistake uses the ordinals up. Default: 1,048,576.
+	MaxRotationStep = 1 << 20
+
 	// MaxBoardEntries is how many entries a page has at most: what fits when
 	// all values are empty.
 	MaxBoardEntries = (MaxBoardPage - BoardPageSize) / minEntry
@@ -72,7 +77,7 @@ func MaxBody(t uint8) int {
 
 // FromMember tells whether t is a type that members send: nothing else is worth
 // reading for a relay, but for telling what was refused.
-func FromMember(t uint8) bool { return t >= TypeHello && t <= TypeBye }
+func FromMember(t uint8) bool { return t >= TypeHello && t <= TypeRotate }
 
 // Name is the frame's name in section 10, for logs and metrics; "unknown" for
 // a type this version does not know.

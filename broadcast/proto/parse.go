@@ -21,6 +21,9 @@ var (
 	ErrSkippable = errors.New("frame of an unknown type that may be skipped")
 	// ErrUnsorted: mailboxes or board entries that are not strictly ascending.
 	ErrUnsorted = errors.New("list is not strictly ascending")
+	// ErrRotation: a Rotate of ordinal 0, which is the creation's, or to a
+	// posting key of zeros, under which anybody could make a signature.
+	ErrRotation = errors.New("rotation without an ordinal or a posting key")
 	// ErrSlots: a slot block of another length than its fan-out list and
 	// exceptions make.
 	ErrSlots = errors.New("slot block does not fit the fan-out list")
@@ -51,6 +54,7 @@ var layouts = [256]layout{
 	TypeSlotBlock:   {"SlotBlock", 8, parseSlotBlock},
 	TypePing:        {"Ping", 8, parsePing},
 	TypeBye:         {"Bye", 0, parseBye},
+	TypeRotate:      {"Rotate", 16 + 8 + 32 + 32 + sigSize, parseRotate},
 
 	TypeWelcome:     {"Welcome", 2 + 8 + 4 + 4 + 4 + 32, parseWelcome},
 	TypeInfoIs:      {"InfoIs", 32 + 4 + MaxName + sigSize, parseInfoIs},

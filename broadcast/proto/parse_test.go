@@ -11,6 +11,7 @@ import (
 
 	"parallax/broadcast"
 	"parallax/crossverify"
+	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
@@ -46,7 +47,7 @@ func TestTypes(t *testing.T) {
 	for i, want := range []string{
 		0x01: "Hello", 0x02: "Info", 0x03: "Create", 0x04: "Grant", 0x05: "Register", 0x06: "Open", 0x07: "Ack",
 		0x08: "Fetch", 0x09: "Post", 0x0a: "BoardPut", 0x0b: "Admit", 0x0c: "BoardList", 0x0d: "BoardProve",
-		0x0e: "StatementOf", 0x0f: "SlotBlock", 0x10: "Ping", 0x11: "Bye", 0x41: "Welcome", 0x42: "InfoIs",
+		0x0e: "StatementOf", 0x0f: "SlotBlock", 0x10: "Ping", 0x11: "Bye", 0x12: "Rotate", 0x41: "Welcome", 0x42: "InfoIs",
 		0x43: "Registered", 0x44: "Opened", 0x45: "Deliver", 0x46: "Bare", 0x47: "Entry", 0x48: "Trimmed",
 		0x49: "CaughtUp", 0x4a: "Receipt", 0x4b: "NeedFanout", 0x4c: "BoardPage", 0x4d: "BoardProof",
 		0x4e: "StatementIs", 0x4f: "SlotBlockIs", 0x50: "Pong", 0x51: "Refused", 0x52: "Leaving", 0xff: "unknown",
@@ -57,7 +58,7 @@ func TestTypes(t *testing.T) {
 		if got := Name(uint8(i)); got != want {
 			t.Errorf("0x%02x is %s, want %s", i, got, want)
 		}
-		if got := FromMember(uint8(i)); got != (i >= 0x01 && i <= 0x11) {
+		if got := FromMember(uint8(i)); got != (i >= 0x01 && i <= 0x12) {
 			t.Errorf("0x%02x from a member: %v", i, got)
 		}
 	}
@@ -136,6 +137,10 @@ func TestRefusedLayouts(t *testing.T) {
 		"block unsorted":                {block(func(m *SlotBlockIs) { m.Mailboxes[0] = wire.MailboxID{9} }), ErrUnsorted},
 		"block too short":               {block(func(m *SlotBlockIs) { m.Slots = m.Slots[1:] }), ErrSlots},
 		"slots for nobody":              {SlotBlockIs{Slots: fill(0, 88)}, ErrSlots},
+		"rotation":                      {Rotate{Rotation: 1, Posting: fill32(1)}, nil},
+		"greatest rotation":             {Rotate{Rotation: 1<<64 - 1, Posting: fill32(1), Admin: fill32(2)}, nil},
+		"rotation 0":                    {Rotate{Posting: fill32(1)}, ErrRotation},
+		"rotation to zeros":             {Rotate{Rotation: 1, Admin: fill32(2)}, ErrRotation},
 		"token too long":                {Create{Token: make([]byte, MaxToken+1)}, wire.ErrTooLong},
 		"value too long":                {BoardPut{Value: make([]byte, MaxBoardValue+1)}, wire.ErrTooLong},
 		"longest value":                 {Admit{BoardPut{Value: make([]byte, MaxBoardValue)}}, nil},
@@ -278,6 +283,7 @@ func TestRoundTrips(t *testing.T) {
 			Hello{rapid.Uint16().Draw(t, "min"), rapid.Uint16().Draw(t, "max"), rapid.Uint64().Draw(t, "features"), wire.ChannelID(digest(t, "channel"))},
 			Create{Token: bytesN(t, 0, MaxToken, "token"), Posting: fill32(1)},
 			Grant{Uses: rapid.Uint32().Draw(t, "uses"), PerHour: rapid.Uint32().Draw(t, "per hour"), Expires: rapid.Uint64().Draw(t, "expires"), Revoke: rapid.Bool().Draw(t, "revoke")},
+			Rotate{PostID: fill16(1), Rotation: rapid.Uint64Min(1).Draw(t, "rotation"), Posting: fill32(1), Admin: keys.AdminPublic(digest(t, "admin"))},
 			Post{Fanout: digest(t, "fanout"), Mailboxes: list, Exceptions: exceptions, Envelope: bytesN(t, 0, 60, "envelope"), Slots: slots},
 			SlotBlockIs{rapid.Uint64().Draw(t, "n"), list, exceptions, slots},
 			BoardPut{Version: rapid.Uint64().Draw(t, "version"), Value: bytesN(t, 0, 60, "value")},

@@ -11,6 +11,7 @@ import (
 const (
 	tagCreate   = "parallax/1/create"
 	tagGrant    = "parallax/1/grant"
+	tagRotate   = "parallax/1/rotate"
 	tagRegister = "parallax/1/register"
 	tagOpen     = "parallax/1/open"
 	tagPost     = "parallax/1/post"
@@ -66,6 +67,24 @@ func (m *Grant) parts(relay *keys.RelayPublic, channel *wire.ChannelID) [][]byte
 
 // Digest is d of the log entry that a Grant makes.
 func (m Grant) Digest() wire.Digest { return crossverify.GrantDigest(m.Append(nil)) }
+
+// Sign fills Signature; admin is the channel's key of now, not the one that the
+// Rotate names.
+func (m *Rotate) Sign(admin keys.AdminPrivate, relay keys.RelayPublic, channel wire.ChannelID) {
+	m.Signature = Signature(admin.Sign(tagRotate, m.parts(&relay, &channel)...))
+}
+
+// Verify checks Signature under the channel's admin key of before.
+func (m Rotate) Verify(v keys.Verify, admin keys.AdminPublic, relay keys.RelayPublic, channel wire.ChannelID) bool {
+	return admin.Verify(v, m.Signature[:], tagRotate, m.parts(&relay, &channel)...)
+}
+
+func (m *Rotate) parts(relay *keys.RelayPublic, channel *wire.ChannelID) [][]byte {
+	return [][]byte{relay[:], channel[:], wire.U64(m.Rotation), m.Posting[:], m.Admin[:]}
+}
+
+// Digest is d of the log entry that a Rotate makes.
+func (m Rotate) Digest() wire.Digest { return crossverify.GrantDigest(m.Append(nil)) }
 
 // Sign fills Capability and Signature.
 func (m *Register) Sign(capability keys.PostingPrivate, relay keys.RelayPublic, channel wire.ChannelID) {

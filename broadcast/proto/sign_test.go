@@ -35,6 +35,8 @@ func signedMessages() []signed {
 	create.Sign(admin, testRelay, testChannel)
 	grant := Grant{PostID: fill16(1), Posting: fill32(2), Uses: 3, PerHour: 4, Expires: 5, Revoke: true}
 	grant.Sign(admin, testRelay, testChannel)
+	rotate := Rotate{PostID: fill16(1), Rotation: 2, Posting: fill32(3), Admin: fill32(4)}
+	rotate.Sign(admin, testRelay, testChannel)
 	register := Register{Mailbox: fill32(1)}
 	register.Sign(posting, testRelay, testChannel)
 	known := someStatement()
@@ -80,6 +82,15 @@ func signedMessages() []signed {
 			"parallax/1/grant",
 			[][]byte{relay, channel, fill(2, 32), wire.U64(3), wire.U64(4), wire.U64(5), wire.U64(1)},
 			grant.Signature[:], admin.Public(),
+		},
+		{
+			"rotate", rotate,
+			func(m Message, r keys.RelayPublic, c wire.ChannelID) bool {
+				return m.(Rotate).Verify(keys.Ed25519, admin.Public(), r, c)
+			},
+			[][2]int{{0, 16}},
+			"parallax/1/rotate", [][]byte{relay, channel, wire.U64(2), fill(3, 32), fill(4, 32)},
+			rotate.Signature[:], admin.Public(),
 		},
 		{
 			"register", register,
@@ -224,12 +235,15 @@ func TestDigests(t *testing.T) {
 	if put.Digest() != want || (Entry{N: 4, BoardEntry: BoardEntry{put.Name, 2, put.Value}}).Digest() != want {
 		t.Error("board write")
 	}
-	create, grant := Create{Token: []byte{1}}, Grant{Uses: 1}
+	create, grant, rotate := Create{Token: []byte{1}}, Grant{Uses: 1}, Rotate{Rotation: 1}
 	if create.Digest() != wire.Hash("parallax/1/entry/grant", create.Append(nil)) {
 		t.Error("create")
 	}
 	if grant.Digest() != wire.Hash("parallax/1/entry/grant", grant.Append(nil)) {
 		t.Error("grant")
+	}
+	if rotate.Digest() != wire.Hash("parallax/1/entry/grant", rotate.Append(nil)) {
+		t.Error("rotate")
 	}
 }
 
@@ -265,6 +279,7 @@ func TestOpenedAndTrimmed(t *testing.T) {
 var signatureGoldens = map[string]string{
 	"create":                "4d504a3e19fefbea374aa1559e625ff3",
 	"grant":                 "1cad844b39b183ba227a038003311785",
+	"rotate":                "5d8d39b4fae119d8b5f361941a94be8a",
 	"register":              "bf7be832486b32003d09b1e6b74238bd",
 	"open":                  "d4f9c97460bdf8b262acd6af00c44e5b",
 	"open with known":       "1fab3d68cfc8f6bd087dfd2317dd24c8",

@@ -67,6 +67,8 @@ func idOf(msg proto.Message) wire.PostID {
 		return msg.PostID
 	case proto.Grant:
 		return msg.PostID
+	case proto.Rotate:
+		return msg.PostID
 	}
 	return wire.PostID{}
 }

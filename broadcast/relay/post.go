@@ -12,14 +12,16 @@ import (
 )
 
 // create makes the channel: entry 1 of its first lineage. Creating it again
-// with the same keys gives the first answer.
+// with the keys in force, or with the same frame, gives the first answer.
 func (m *machine) create(q *request, c proto.Create) {
 	if !q.verify(func() bool { return c.Verify(m.cfg.Verify, m.self, q.link.channel) }) {
 		m.denyf(q, proto.CodeNotAllowed, "the admin key did not sign this channel and posting key")
 		return
 	}
 	if m.st.exists {
-		if meta := &m.st.meta; meta.channel == q.link.channel && meta.admin == c.Admin && meta.posting == c.Posting {
+		meta := &m.st.meta
+		again := meta.admin == c.Admin && meta.posting == c.Posting || meta.creation.D == c.Digest()
+		if again && meta.channel == q.link.channel {
 			m.reply(q, proto.Receipt{PostID: q.post, Statement: meta.creation})
 		} else {
 			m.denyf(q, proto.CodeConflict, "the channel exists with other keys")
@@ -182,8 +184,8 @@ func (m *machine) post(q *request, p proto.Post) {
 	case len(p.Envelope) < broadcast.MinEnvelope:
 		m.denyf(q, proto.CodeMalformed, "an envelope of %d bytes, at least %d", len(p.Envelope), broadcast.MinEnvelope)
 		return
-	case !q.verify(func() bool { return p.Verify(m.cfg.Verify, s.posting, m.self, s.channel, q.d) }):
-		m.denyf(q, proto.CodeNotAllowed, "the channel's posting key did not sign this post")
+	case !q.verifyUnder(s.posting, func() bool { return p.Verify(m.cfg.Verify, s.posting, m.self, s.channel, q.d) }):
+		m.replaced(q, q.d, "the channel's posting key did not sign this post")
 		return
 	case len(p.Mailboxes) > 0 && broadcast.FanoutHash(p.Mailboxes) != p.Fanout:
 		m.denyf(q, proto.CodeMalformed, "the fan-out list has another hash")

@@ -21,7 +21,13 @@ var (
 	ErrForeign = errors.New("relay: the channel belongs to another relay key")
 )
 
-const formatVersion = 1
+// Formats of a channel's meta record. A channel whose capability was rotated is
+// refused by a version that does not know of it, which would take an old Rotate
+// again.
+const (
+	formatVersion = 1
+	formatRotated = 2 // with rotation and rotated
+)
 
 // Letters after the unit; the layouts are in the package comment.
 const (
@@ -105,12 +111,18 @@ type meta struct {
 	kept       uint64                // bytes of the entries kept
 	boardRev   uint64                // board writes so far
 	mailboxRev uint64                // registrations and removals so far
+	rotation   uint64                // ordinal of the keys in force; 0: the creation's
+	rotated    wire.Digest           // d of the Rotate that brought them; zero: none
 }
 
 func (m *meta) lineage() wire.Lineage { return m.head.Lineage }
 
 func (m *meta) encode() []byte {
-	b := append(make([]byte, 0, 800), formatVersion)
+	format := byte(formatVersion)
+	if m.rotation > 0 {
+		format = formatRotated
+	}
+	b := append(make([]byte, 0, 800), format)
 	b = append(b, m.relay[:]...)
 	b = append(b, m.channel[:]...)
 	b = append(b, m.admin[:]...)
@@ -122,13 +134,19 @@ func (m *meta) encode() []byte {
 	b = wire.AppendU64(b, m.firstTime)
 	b = wire.AppendU64(b, m.kept)
 	b = wire.AppendU64(b, m.boardRev)
-	return wire.AppendU64(b, m.mailboxRev)
+	b = wire.AppendU64(b, m.mailboxRev)
+	if m.rotation > 0 {
+		b = wire.AppendU64(b, m.rotation)
+		b = append(b, m.rotated[:]...)
+	}
+	return b
 }
 
 func parseMeta(b []byte) (m meta, err error) {
 	r := wire.NewReader(b)
-	if v := r.U8(); r.Err() == nil && v != formatVersion {
-		return meta{}, fmt.Errorf("%w: format %d, this version reads %d", ErrFormat, v, formatVersion)
+	format := r.U8()
+	if r.Err() == nil && format != formatVersion && format != formatRotated {
+		return meta{}, fmt.Errorf("%w: format %d, this version reads %d and %d", ErrFormat, format, formatVersion, formatRotated)
 	}
 	r.Fixed(m.relay[:])
 	r.Fixed(m.channel[:])
@@ -142,7 +160,11 @@ func parseMeta(b []byte) (m meta, err error) {
 	m.kept = r.U64()
 	m.boardRev = r.U64()
 	m.mailboxRev = r.U64()
-	if r.Err() == nil && (m.creation.Lineage != m.head.Lineage || m.head.N == 0 || m.first == 0 || m.first > m.head.N+1) {
+	if format == formatRotated {
+		m.rotation = r.U64()
+		r.Fixed(m.rotated[:])
+	}
+	if r.Err() == nil && (format == formatRotated && m.rotation == 0 || m.creation.Lineage != m.head.Lineage || m.head.N == 0 || m.first == 0 || m.first > m.head.N+1) {
 		r.Fail(wire.ErrFormat)
 	}
 	if err := r.Done(); err != nil {

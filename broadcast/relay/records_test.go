@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"go/parser"
 	"go/token"
 	"os"
@@ -34,6 +35,8 @@ func records() map[string]struct {
 	m := meta{relay: st.Relay, channel: st.Channel, admin: keys.AdminPublic{9}, posting: keys.PostingPublic{10}, creation: st, head: st,
 		first: 4, before: wire.Digest{11}, firstTime: 12, kept: 13, boardRev: 14, mailboxRev: 15}
 	m.creation.N = 1
+	rotated := m
+	rotated.rotation, rotated.rotated = 16, wire.Digest{17}
 	bundle := &entry{kind: kindBundle, time: 1, st: st, hint: [8]byte{2}, nonce: [24]byte{3}, fanout: wire.Digest{4}, slots: wire.Digest{5},
 		exceptions: broadcast.Exceptions{{Index: 1, Class: broadcast.Answering}}, envelope: []byte("envelope"), block: []byte("slots")}
 	board := &entry{kind: kindBoard, time: 1, st: st, name: wire.Digest{2}, version: 3, value: []byte("value")}
@@ -59,6 +62,10 @@ func records() map[string]struct {
 			m, err := parseMeta(b)
 			return m.encode(), err
 		}, "8deb2adbad094c24"},
+		"meta, rotated": {rotated.encode(), func(b []byte) ([]byte, error) {
+			m, err := parseMeta(b)
+			return m.encode(), err
+		}, "fac7ef36adf6b988"},
 		"bundle": {bundle.encode(), ent, "3c5d06b92bc36a56"},
 		"board":  {board.encode(), ent, "1975289b111b750f"},
 		"create": {create.encode(), ent, "81c23c3ec2fe2069"},
@@ -129,9 +136,13 @@ func TestRecordGoldens(t *testing.T) {
 		t.Errorf("key %s", got)
 	}
 	m := records()["meta"].bytes
-	m[0] = 2
-	if _, err := parseMeta(m); err == nil || !strings.Contains(err.Error(), "format 2") {
+	m[0] = 3
+	if _, err := parseMeta(m); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "format 3") {
 		t.Errorf("a newer format: %v", err)
+	}
+	m[0] = formatRotated
+	if _, err := parseMeta(append(m, make([]byte, 8+32)...)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("rotated, with ordinal 0: %v", err)
 	}
 }
 

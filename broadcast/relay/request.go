@@ -22,10 +22,11 @@ type request struct {
 	size int
 
 	done      bool
-	turn      uint64 // that answers it; 0: none yet
-	confirmed bool   // the store confirmed our state after it came
-	verified  bool   // its signatures are good
-	tries     int    // how often the store and our state did not fit each other
+	turn      uint64   // that answers it; 0: none yet
+	confirmed bool     // the store confirmed our state after it came
+	verified  bool     // its signatures are good
+	signer    [32]byte // the channel's key that they are good under; zero: keys of its own
+	tries     int      // how often the store and our state did not fit each other
 	d, slots  wire.Digest
 	head      uint64            // durable when got was asked for
 	got       map[string]answer // what was read for it, by first key
@@ -58,6 +59,8 @@ func (m *machine) request(lk *link, msg proto.Message, size int) {
 	case proto.Create:
 		q.post = msg.PostID
 	case proto.Grant:
+		q.post = msg.PostID
+	case proto.Rotate:
 		q.post = msg.PostID
 	case proto.Post:
 		q.post = msg.PostID
@@ -258,6 +261,8 @@ func (m *machine) exec(q *request) {
 	switch msg := q.msg.(type) {
 	case proto.Grant:
 		m.grant(q, msg)
+	case proto.Rotate:
+		m.rotate(q, msg)
 	case proto.Register:
 		m.register(q, msg)
 	case proto.Open:
@@ -281,8 +286,18 @@ func (m *machine) exec(q *request) {
 	}
 }
 
-// verify checks signatures once: they do not depend on state.
+// verify checks signatures once: they are by keys that the frame names, or that
+// no state changes.
 func (q *request) verify(check func() bool) bool {
 	q.verified = q.verified || check()
 	return q.verified
+}
+
+// verifyUnder checks a signature by a key of the channel once for each key: a
+// rotation, this machine's or another front-end's, may come between two looks.
+func (q *request) verifyUnder(key [32]byte, check func() bool) bool {
+	if q.signer != key {
+		q.signer, q.verified = key, false
+	}
+	return q.verify(check)
 }
