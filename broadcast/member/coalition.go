@@ -77,12 +77,6 @@ const (
 	networkBits6 = 48
 )
 
-// goalNames are as the answer has them, in its order.
-var goalNames = []struct {
-	goal crossverify.Goal
-	name string
-}{{crossverify.Fool, "fool"}, {crossverify.Read, "read"}, {crossverify.Block, "block"}, {crossverify.Link, "link"}}
-
 // networkOf is the network of a multiaddr that begins with an IP address; false
 // if it begins with anything else.
 func networkOf(addr string) (netip.Prefix, bool) {
@@ -199,28 +193,26 @@ func sub(policy crossverify.Policy, paths []crossverify.Path) (place map[crossve
 
 // goals computes every goal where these paths count. Whoever is set aside does
 // not count, but knows of its channel like the others: link is over all.
-func (m *Machine) goals(counting []crossverify.Path, collusions []crossverify.Collusion) (list []GoalInfo, err error) {
+func (m *Machine) goals(counting []crossverify.Path, collusions []crossverify.Collusion) ([]GoalInfo, error) {
 	all := make([]crossverify.Path, len(m.paths))
 	for i := range all {
 		all[i] = crossverify.Path(i)
 	}
-	for _, g := range goalNames {
-		paths := counting
-		if g.goal == crossverify.Link {
-			paths = all
-		}
-		info := GoalInfo{Goal: g.name, Sets: [][]ColludeParty{}}
-		if len(paths) > 0 {
-			if err = m.smallest(&info, g.goal, paths, collusions); err != nil {
-				return nil, err
-			}
-		}
-		list = append(list, info)
+	if len(counting) == len(all) {
+		return m.smallest(all, collusions, crossverify.Fool, crossverify.Read, crossverify.Block, crossverify.Link)
 	}
-	return list, nil
+	list, err := m.smallest(counting, collusions, crossverify.Fool, crossverify.Read, crossverify.Block)
+	if err != nil {
+		return nil, err
+	}
+	link, err := m.smallest(all, collusions, crossverify.Link)
+	return append(list, link...), err
 }
 
-func (m *Machine) smallest(info *GoalInfo, goal crossverify.Goal, paths []crossverify.Path, collusions []crossverify.Collusion) error {
+var goalNames = map[crossverify.Goal]string{crossverify.Fool: "fool", crossverify.Read: "read", crossverify.Block: "block", crossverify.Link: "link"}
+
+// smallest computes goals among some paths.
+func (m *Machine) smallest(paths []crossverify.Path, collusions []crossverify.Collusion, goals ...crossverify.Goal) (list []GoalInfo, err error) {
 	place, policy := sub(m.policy(), paths)
 	k := 0
 	if !m.unmixed() {
@@ -236,25 +228,35 @@ func (m *Machine) smallest(info *GoalInfo, goal crossverify.Goal, paths []crossv
 		}
 		among = append(among, crossverify.Collusion{Name: c.Name, Paths: in})
 	}
-	found, err := crossverify.Coalition(policy, k, among, []crossverify.Goal{goal})
-	if err != nil {
-		return err
-	}
-	info.Parties, info.Of, info.Count = found[0].Parties, policy.Distinct(), found[0].Count
-	for _, set := range found[0].Sets {
-		var parties []ColludeParty
-		for _, by := range set.By {
-			p := ColludeParty{Network: by.Why}
-			for _, i := range by.Paths {
-				at := paths[i]
-				p.Relays = append(p.Relays, m.paths[at].label())
-				if name := m.operatorName(m.paths[at].ref.Operator); !slices.Contains(p.Operators, name) {
-					p.Operators = append(p.Operators, name)
-				}
-			}
-			parties = append(parties, p)
+	found := make([]crossverify.Smallest, len(goals)) // nobody, if nobody is left
+	if len(paths) > 0 {
+		if found, err = crossverify.Coalition(policy, k, among, goals); err != nil {
+			return nil, err
 		}
-		info.Sets = append(info.Sets, parties)
 	}
-	return nil
+	for i, goal := range goals {
+		info := GoalInfo{Goal: goalNames[goal], Parties: found[i].Parties, Of: policy.Distinct(), Count: found[i].Count, Sets: [][]ColludeParty{}}
+		for _, set := range found[i].Sets {
+			var parties []ColludeParty
+			for _, by := range set.By {
+				parties = append(parties, m.party(by, paths))
+			}
+			info.Sets = append(info.Sets, parties)
+		}
+		list = append(list, info)
+	}
+	return list, nil
+}
+
+// party names one that acts as one; by is among these paths.
+func (m *Machine) party(by crossverify.Party, paths []crossverify.Path) (p ColludeParty) {
+	p.Network = by.Why
+	for _, i := range by.Paths {
+		at := paths[i]
+		p.Relays = append(p.Relays, m.paths[at].label())
+		if name := m.operatorName(m.paths[at].ref.Operator); !slices.Contains(p.Operators, name) {
+			p.Operators = append(p.Operators, name)
+		}
+	}
+	return p
 }

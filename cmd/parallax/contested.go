@@ -65,15 +65,15 @@ func (a *app) contested(ctx context.Context, c node.Client, g node.Membership, s
 			if i > 0 {
 				fmt.Fprintln(w)
 			}
-			when := "this device is still asking"
+			when := ""
 			if !e.Since.IsZero() {
-				when = "since " + e.Since.Local().Format(time.DateTime)
+				when = " since " + e.Since.Local().Format(time.DateTime)
 			}
 			mark := a.Paint(cli.Yellow, e.State)
 			if e.State == "contested" {
 				mark = a.Paint(cli.Red, e.State)
 			}
-			fmt.Fprintf(w, "%s  %s, %s\n    %s\n    %s\n    %s\n", cli.Clean(e.Member), mark, when, cli.Clean(e.What), cli.Clean(e.Done), cli.Clean(e.You))
+			fmt.Fprintf(w, "%s  %s%s\n    %s\n    %s\n    %s\n", cli.Clean(e.Member), mark, when, cli.Clean(e.What), cli.Clean(e.Done), cli.Clean(e.You))
 		}
 	})
 }
@@ -92,8 +92,7 @@ func contestedOf(m member.MemberStatus, s member.Status) contested {
 			asked++
 		}
 	}
-	nameOf := m.Label
-	e.Done = fmt.Sprintf("Nothing is sent to it; what comes in its name is kept and not shown. The other members got your messages.")
+	e.Done = "Nothing is sent to it; what comes in its name is kept and not shown. The other members get your messages."
 	code := fmt.Sprintf("compare codes with the device: parallax code %q", m.Label)
 	namesake := false
 	for _, o := range s.Members {
@@ -101,12 +100,12 @@ func contestedOf(m member.MemberStatus, s member.Status) contested {
 	}
 	switch {
 	case m.Own:
-		e.What = "Your own key signed two announcements that differ."
+		e.What = fmt.Sprintf("The relays do not agree on your own keys: your key signed two announcements, or they show another one. %s.", showing(e.Shown, e.Missing))
 		e.Done = "The others may hold back what they send to you."
 		e.You = "Is there a second installation of yours, or a restored backup? If not, somebody may have your keys: tell the group."
 	case m.Verdict == "agreed":
-		e.What = fmt.Sprintf("The relays agree that %s was admitted, but not on the keys: its own key signed two announcements, or the one shown is not the one that was admitted. No relay is blamed.", nameOf)
-		e.You = fmt.Sprintf("Ask %s whether there is a second installation, and %s", nameOf, code)
+		e.What = fmt.Sprintf("The relays agree that %s was admitted, but not on the keys: its own key signed two announcements, or the one shown is not the one that was admitted. No relay is blamed.", m.Label)
+		e.You = fmt.Sprintf("Ask %s whether there is a second installation, and %s", m.Label, code)
 	case m.Verdict == "contested" && namesake:
 		e.What = fmt.Sprintf("%s; another member carries the same name. They are two members.", showing(e.Shown, e.Missing))
 		e.You = fmt.Sprintf("Nothing needs to be done. If you wonder which one is the person you know, ask how each came into the group, and %s", code)
