@@ -163,14 +163,31 @@ func TestDeliverySigns(t *testing.T) {
 	if x := view(20, wire.Digest{7}); x.State != MemberRead || len(x.Read) != 0 || !slices.Equal(x.Unchecked, []string{"R1"}) {
 		t.Errorf("not read here: %+v", x)
 	}
-	m.settleReadings(p, crossverify.Statement{Lineage: p.lineage, N: 20, H: wire.Digest{8}})
+	m.checkHead(p, crossverify.Statement{Lineage: p.lineage, N: 20, H: wire.Digest{8}})
 	if x := m.stateOf(t, dl, bob); x.State != MemberBehind || len(m.delivery.pending) != 0 {
 		t.Errorf("it was another log: %+v, %v", x, m.delivery.pending)
 	}
 	view(20, wire.Digest{8})
-	m.settleReadings(p, crossverify.Statement{Lineage: p.lineage, N: 20, H: wire.Digest{8}})
+	m.checkHead(p, crossverify.Statement{Lineage: p.lineage, N: 20, H: wire.Digest{8}})
 	if x := m.stateOf(t, dl, bob); x.State != MemberRead || !slices.Equal(x.Read, []string{"R1"}) {
 		t.Errorf("the same log: %+v", x)
+	}
+	again := &reader{}
+	if raw, ok := m.opAt[string(m.key(keyDelivery, []byte{partReader}, bob.seat[:]))]; !ok {
+		t.Error("what was settled is not stored")
+	} else if err := m.loadDelivery(append([]byte{partReader}, bob.seat[:]...), m.ops[raw].Value); err != nil {
+		t.Error(err)
+	} else if again = m.delivery.readers[bob.seat]; len(again.agreed[0]) != 1 || again.claims[0].n != 0 {
+		t.Errorf("stored is %+v", again)
+	}
+	dl.relays[0].lineage = wire.NewLineage(9, [8]byte{}) // its receipt is of another life
+	if x := m.stateOf(t, dl, bob); x.State != MemberBehind {
+		t.Errorf("of another life: %+v", x)
+	}
+	dl.relays[0].lineage = p.lineage
+	m.counters.messages += 1000
+	if x := m.stateOf(t, says(t, m, "next"), bob); x.State != MemberUnheard {
+		t.Errorf("what was heard before it was sent: %+v", x)
 	}
 	if x := view(12, head); x.State != MemberRead || x.Message[:2] == fmt.Sprintf("%02x", byte(order)) {
 		t.Errorf("an older number takes nothing back: %+v", x)
@@ -277,11 +294,16 @@ func TestDeliveryBound(t *testing.T) {
 		t.Errorf("%d texts, %d lines, oldest %q", len(m.delivery.list), m.delivery.lines, m.delivery.list[0].text)
 	}
 	// A newcomer makes another set; the old one goes with its last text.
-	m.delivery.lines = maxDeliveryLines
 	newcomer(t, m, "New", m.paths...)
+	says(t, m, "last but two")
+	if len(m.delivery.sets) != 2 {
+		t.Errorf("%d sets", len(m.delivery.sets))
+	}
+	says(t, m, "last but one")
+	m.delivery.lines += maxDeliveryLines - 4
 	says(t, m, "last")
-	if m.delivery.lines > maxDeliveryLines {
-		t.Errorf("%d lines", m.delivery.lines)
+	if len(m.delivery.sets) != 1 || len(m.delivery.list) > 3 {
+		t.Errorf("%d sets, %d texts, %d lines", len(m.delivery.sets), len(m.delivery.list), m.delivery.lines)
 	}
 	before := m.delivery
 	kvs = deliveryRecords(t, m, s)

@@ -50,7 +50,7 @@ func (a *app) sayCoalition(v member.CoalitionInfo) error {
 		lines(w, v.Goals, v.Relays)
 		if aside := setAside(v.Relays); v.Unaware != nil {
 			fmt.Fprintf(w, "\n%s set aside by evidence and not counted above, except for linking. Who has not got the evidence, as a\nnewcomer, counts all:\n", isAre(aside))
-			lines(w, v.Unaware, v.Relays)
+			lines(w, differing(v.Unaware, v.Goals), v.Relays)
 		}
 		a.sayNetworks(w, v)
 	})
@@ -81,11 +81,26 @@ func (a *app) sayNetworks(w *strings.Builder, v member.CoalitionInfo) {
 		fmt.Fprintf(w, "%s have addresses in %s.\n", and(n.Relays), what)
 	}
 	fmt.Fprintln(w, "This only might mean one hand: strangers rent at one provider. If it does mean one hand:")
-	if reflect.DeepEqual(v.IfOneHand, v.Goals) {
-		fmt.Fprintln(w, "It would change nothing.")
-		return
+	var fewer []member.GoalInfo
+	for i, g := range v.IfOneHand {
+		if g.Parties < v.Goals[i].Parties {
+			fewer = append(fewer, g)
+		}
 	}
-	lines(w, v.IfOneHand, v.Relays)
+	if len(fewer) == 0 {
+		fmt.Fprintln(w, "Nothing of this would take fewer.")
+	}
+	lines(w, fewer, v.Relays)
+}
+
+// differing are the goals that are not as they stand in the other list.
+func differing(list, other []member.GoalInfo) (rest []member.GoalInfo) {
+	for i, g := range list {
+		if !reflect.DeepEqual(g, other[i]) {
+			rest = append(rest, g)
+		}
+	}
+	return rest
 }
 
 // operators lists them with their relays.
@@ -161,6 +176,8 @@ func goalLine(g member.GoalInfo, relays []member.RelayOperator) string {
 	switch {
 	case slices.ContainsFunc(g.Sets, func(set []member.ColludeParty) bool { return slices.ContainsFunc(set, isHand) }):
 		so = fmt.Sprintf("%d hands", g.Parties)
+	case g.Parties == 2 && g.Of == 2:
+		so = "Both operators"
 	case g.Parties == g.Of:
 		so = fmt.Sprintf("All %d operators", g.Of)
 	}

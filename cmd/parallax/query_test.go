@@ -94,7 +94,8 @@ func TestGoalLines(t *testing.T) {
 	type sets = [][]member.ColludeParty
 	for want, g := range map[string]member.GoalInfo{
 		"2 of 3 operators together could keep somebody from joining: any two of Anchor, Beacon, Cedar\ufffd.": {Parties: 2, Of: 3, Count: 3, Sets: sets{{a, b}, {a, c}, {b, c}}},
-		"All 2 operators together could keep somebody from joining: Anchor and Beacon.":                       {Parties: 2, Of: 2, Count: 1, Sets: sets{{a, b}}},
+		"All 3 operators together could keep somebody from joining: Anchor, Beacon and Cedar\ufffd.":          {Parties: 3, Of: 3, Count: 1, Sets: sets{{a, b, c}}},
+		"Both operators together could keep somebody from joining: Anchor and Beacon.":                        {Parties: 2, Of: 2, Count: 1, Sets: sets{{a, b}}},
 		"Anchor alone could keep somebody from joining.":                                                      {Parties: 1, Of: 3, Count: 1, Sets: sets{{a}}},
 		"One alone could keep somebody from joining: Anchor or Beacon.":                                       {Parties: 1, Of: 3, Count: 2, Sets: sets{{a}, {b}}},
 		"The family of Anchor and Beacon alone could keep somebody from joining.":                             {Parties: 1, Of: 2, Count: 1, Sets: sets{{op("Anchor", "Beacon")}}},
@@ -118,7 +119,8 @@ func TestGoalLines(t *testing.T) {
 // nothing is not repeated.
 func TestCoalitionShown(t *testing.T) {
 	goals := []member.GoalInfo{{Goal: "fool", Parties: 1, Of: 2, Count: 1, Sets: [][]member.ColludeParty{{{Operators: []string{"Anchor"}}}}}}
-	v := member.CoalitionInfo{Group: "g", Operators: 3, Goals: goals, Unaware: goals, IfOneHand: goals,
+	unaware := []member.GoalInfo{{Goal: "fool", Parties: 2, Of: 3, Count: 1, Sets: [][]member.ColludeParty{{{Operators: []string{"Anchor"}}, {Operators: []string{"Beacon"}}}}}}
+	v := member.CoalitionInfo{Group: "g", Operators: 3, Goals: goals, Unaware: unaware, IfOneHand: goals,
 		Networks: []member.SharedNetwork{{Network: "203.0.0.0/16", Relays: []string{"R1", "R3"}}},
 		Relays:   []member.RelayOperator{{Label: "R1", Operator: "Anchor"}, {Label: "R2", Operator: "Beacon", SetAside: true}, {Label: "R3", Operator: "Cedar (R3)", Named: true}, {Label: "R4", Operator: "Anchor"}}}
 	a, out, _ := newApp()
@@ -127,7 +129,7 @@ func TestCoalitionShown(t *testing.T) {
 	}
 	for _, want := range []string{
 		"3 operators: Anchor (R1, R4), Beacon (R2), Cedar (R3)\n", "Relay R2 is set aside by evidence and not counted above", "R1 and R3 have addresses in one network, 203.0.0.0/16.\n",
-		"The network of R3 is not known", "only might mean one hand", "It would change nothing.\n",
+		"The network of R3 is not known", "only might mean one hand", "Nothing of this would take fewer.\n", "newcomer, counts all:\n2 of 3 operators together",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out)
