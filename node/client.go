@@ -78,6 +78,9 @@ var codecs = map[string]codec{
 	member.UndoConfirm{}.Wish(): codecOf[member.UndoConfirm, member.ConfirmInfo](),
 	ListGroups{}.Wish():         codecOf[ListGroups, []Membership](),
 	CreateBackup{}.Wish():       codecOf[CreateBackup, BackupInfo](),
+
+	member.GetCoalition{}.Wish(): codecOf[member.GetCoalition, member.CoalitionInfo](),
+	member.GetDelivery{}.Wish():  codecOf[member.GetDelivery, member.DeliveryInfo](),
 }
 
 // DefaultWait is how long Connect waits for a folder that is locked by a

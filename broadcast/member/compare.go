@@ -339,6 +339,7 @@ func (m *Machine) checkHead(p *path, s crossverify.Statement) {
 			m.headsDiffer(p, s, c.seat)
 		}
 	}
+	m.settleReadings(p, s)
 }
 
 // keepStatement remembers a statement for a number that was not read yet.

@@ -54,6 +54,12 @@ func (m *Machine) command(c broadcast.Command) {
 	case GetPaths:
 		v, err := m.pathsOf(w)
 		answer(v, err)
+	case GetCoalition:
+		v, err := m.coalition()
+		answer(v, err)
+	case GetDelivery:
+		v, err := m.deliveryOf(w)
+		answer(v, err)
 	case GetCode:
 		v, err := m.code(w)
 		answer(v, err)

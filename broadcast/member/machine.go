@@ -134,6 +134,7 @@ type Machine struct {
 	kept     int                   // messages left by the last trimMessages
 	progress int
 	starting starting // sessions that this end begins
+	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
 }

@@ -345,6 +345,7 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 	if q.kind == postCreate {
 		p.post.founded = true
 	}
+	m.noteReceipt(p, q, s)
 	m.forgetPost(p, q)
 	if s.Lineage == p.lineage {
 		m.checkHead(p, s)
@@ -380,5 +381,6 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 		q.refused = true // nobody is admitted where this was refused
 		return
 	}
+	m.noteRefused(p, q, f)
 	m.forgetPost(p, q)
 }

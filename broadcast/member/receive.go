@@ -188,6 +188,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 		m.showMessage(msg)
 	}
 	m.compareView(st, c.View)
+	m.noteView(st, msg, c.View)
 }
 
 // duplicate compares another path's copy with the message that opened.

@@ -222,6 +222,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	m.recent = append(m.recent, msg)
 	m.showMessage(msg)
 	m.saveMessage(msg)
+	m.noteSent(msg)
 	info := SentInfo{ID: msg.d.Short(), Relays: len(m.paths)}
 	set := m.recipients()
 	info.Held = set.held

@@ -41,6 +41,7 @@ const (
 	keyKept     = 'h' // seat 32: keptHello
 	// What a person compared; the letter is for "yes".
 	keyConfirmed = 'y' // seat 32: confirmation
+	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
@@ -176,6 +177,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation},
+		{keyDelivery, m.loadDelivery},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)

@@ -33,6 +33,7 @@ func newRoot(s *cli.Streams) *cobra.Command {
 		newInit(a), newPassphrase(a), newBackup(a), newGroup(a), newInvite(a), newJoin(a),
 		newSend(a), newTail(a), newHistory(a),
 		newMembers(a), newSecurity(a), newCode(a), newConfirm(a), newPaths(a),
+		newCoalition(a), newDelivery(a), newContested(a),
 		newEvidence(a), newCheckEvidence(a), newDemo(),
 	)
 	return root

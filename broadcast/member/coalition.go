@@ -1,0 +1,262 @@
+package member
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"parallax/crossverify"
+	"parallax/internal/keys"
+)
+
+// GetCoalition asks who would have to collude to do what to the group
+// (docs/protocol.md section 9.1, "Smallest coalition"). Answer: CoalitionInfo.
+type GetCoalition struct{}
+
+// Wish implements Wish.
+func (GetCoalition) Wish() string { return "coalition" }
+
+// CoalitionInfo answers GetCoalition. It counts evidence of affiliation only:
+// that operators are unaffiliated nobody can show.
+type CoalitionInfo struct {
+	Group     string          `json:"group"`
+	ShortID   string          `json:"short_id"`
+	Operators int             `json:"operators"` // of all relays, a declared family as one
+	Quorum    int             `json:"quorum"`    // operators that are enough now
+	Shares    int             `json:"shares"`    // paths that a first contact begun now takes; 0: it is not mixed
+	Relays    []RelayOperator `json:"relays"`
+	// Goals is for whom counts as this device does, without the relays that are
+	// set aside: fool, read, block and link.
+	Goals []GoalInfo `json:"goals"`
+	// Unaware is the same for whom the evidence has not reached, as a newcomer;
+	// nil: no relay is set aside.
+	Unaware []GoalInfo `json:"unaware,omitempty"`
+	// Networks are those with relays of several operators. That might mean one
+	// hand, and might not. IfOneHand is Goals if each of them were.
+	Networks  []SharedNetwork `json:"networks"`
+	IfOneHand []GoalInfo      `json:"if_one_hand,omitempty"`
+}
+
+// RelayOperator is one relay and what is known of who runs it.
+type RelayOperator struct {
+	Label    string   `json:"label"`    // R1..
+	Operator string   `json:"operator"` // told apart where two operators carry one name
+	Networks []string `json:"networks"` // of its addresses: /16 of IPv4, /48 of IPv6
+	Named    bool     `json:"named"`    // an address is a name: its network was not looked up
+	SetAside bool     `json:"set_aside"`
+}
+
+// SharedNetwork is a network with relays of several operators.
+type SharedNetwork struct {
+	Network string   `json:"network"`
+	Relays  []string `json:"relays"`
+	Local   bool     `json:"local"` // it is the computer itself
+}
+
+// GoalInfo is how few can do one thing.
+type GoalInfo struct {
+	Goal    string           `json:"goal"`    // fool, read, block, link
+	Parties int              `json:"parties"` // 0: not even all of them
+	Of      int              `json:"of"`      // operators that count for it, a declared family as one
+	Count   int              `json:"count"`   // in how many ways
+	Sets    [][]ColludeParty `json:"sets"`    // those ways, as far as crossverify.MaxSmallest goes
+}
+
+// ColludeParty is one that acts as one: an operator, a declared family, or
+// whoever has a network.
+type ColludeParty struct {
+	Network   string   `json:"network,omitempty"`
+	Operators []string `json:"operators"`
+	Relays    []string `json:"relays"`
+}
+
+// Prefixes that count as one network.
+const (
+	networkBits4 = 16
+	networkBits6 = 48
+)
+
+// networkOf is the network of a multiaddr that begins with an IP address; false
+// if it begins with anything else.
+func networkOf(addr string) (netip.Prefix, bool) {
+	parts := strings.SplitN(addr, "/", 4)
+	if len(parts) < 3 || parts[0] != "" || parts[1] != "ip4" && parts[1] != "ip6" {
+		return netip.Prefix{}, false
+	}
+	ip, err := netip.ParseAddr(parts[2])
+	if err != nil || ip.Zone() != "" {
+		return netip.Prefix{}, false
+	}
+	ip = ip.Unmap()
+	bits := networkBits6
+	if ip.Is4() {
+		bits = networkBits4
+	}
+	p, err := ip.Prefix(bits)
+	return p, err == nil
+}
+
+// coalition answers GetCoalition.
+func (m *Machine) coalition() (CoalitionInfo, error) {
+	policy := m.policy()
+	v := CoalitionInfo{Group: m.meta.Group, ShortID: ShortID(m.gid), Operators: policy.Distinct(), Quorum: m.needed(), Networks: []SharedNetwork{}}
+	if !m.unmixed() {
+		v.Shares = m.mixing().K
+	}
+	of := map[netip.Prefix][]crossverify.Path{}
+	var all, left []crossverify.Path
+	for _, p := range m.paths {
+		at := crossverify.Path(p.index)
+		all = append(all, at)
+		if !p.aside {
+			left = append(left, at)
+		}
+		r := RelayOperator{Label: p.label(), Operator: m.operatorName(p.ref.Operator), SetAside: p.aside, Networks: []string{}}
+		for _, addr := range p.ref.Addrs {
+			network, ok := networkOf(addr)
+			if !ok {
+				r.Named = true
+			} else if !slices.Contains(of[network], at) {
+				of[network] = append(of[network], at)
+				r.Networks = append(r.Networks, network.String())
+			}
+		}
+		v.Relays = append(v.Relays, r)
+	}
+	var err error
+	if v.Goals, err = m.goals(left, nil); err != nil {
+		return v, err
+	}
+	if len(left) < len(all) {
+		if v.Unaware, err = m.goals(all, nil); err != nil {
+			return v, err
+		}
+	}
+	var collusions []crossverify.Collusion
+	for network, paths := range of {
+		if _, one := sub(policy, paths); one.Distinct() < 2 {
+			continue
+		}
+		collusions = append(collusions, crossverify.Collusion{Name: network.String(), Paths: paths})
+		v.Networks = append(v.Networks, SharedNetwork{Network: network.String(), Relays: m.labelsOf(paths), Local: network.Addr().IsLoopback()})
+	}
+	if len(collusions) == 0 {
+		return v, nil
+	}
+	slices.SortFunc(collusions, func(a, b crossverify.Collusion) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(v.Networks, func(a, b SharedNetwork) int { return strings.Compare(a.Network, b.Network) })
+	v.IfOneHand, err = m.goals(left, collusions)
+	return v, err
+}
+
+// operatorName is an operator's name, told apart where two carry one.
+func (m *Machine) operatorName(key keys.OperatorPublic) (name string) {
+	var paths []crossverify.Path
+	for _, p := range m.paths {
+		if p.ref.Operator == key {
+			name = p.ref.OperatorName
+			paths = append(paths, crossverify.Path(p.index))
+		}
+	}
+	for _, p := range m.paths {
+		if p.ref.Operator != key && p.ref.OperatorName == name {
+			return fmt.Sprintf("%s (%s)", name, strings.Join(m.labelsOf(paths), ", "))
+		}
+	}
+	return name
+}
+
+func (m *Machine) labelsOf(paths []crossverify.Path) (list []string) {
+	for _, at := range paths {
+		list = append(list, m.paths[at].label())
+	}
+	return list
+}
+
+// sub is a policy for some of its paths, and where in it each path stands.
+func sub(policy crossverify.Policy, paths []crossverify.Path) (place map[crossverify.Path]crossverify.Path, _ crossverify.Policy) {
+	out := policy
+	out.Operators, out.Families = nil, nil
+	place = map[crossverify.Path]crossverify.Path{}
+	for i, at := range paths {
+		place[at] = crossverify.Path(i)
+		out.Operators = append(out.Operators, policy.Operators[at])
+		var family crossverify.Family
+		if int(at) < len(policy.Families) {
+			family = policy.Families[at]
+		}
+		out.Families = append(out.Families, family)
+	}
+	return place, out
+}
+
+// goals computes every goal where these paths count. Whoever is set aside does
+// not count, but knows of its channel like the others: link is over all.
+func (m *Machine) goals(counting []crossverify.Path, collusions []crossverify.Collusion) ([]GoalInfo, error) {
+	all := make([]crossverify.Path, len(m.paths))
+	for i := range all {
+		all[i] = crossverify.Path(i)
+	}
+	if len(counting) == len(all) {
+		return m.smallest(all, collusions, crossverify.Fool, crossverify.Read, crossverify.Block, crossverify.Link)
+	}
+	list, err := m.smallest(counting, collusions, crossverify.Fool, crossverify.Read, crossverify.Block)
+	if err != nil {
+		return nil, err
+	}
+	link, err := m.smallest(all, collusions, crossverify.Link)
+	return append(list, link...), err
+}
+
+var goalNames = map[crossverify.Goal]string{crossverify.Fool: "fool", crossverify.Read: "read", crossverify.Block: "block", crossverify.Link: "link"}
+
+// smallest computes goals among some paths.
+func (m *Machine) smallest(paths []crossverify.Path, collusions []crossverify.Collusion, goals ...crossverify.Goal) (list []GoalInfo, err error) {
+	place, policy := sub(m.policy(), paths)
+	k := 0
+	if !m.unmixed() {
+		k = m.mixingOf(func(p *path) bool { return slices.Contains(paths, crossverify.Path(p.index)) }).K
+	}
+	var among []crossverify.Collusion
+	for _, c := range collusions {
+		var in []crossverify.Path
+		for _, at := range c.Paths {
+			if i, ok := place[at]; ok {
+				in = append(in, i)
+			}
+		}
+		among = append(among, crossverify.Collusion{Name: c.Name, Paths: in})
+	}
+	found := make([]crossverify.Smallest, len(goals)) // nobody, if nobody is left
+	if len(paths) > 0 {
+		if found, err = crossverify.Coalition(policy, k, among, goals); err != nil {
+			return nil, err
+		}
+	}
+	for i, goal := range goals {
+		info := GoalInfo{Goal: goalNames[goal], Parties: found[i].Parties, Of: policy.Distinct(), Count: found[i].Count, Sets: [][]ColludeParty{}}
+		for _, set := range found[i].Sets {
+			var parties []ColludeParty
+			for _, by := range set.By {
+				parties = append(parties, m.party(by, paths))
+			}
+			info.Sets = append(info.Sets, parties)
+		}
+		list = append(list, info)
+	}
+	return list, nil
+}
+
+// party names one that acts as one; by is among these paths.
+func (m *Machine) party(by crossverify.Party, paths []crossverify.Path) (p ColludeParty) {
+	p.Network = by.Why
+	for _, i := range by.Paths {
+		at := paths[i]
+		p.Relays = append(p.Relays, m.paths[at].label())
+		if name := m.operatorName(m.paths[at].ref.Operator); !slices.Contains(p.Operators, name) {
+			p.Operators = append(p.Operators, name)
+		}
+	}
+	return p
+}

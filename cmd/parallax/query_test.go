@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"iter"
+	"strings"
+	"testing"
+	"time"
+
+	"parallax/broadcast/member"
+	"parallax/internal/cli"
+	"parallax/node"
+)
+
+// told is a node that answers, and has told these events.
+type told struct {
+	answers
+	events []member.Event
+}
+
+func (n *told) Events(context.Context, string, uint64) iter.Seq2[member.Event, error] {
+	return func(yield func(member.Event, error) bool) {
+		for _, e := range n.events {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestContestedShown: each reason why a key waits, in words, with its time; the
+// exit code stays 0.
+func TestContestedShown(t *testing.T) {
+	marks := func(words string) map[string]member.Mark {
+		m := map[string]member.Mark{}
+		for i, w := range strings.Fields(words) {
+			m["R"+string(rune('1'+i))] = member.Mark(w)
+		}
+		return m
+	}
+	at := time.Date(2026, 11, 1, 9, 0, 0, 0, time.Local)
+	for name, c := range map[string]struct {
+		members []member.MemberStatus
+		want    []string
+		never   string
+	}{
+		"nobody": {[]member.MemberStatus{{Name: "Ann", Own: true, Usable: true, Verdict: "agreed"}, {Name: "Bob", Usable: true, Verdict: "agreed"}}, []string{"Nothing is contested."}, "Bob"},
+		"shown by one, under a name": {[]member.MemberStatus{{Name: "Bob", Usable: true, Verdict: "agreed", Label: "Bob [aa]"}, {Seat: "bb", Name: "Bob", Label: "Bob [bb]", Verdict: "contested", Marks: marks("silent matched silent")}},
+			[]string{"Bob [bb]  contested since 2026-11-01 09:00:00\n", "Only R2 shows it, R1 and R3 do not; another member carries the same name. They are two members.", "Nothing is sent to it", `parallax code "Bob [bb]"`, "ask how each came into the group"}, "Bob [aa]"},
+		"shown by one": {[]member.MemberStatus{{Seat: "bb", Name: "Eve\x1b[2J", Label: "Eve\x1b[2J", Verdict: "contested", Marks: marks("matched silent failed")}},
+			[]string{"Only R1 shows it, R2 and R3 do not.", "it is used as soon as enough relays show it"}, "same name"},
+		"not yet": {[]member.MemberStatus{{Seat: "cc", Name: "Cy", Label: "Cy", Verdict: "unconfirmed", Marks: marks("matched awaiting awaiting")}},
+			[]string{"Cy  held\n", "Only R1 shows it, 2 relays are still asked."}, "contested since"},
+		"two announcements": {[]member.MemberStatus{{Seat: "bb", Name: "Di", Label: "Di", Verdict: "agreed", Marks: marks("matched matched matched")}},
+			[]string{"Di  contested since", "agree that Di was admitted, but not on the keys", "No relay is blamed", "second installation"}, "Nothing needs"},
+		"one's own": {[]member.MemberStatus{{Seat: "bb", Name: "Ann", Label: "Ann", Own: true, Usable: true, Verdict: "contested", Marks: marks("matched dissented matched")}},
+			[]string{"your own keys", "R2 does not", "somebody may have your keys"}, "parallax code"},
+	} {
+		s := threeRelays()
+		s.Members, s.Events = c.members, 3
+		n := &told{events: []member.Event{
+			{Kind: member.EventDispute, Seat: "bb", Number: 1, Time: at.Add(-time.Hour)},
+			{Kind: member.EventDispute, Seat: "bb", Number: 2, Time: at},
+			{Kind: member.EventMessage, Seat: "bb", Number: 3, Time: at.Add(time.Hour)},
+			{Kind: member.EventDispute, Seat: "bb", Number: 4, Time: at.Add(2 * time.Hour)},
+		}}
+		a, out, talk := newApp()
+		err := a.contested(t.Context(), n, node.Membership{}, s)
+		got := out.String() + talk.String()
+		if err != nil || strings.Contains(got, "\x1b") || strings.Contains(got, c.never) {
+			t.Errorf("%s: %v\n%s", name, err, got)
+		}
+		for _, w := range c.want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s: %q is not in\n%s", name, w, got)
+			}
+		}
+	}
+	a, out, _ := newApp()
+	a.JSON = true
+	s := threeRelays()
+	s.Members = []member.MemberStatus{{Seat: "bb", Name: "Bob", Label: "Bob", Verdict: "contested", Marks: marks("silent matched silent")}}
+	if err := a.contested(t.Context(), &told{}, node.Membership{}, s); err != nil || !strings.HasPrefix(out.String(), `[{"seat":"bb","member":"Bob","state":"contested","shown":["R2"],"missing":["R1","R3"],"what":`) {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestGoalLines: every form of a line.
+func TestGoalLines(t *testing.T) {
+	op := func(names ...string) member.ColludeParty { return member.ColludeParty{Operators: names} }
+	net := member.ColludeParty{Network: "203.0.0.0/16", Operators: []string{"Anchor", "Beacon"}}
+	three := []member.RelayOperator{{Label: "R1"}, {Label: "R2"}, {Label: "R3"}}
+	a, b, c := op("Anchor"), op("Beacon"), op("Cedar\x1b")
+	type sets = [][]member.ColludeParty
+	for want, g := range map[string]member.GoalInfo{
+		"2 of 3 operators together could keep somebody from joining: any two of Anchor, Beacon, Cedar\ufffd.": {Parties: 2, Of: 3, Count: 3, Sets: sets{{a, b}, {a, c}, {b, c}}},
+		"All 3 operators together could keep somebody from joining: Anchor, Beacon and Cedar\ufffd.":          {Parties: 3, Of: 3, Count: 1, Sets: sets{{a, b, c}}},
+		"Both operators together could keep somebody from joining: Anchor and Beacon.":                        {Parties: 2, Of: 2, Count: 1, Sets: sets{{a, b}}},
+		"Anchor alone could keep somebody from joining.":                                                      {Parties: 1, Of: 3, Count: 1, Sets: sets{{a}}},
+		"One alone could keep somebody from joining: Anchor or Beacon.":                                       {Parties: 1, Of: 3, Count: 2, Sets: sets{{a}, {b}}},
+		"The family of Anchor and Beacon alone could keep somebody from joining.":                             {Parties: 1, Of: 2, Count: 1, Sets: sets{{op("Anchor", "Beacon")}}},
+		"Whoever has 203.0.0.0/16 (Anchor, Beacon) alone could keep somebody from joining.":                   {Parties: 1, Of: 3, Count: 1, Sets: sets{{net}}},
+		"2 hands together could keep somebody from joining: Beacon with whoever has 203.0.0.0/16 (Anchor, Beacon); Anchor with Beacon; and in 2 other ways.": {
+			Parties: 2, Of: 4, Count: 4, Sets: sets{{b, net}, {a, b}}},
+		"2 of 4 operators together could keep somebody from joining: Anchor with Beacon; Anchor with Cedar\ufffd.": {Parties: 2, Of: 4, Count: 2, Sets: sets{{a, b}, {a, c}}},
+		"No relay counts any more: none could keep somebody from joining.":                                         {},
+	} {
+		g.Goal = "block"
+		if got := goalLine(g, three); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	if got := goalLine(member.GoalInfo{Goal: "link"}, three[:1]); !strings.Contains(got, "one channel") {
+		t.Error(got)
+	}
+}
+
+// TestCoalitionShown: relays set aside, networks, names; what would change
+// nothing is not repeated.
+func TestCoalitionShown(t *testing.T) {
+	goals := []member.GoalInfo{{Goal: "fool", Parties: 1, Of: 2, Count: 1, Sets: [][]member.ColludeParty{{{Operators: []string{"Anchor"}}}}}}
+	unaware := []member.GoalInfo{{Goal: "fool", Parties: 2, Of: 3, Count: 1, Sets: [][]member.ColludeParty{{{Operators: []string{"Anchor"}}, {Operators: []string{"Beacon"}}}}}}
+	v := member.CoalitionInfo{Group: "g", Operators: 3, Goals: goals, Unaware: unaware, IfOneHand: goals,
+		Networks: []member.SharedNetwork{{Network: "203.0.0.0/16", Relays: []string{"R1", "R3"}}},
+		Relays:   []member.RelayOperator{{Label: "R1", Operator: "Anchor"}, {Label: "R2", Operator: "Beacon", SetAside: true}, {Label: "R3", Operator: "Cedar (R3)", Named: true}, {Label: "R4", Operator: "Anchor"}}}
+	a, out, _ := newApp()
+	if err := a.sayCoalition(v); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"3 operators: Anchor (R1, R4), Beacon (R2), Cedar (R3)\n", "Relay R2 is set aside by evidence and not counted above", "R1 and R3 have addresses in one network, 203.0.0.0/16.\n",
+		"The network of R3 is not known", "only might mean one hand", "Nothing of this would take fewer.\n", "newcomer, counts all:\n2 of 3 operators together",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+}
+
+// TestDeliveryShown: reasons, marks and times of a delivery, in either order of
+// the arguments.
+func TestDeliveryShown(t *testing.T) {
+	at := time.Date(2026, 11, 1, 9, 0, 0, 0, time.Local)
+	v := member.DeliveryInfo{ID: "1f", Text: "hi\x1b[2J", Sent: at,
+		Relays: []member.RelayDelivery{{Label: "R1", Operator: "Anchor", State: member.RelayReceipt, Number: 7, Time: at, Why: "It lost data."}, {Label: "R2", Operator: "Beacon", State: member.RelayRefused, Why: "It refused it: full."}},
+		Members: []member.MemberDelivery{{Member: "Bob", State: member.MemberRead, Message: "2f", Time: at.Add(25 * time.Hour), Read: []string{"R1"}, Unchecked: []string{"R2"}, Why: "Bob read it."},
+			{Member: "Cy", State: member.MemberNoKey, Why: "Cy cannot read it."}}}
+	two := []node.Membership{group("climbers", "aa", "0123"), group("alps", "bb", "4567")}
+	for _, args := range [][]string{{"1f", "climbers"}, {"climbers", "1f"}, {"1f"}, {}} {
+		n := &answers{groups: two, status: threeRelays(), other: map[string]any{"delivery": v}}
+		if len(args) < 2 {
+			n.groups = two[:1]
+		}
+		a, out, talk := newApp()
+		if err := a.delivery(t.Context(), n, args); err != nil {
+			t.Fatalf("%q: %v", args, err)
+		}
+		want := member.GetDelivery{Message: "1f"}
+		if len(args) == 0 {
+			want.Message = ""
+		}
+		if w := n.asked[len(n.asked)-1]; w != want {
+			t.Errorf("%q asked %+v", args, w)
+		}
+		for _, want := range []string{
+			"1 of 2 relays have it; 1 read a relay past it; 1 cannot read it\n", "✓  It has it: its receipt of 09:00:00, number 7. It lost data.\n", "✗  It refused it: full.\n",
+			"Bob     read    ✓   ?   Bob read it. (2f, 2026-11-02 10:00:00)\n", "Cy      no key  ·   ·   Cy cannot read it.\n",
+		} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%q is not in\n%s", want, out)
+			}
+		}
+		if strings.Contains(out.String(), "\x1b") || !strings.Contains(talk.String(), "not compared") {
+			t.Errorf("%s%s", out, talk)
+		}
+	}
+	a, _, _ := newApp()
+	if err := a.delivery(t.Context(), &answers{groups: two, status: threeRelays()}, []string{"1f", "none"}); cli.ExitCode(err) != cli.Usage {
+		t.Errorf("no such group: %v", err)
+	}
+}
