@@ -48,6 +48,8 @@ type Relay struct {
 	Key      keys.RelayPrivate
 	Fork     *adversary.Fork
 	Rewriter *adversary.Rewriter
+
+	Forgetter *adversary.Forgetter
 }
 
 // NewScenario makes a scenario in a new world.
@@ -76,7 +78,8 @@ func (s *Scenario) AddRelays(n int) {
 		if !s.Honest {
 			r.Fork = &adversary.Fork{Relay: r.Key.Public()}
 			r.Rewriter = &adversary.Rewriter{Key: r.Key}
-			open = r.Rewriter.Wrap(r.Fork.Wrap(open))
+			r.Forgetter = &adversary.Forgetter{Relay: r.Key.Public(), Writer: func(at adversary.Place) string { return s.Caller(at.Link) }}
+			open = r.Rewriter.Wrap(r.Fork.Wrap(r.Forgetter.Wrap(open)))
 		}
 		r.Node = s.World.AddRelay(name, r.Key.Public(), open, route)
 		s.Relays = append(s.Relays, r)
@@ -363,6 +366,15 @@ func (s *Scenario) Rewrite(r *Relay, victim string, lie adversary.Lie, clumsy bo
 		return ""
 	}
 	r.Rewriter.Lie, r.Rewriter.Clumsy = lie, clumsy
+}
+
+// Forget stops a relay and starts it without what a member wrote on its board.
+// It goes on in the same lineage.
+func (s *Scenario) Forget(r *Relay, writer string) {
+	s.liars[r.name] = true
+	r.Forgetter.Forget(writer)
+	r.Stop()
+	r.Start()
 }
 
 // MarkRestored does what the operator's restore command does: every channel of

@@ -25,6 +25,7 @@ import (
 //	run D
 //	lie N substitute victim=NAME hide=NAME with=NAME
 //	lie N split victim=NAME drop=NAME
+//	lie N forget victim=NAME                and its board entries are gone
 //	lie N alter|spoil|replay|withhold|blank|renumber|omit victim=NAME [first=N] [count=N] [clumsy]
 //	honest N                                ends a lie about deliveries
 //	partition [members=A,B] [relays=1,2]    and heal
@@ -271,6 +272,9 @@ func (x *Script) lie(w words) (string, error) {
 		return "", x.s.Substitute(r, victim, w.named["hide"], w.named["with"])
 	case "split":
 		x.s.Split(r, victim, w.named["drop"])
+		return "", nil
+	case "forget":
+		x.s.Forget(r, victim)
 		return "", nil
 	default:
 		make := lies[kind]

@@ -33,6 +33,7 @@ var kinds = []struct {
 	{keyPrekeys, true, false},
 	{keyKept, false, false}, // of a session that a restore replaces
 	{keyConfirmed, false, true},
+	{keyReceipt, false, true},
 }
 
 // LiveKinds are the kinds of records with live ratchet state, each the byte
