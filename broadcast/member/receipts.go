@@ -209,7 +209,7 @@ func (m *Machine) askProof(p *path, name, root wire.Digest) {
 
 // boardProof takes the answer.
 func (m *Machine) boardProof(p *path, f proto.BoardProof) {
-	if _, asked := p.read.compared.asked[f.Name]; !asked || p.aside {
+	if _, asked := p.read.compared.asked[f.Name]; !asked {
 		return
 	}
 	if !m.ours(p, f.Statement) || f.Statement.Lineage != p.lineage {
