@@ -58,6 +58,8 @@ type Relay struct {
 	Rewriter *adversary.Rewriter
 	Gate     *adversary.Gate
 	Rollback *adversary.Rollback
+
+	Forgetter *adversary.Forgetter
 }
 
 // NewScenario makes a scenario in a new world.
@@ -93,7 +95,8 @@ func (s *Scenario) AddRelays(n int) {
 		r.Gate = &adversary.Gate{Relay: r.Key.Public()}
 		r.Rollback = &adversary.Rollback{Key: r.Key}
 		cfg.Verify = r.Rollback.Verify(s.Verify)
-		open := r.Gate.Wrap(r.Rewriter.Wrap(r.Rollback.Wrap(r.Fork.Wrap(relay.Open(cfg)))))
+		r.Forgetter = &adversary.Forgetter{Relay: r.Key.Public(), Writer: func(at adversary.Place) string { return s.Caller(at.Link) }}
+		open := r.Gate.Wrap(r.Rewriter.Wrap(r.Rollback.Wrap(r.Fork.Wrap(r.Forgetter.Wrap(relay.Open(cfg))))))
 		r.Node = s.World.AddRelay(name, r.Key.Public(), open, route)
 		s.Relays = append(s.Relays, r)
 	}
@@ -404,6 +407,15 @@ func (s *Scenario) Rewrite(r *Relay, victim string, lie adversary.Lie, clumsy bo
 		return ""
 	}
 	r.Rewriter.Lie, r.Rewriter.Clumsy = lie, clumsy
+}
+
+// Forget stops a relay and starts it without what a member wrote on its board.
+// It goes on in the same lineage.
+func (s *Scenario) Forget(r *Relay, writer string) {
+	s.liars[r.name] = true
+	r.Forgetter.Forget(writer)
+	r.Stop()
+	r.Start()
 }
 
 // MarkRestored does what the operator's restore command does: every channel of

@@ -27,6 +27,7 @@ import (
 //	lie N,N substitute victim=NAME hide=NAME with=NAME [alone]
 //	                                        alone: nothing crosses between the views
 //	lie N,N split victim=NAME drop=NAME
+//	lie N,N forget victim=NAME              its board entries are gone
 //	lie N,N alter|spoil|replay|withhold|blank|renumber|omit victim=NAME [from=NAME] [first=N] [count=N] [clumsy]
 //	lie N,N noreceipt victim=NAME
 //	lie N,N genesis|stale victim=NAME       another genesis, old versions: a later joiner's board

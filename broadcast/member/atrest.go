@@ -34,6 +34,7 @@ var kinds = []struct {
 	{keyKept, false, false}, // of a session that a restore replaces
 	{keyConfirmed, false, true},
 	{keyDelivery, false, true}, // as history
+	{keyReceipt, false, true},
 }
 
 // LiveKinds are the kinds of records with live ratchet state, each the byte

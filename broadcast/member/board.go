@@ -72,6 +72,8 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 	m.savePath(p)
 	m.readBoard(p, board)
 	m.absences(p)
+	m.compareReceipts(p, f.Statement)
+	m.putMissing(p)
 }
 
 func (m *Machine) saveBoardEntry(p *path, name wire.Digest, version uint64, value wire.Digest) {
@@ -113,6 +115,7 @@ func (m *Machine) entry(p *path, f proto.Entry) {
 // checkRoot compares the root that the relay signed with the root of what it
 // showed. They differ when it hides an entry from this mailbox.
 func (m *Machine) checkRoot(p *path, n uint64, root wire.Digest) {
+	m.compareNewest(p)
 	if !p.listed || n <= p.listedAt || p.tree.Len() >= maxBoardEntries || p.tree.Root() == root {
 		return
 	}

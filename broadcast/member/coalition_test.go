@@ -86,7 +86,7 @@ func TestCoalition(t *testing.T) {
 			goals:     "fool 2/3 in 3  read 2/3 in 3  block 2/3 in 3  link 2/3 in 3",
 			ifOneHand: "fool 1/3 in 1  read 1/3 in 1  block 1/3 in 1  link 1/3 in 1"},
 		"its other relay is no other hand": {m: among(t, "AAB", false, "/ip4/203.0.1.1/tcp/1", "/ip4/203.0.2.2/tcp/1", "/ip4/198.51.1.1/tcp/1"),
-			goals: "fool 2/2 in 1  read 1/2 in 1  block 1/2 in 2  link 1/2 in 1"},
+			goals: "fool 2/2 in 1  read 2/2 in 1  block 1/2 in 2  link 1/2 in 1"},
 	} {
 		for _, i := range c.aside {
 			c.m.paths[i].aside = true
@@ -122,7 +122,7 @@ func TestCoalitionNames(t *testing.T) {
 	if r := v.Relays[0]; !r.SetAside || r.Operator != "OpA (R1)" || r.Named || !v.Relays[1].Named {
 		t.Errorf("%+v", v.Relays)
 	}
-	if v.Operators != 3 || v.Quorum != 2 || v.Shares != 2 {
+	if v.Operators != 3 || v.Quorum != 2 || v.Shares != 3 {
 		t.Errorf("%d operators, quorum %d, %d shares", v.Operators, v.Quorum, v.Shares)
 	}
 }

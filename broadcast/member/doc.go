@@ -15,7 +15,9 @@
 // sessions, mixing, starts and resync how two members agree on keys, reinforce how
 // they mix post-quantum ones later; recipients, send and outbox how a message
 // leaves; receive, held, sequences, retention and message how one comes; compare is
-// what follows when paths differ; code and confirm what people compare; atrest,
+// what follows when paths differ; code and confirm what people compare;
+// coalition, delivery, delivered and deliveryrecord answer who could collude and who
+// has a text; receipts keep what relays signed for own board writes; atrest,
 // backup and restored what becomes of records. The roster files are the log of who
 // is in the group, a value of its own that no machine reads yet.
 package member

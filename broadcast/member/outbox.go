@@ -351,6 +351,7 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 		m.checkHead(p, s)
 		m.keepStatement(p, s)
 	}
+	m.keepReceipt(p, q, s)
 }
 
 func (m *Machine) refusedPost(p *path, f proto.Refused) {

@@ -31,6 +31,8 @@ type path struct {
 	heads   map[uint64]crossverify.Statement // newest ones, for views and evidence
 	oldest  uint64                           // smallest number kept in heads
 
+	receipts receipts // of own board writes
+
 	queue   []*postItem // unanswered posts, in order
 	retryAt time.Time
 
@@ -155,6 +157,7 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	p.heads, p.ownHead = nil, map[uint64]crossverify.Statement{}
 	p.listed, p.listedAt = false, 0
 	m.forgetClaims(p)
+	m.endReceipts(p, l)
 	m.savePath(p)
 }
 
@@ -193,6 +196,8 @@ type readLink struct {
 	acked  uint64
 	shown  crossverify.Position // what Open showed
 	shownS crossverify.Statement
+
+	compared comparedRoot
 }
 
 // postLink is the state of the link that posts.
@@ -318,10 +323,13 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
 			p.caughtUp = true
+			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
 		}
 	case proto.BoardPage:
 		m.boardPage(p, f)
+	case proto.BoardProof:
+		m.boardProof(p, f)
 	case proto.Refused:
 		p.problem = fmt.Sprintf("relay %s refused: %s", p.label(), f.Text)
 		if !m.isMember() {

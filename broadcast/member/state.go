@@ -39,6 +39,7 @@ const (
 	keyInvite   = 'i' // invite id 16: InviteRecord
 	keyPrekeys  = 'o' // version u64 of the own announcement: ownPrekeys
 	keyKept     = 'h' // seat 32: keptHello
+	keyReceipt  = 't' // relay index u8, masked name 32: receipt of an own board write
 	// What a person compared; the letter is for "yes".
 	keyConfirmed = 'y' // seat 32: confirmation
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
@@ -176,7 +177,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
 		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
-		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation},
+		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
 		{keyDelivery, m.loadDelivery},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {

@@ -7,7 +7,8 @@
 // victims and the other to everybody else: each is consistent in itself, and
 // only a message that crosses between the two views gives it away. A Rewriter
 // changes what single readers get of one honest log, and signs again what its
-// lie makes necessary, so that the reader's chain of this relay stays whole.
+// lie makes necessary, so that the reader's chain of this relay stays whole. A
+// Forgetter goes on with a board from which entries it took are gone.
 // A Gate keeps answers to itself, a Rollback goes on from an older copy of its
 // disk, a Misread is a member that says of a relay what it never signed, and a
 // Poster posts what an Insider forged. The guarantees that all are measured
