@@ -138,9 +138,11 @@ func (m *Machine) retention() time.Duration {
 // for long; it announces new ones when it is back.
 func (m *Machine) expired(st *seatState) bool { return !m.now.Before(st.ann.Expires) }
 
-// rotateAt is when the own prekeys are to be replaced; zero: not by time.
+// rotateAt is when the own prekeys are to be replaced; zero: not by time. A member
+// that was away reads first whether another installation announced the seat, so
+// that no two sign one version.
 func (m *Machine) rotateAt() (t time.Time) {
-	if !m.isMember() || m.meta.Restored || len(m.keyring.prekeys) == 0 {
+	if !m.isMember() || m.meta.Restored || m.meta.Superseded || len(m.keyring.prekeys) == 0 || !m.reading() {
 		return t
 	}
 	return time.Unix(m.keyring.newest().made, 0).Add(m.cfg.Limits.PrekeyLife)

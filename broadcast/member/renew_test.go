@@ -191,6 +191,10 @@ func TestRestored(t *testing.T) {
 		t.Errorf("the lost installation sends: %v", err)
 	}
 	w.run(20 * day)
+	if a := bob.alarms(); len(a) != 1 || !strings.Contains(a[0], "took over your seat") {
+		t.Errorf("the lost installation is told %q", a)
+	}
+	w.nodes = slices.DeleteFunc(w.nodes, func(n *memberNode) bool { return n == bob })
 	w.quiet()
 	back.must(member.SendText{Text: "still here", Wait: member.WaitAll})
 	w.run(time.Minute)

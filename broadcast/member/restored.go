@@ -48,7 +48,7 @@ func (m *Machine) superseded() {
 	}
 	m.meta.Superseded = true
 	m.saveMeta()
-	m.show(Event{Kind: EventSession, Own: true, Seat: m.self.String(), Member: m.meta.Name,
+	m.show(Event{Kind: EventDispute, Own: true, Seat: m.self.String(), Member: m.meta.Name,
 		Text: fmt.Sprintf("Another installation took over your seat in %s: a backup of yours was restored, or somebody has your keys. This one only reads what came for it before, and sends nothing. If it was not you, tell the group.", m.meta.Group)})
 }
 

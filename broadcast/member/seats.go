@@ -331,7 +331,7 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 			return
 		}
 	}
-	if st.own && a.Version > st.ann.Version && !m.meta.Restored {
+	if st.own && d != st.digest && a.Version >= st.ann.Version && !m.meta.Restored {
 		m.superseded()
 		return
 	}

@@ -279,7 +279,7 @@ func (p printer) event(e member.Event) error {
 			fmt.Fprintf(w, "%s %s%s: %s  %s %s\n", stamp, who, late, cli.CleanLines(e.Text, "    "), p.marks(e.Marks), p.Paint(cli.Faint, e.ID))
 		case member.EventJoined:
 			fmt.Fprintf(w, "%s + %s\n", stamp, cli.Clean(e.Text))
-		case member.EventRelay:
+		case member.EventRelay, member.EventSession:
 			fmt.Fprintf(w, "%s · %s\n", stamp, cli.Clean(e.Text))
 		default: // dispute, evidence, blame
 			text := cli.Clean(e.Text)
