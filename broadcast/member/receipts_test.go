@@ -328,8 +328,7 @@ func TestNewestReceiptIsKept(t *testing.T) {
 	a.startLineage(a.p, a.life)
 	have(3, 2)
 	a.startLineage(a.p, wire.Lineage{7: 3})
-	key := string(a.receiptKey(a.p, a.leaf.Name))
-	if len(a.p.receipts.by) != 0 || a.ops[a.opAt[key]].Value != nil || a.p.receipts.last != 0 {
+	if len(a.p.receipts.by) != 0 || a.ops[a.opAt[string(a.receiptKey(a.p, a.leaf.Name))]].Value != nil || a.p.receipts.last != 0 {
 		t.Error("a receipt outlives its lineage")
 	}
 	a.life = first
