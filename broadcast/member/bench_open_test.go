@@ -68,8 +68,11 @@ func BenchmarkOpen(b *testing.B) {
 				f.Signature = crossverify.SignStatement(benchRelay(p.index), p.channel, p.lineage, f.N, f.Digest(), head, f.Root).Signature
 				return proto.Encode(f)
 			}
-			floor := openFloor(step, len(frame().Body))
-			h.Sequence = 0
+			first := frame()
+			floor := openFloor(step, len(first.Body))
+			if err := m.Step(m.now, broadcast.Received{Link: 1, Frame: first}); err != nil {
+				b.Fatal(err)
+			}
 			var r beside
 			b.ReportAllocs()
 			for b.Loop() {
