@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -39,14 +40,16 @@ func testMain(m *testing.M) int {
 
 func bin(name string) string { return filepath.Join(binDir, name) }
 
-// freePort is a port of 127.0.0.1 that is free for both transports.
+// freePort is a port of 127.0.0.1 that is free for both transports, from below
+// those that the system gives to dialers: a relay that was killed must find it
+// free when it is started again, however much is dialed meanwhile.
 func freePort() (int, error) {
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 100 {
+		p := 20_000 + rand.IntN(12_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
 		if err != nil {
-			return 0, err
+			continue
 		}
-		p := l.Addr().(*net.TCPAddr).Port
 		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", p))
 		_ = l.Close()
 		if err == nil {
