@@ -1,11 +1,5 @@
 package member
 
-import (
-	"slices"
-
-	"parallax/internal/store"
-)
-
 // kinds is what becomes of each kind of record where it lies: live ones hold
 // ratchet state or prekeys and are sealed with the state key that is replaced
 // daily; those of a backup go into one. A kind that was live stays live.
@@ -46,10 +40,4 @@ func LiveKinds() (live []byte) {
 		}
 	}
 	return live
-}
-
-// Ephemeral tells whether a record holds live ratchet state.
-func Ephemeral(key []byte) bool {
-	n := len(store.Unit{})
-	return len(key) > n && slices.Contains(LiveKinds(), key[n])
 }

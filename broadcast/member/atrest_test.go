@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"parallax/internal/store"
 )
 
 // Every kind of record that the package knows has its place in the table, once.
@@ -57,14 +55,10 @@ func TestKindsComplete(t *testing.T) {
 	}
 }
 
-func TestEphemeral(t *testing.T) {
-	u := store.Unit{1}
-	for kind, want := range map[byte]bool{keySessions: true, keyVector: true, keyMeta: true, keyEvent: false, keyCounters: false, keyBundle: false} {
-		if got := Ephemeral(append(u[:], kind, 7)); got != want || slices.Contains(LiveKinds(), kind) != want {
-			t.Errorf("kind %q is ephemeral: %v, want %v", kind, got, want)
+func TestLiveKinds(t *testing.T) {
+	for kind, want := range map[byte]bool{keySessions: true, keyVector: true, keyMeta: true, keyPrekeys: true, keyEvent: false, keyCounters: false, keyBundle: false, keyKept: false} {
+		if slices.Contains(LiveKinds(), kind) != want {
+			t.Errorf("kind %q is live: %v, want %v", kind, !want, want)
 		}
-	}
-	if Ephemeral(u[:]) || Ephemeral(nil) {
-		t.Error("a key without kind is ephemeral")
 	}
 }

@@ -31,7 +31,7 @@ func BenchmarkOpen(b *testing.B) {
 			st.adms[adm.Digest()] = adm
 			for i := range m.paths {
 				m.ledger.Claim(m.now, crossverify.Path(i), admissionSubject(st.seat), adm.Digest())
-				m.ledger.Claim(m.now, crossverify.Path(i), announcementSubject(st.seat, 1), st.digest)
+				m.ledger.Claim(m.now, crossverify.Path(i), crossverify.Announcement(st.seat, 1), st.digest)
 			}
 			if !m.usable(st) {
 				b.Fatal("the sender is not usable")

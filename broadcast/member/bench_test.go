@@ -105,7 +105,7 @@ func laidDownSeats(tb testing.TB, n int) *Machine {
 		st.adms[d] = adm
 		for i := range m.paths {
 			m.ledger.Claim(m.now, crossverify.Path(i), admissionSubject(a.Seat), d)
-			m.ledger.Claim(m.now, crossverify.Path(i), announcementSubject(a.Seat, 1), st.digest)
+			m.ledger.Claim(m.now, crossverify.Path(i), crossverify.Announcement(a.Seat, 1), st.digest)
 		}
 		if !m.usable(st) {
 			tb.Fatal("a seat laid down is not usable")

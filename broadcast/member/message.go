@@ -24,7 +24,7 @@ func (k messageKey) bytes() []byte {
 }
 
 func (k messageKey) subject() crossverify.Subject {
-	return crossverify.Subject{Kind: crossverify.Message, ID: wire.Digest(k.seat), Incarnation: k.incarnation, N: k.sequence}
+	return crossverify.Envelope(k.seat, k.incarnation, k.sequence)
 }
 
 // message is an envelope whose slot opened, or an own one.

@@ -72,7 +72,7 @@ func (m *Machine) pathsPolicy() wire.Digest { return m.mixing().Digest(m.gid) }
 // own board shows a seat's announcement, the one that is used or a newer one, so
 // that nobody opens a mailbox on an honest relay for a seat that it does not show.
 func (m *Machine) shownBy(p *path, st *seatState) bool {
-	return st.ann != nil && (m.ledger.Report(announcementSubject(st.seat, st.ann.Version)).Status[p.index] == crossverify.Matched ||
+	return st.ann != nil && (m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version)).Status[p.index] == crossverify.Matched ||
 		m.shows(p, "announcement/"+st.seat.String()))
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 	"parallax/ratchet"
@@ -241,7 +242,7 @@ func (m *Machine) supersede(st *seatState) {
 	if len(st.former) > maxFormer {
 		st.former = slices.Delete(st.former, 0, len(st.former)-maxFormer)
 	}
-	m.ledger.Forget(announcementSubject(st.seat, st.ann.Version))
+	m.ledger.Forget(crossverify.Announcement(st.seat, st.ann.Version))
 }
 
 // peers are the announcements of a seat that a hello of it may have been made

@@ -89,7 +89,7 @@ func TestOtherInstallation(t *testing.T) {
 	m.supersede(x.st)
 	x.st.ann, x.st.digest = &a, a.Digest()
 	for i := range m.paths {
-		m.ledger.Claim(m.now, crossverify.Path(i), announcementSubject(a.Seat, 2), x.st.digest)
+		m.ledger.Claim(m.now, crossverify.Path(i), crossverify.Announcement(a.Seat, 2), x.st.digest)
 	}
 	m.seatChanged(x.st)
 	if x.st.out != nil || m.sender(x.st) != nil {

@@ -70,12 +70,10 @@ func (m *Machine) sortedSeats() []*seatState {
 	return all
 }
 
+// admissionSubject is all admissions of a seat as one subject: docs/protocol.md
+// section 9.1 says what that asks of the quorum.
 func admissionSubject(s wire.Seat) crossverify.Subject {
 	return crossverify.Subject{Kind: crossverify.Open, ID: wire.Digest(s)}
-}
-
-func announcementSubject(s wire.Seat, version uint64) crossverify.Subject {
-	return crossverify.Subject{Kind: crossverify.Signed, ID: wire.Digest(s), N: version}
 }
 
 func (m *Machine) isFounder(st *seatState) bool {
@@ -87,7 +85,7 @@ func (m *Machine) isFounder(st *seatState) bool {
 func (m *Machine) report(st *seatState) crossverify.Report {
 	if m.isFounder(st) {
 		if st.ann != nil {
-			r := m.ledger.Report(announcementSubject(st.seat, st.ann.Version))
+			r := m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version))
 			r.Usable = r.Verdict != crossverify.Contested
 			return r
 		}
@@ -104,7 +102,7 @@ func (m *Machine) usable(st *seatState) bool {
 	if st.own {
 		return true
 	}
-	if m.ledger.Report(announcementSubject(st.seat, st.ann.Version)).Verdict == crossverify.Contested {
+	if m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version)).Verdict == crossverify.Contested {
 		return false
 	}
 	if m.isFounder(st) {
@@ -144,7 +142,7 @@ func (m *Machine) saveSeat(st *seatState) {
 	if st.ann != nil {
 		version = st.ann.Version
 	}
-	b = appendReport(b, m.ledger.Report(announcementSubject(st.seat, version)))
+	b = appendReport(b, m.ledger.Report(crossverify.Announcement(st.seat, version)))
 	b = appendFormer(b, st.former)
 	b = append(b, byte(len(st.attempts)))
 	for _, at := range st.attempts {
@@ -215,7 +213,7 @@ func (m *Machine) loadSeat(key, value []byte) error {
 		m.ledger.Restore(admissionSubject(st.seat), d, status)
 	}
 	if st.ann != nil && ad != (wire.Digest{}) {
-		m.ledger.Restore(announcementSubject(st.seat, st.ann.Version), ad, astatus)
+		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus)
 	}
 	return nil
 }
@@ -266,7 +264,7 @@ func (m *Machine) absentOn(p *path, st *seatState) {
 	if !m.isFounder(st) && len(st.adms) > 0 {
 		absent(admissionSubject(st.seat), "admission/")
 	}
-	absent(announcementSubject(st.seat, st.ann.Version), "announcement/")
+	absent(crossverify.Announcement(st.seat, st.ann.Version), "announcement/")
 }
 
 // askedAll notes for a seat that every path was asked for it: a member reads
@@ -351,7 +349,7 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 			m.saveCounters()
 		}
 	}
-	m.ledger.Claim(m.now, crossverify.Path(p.index), announcementSubject(seat, a.Version), d)
+	m.ledger.Claim(m.now, crossverify.Path(p.index), crossverify.Announcement(seat, a.Version), d)
 	m.askedAll(st)
 	m.seatChanged(st)
 	if m.usable(st) && m.holds(seat) {

@@ -174,7 +174,7 @@ func (m *Machine) newVersion(t *testing.T, st *seatState) {
 	copy(a.KEM[:], kem.EncapsulationKey().Bytes())
 	st.ann, st.digest = &a, a.Digest()
 	for i := range m.paths {
-		m.ledger.Claim(m.now, crossverify.Path(i), announcementSubject(st.seat, a.Version), st.digest)
+		m.ledger.Claim(m.now, crossverify.Path(i), crossverify.Announcement(st.seat, a.Version), st.digest)
 	}
 	m.seatChanged(st)
 }
@@ -233,7 +233,7 @@ func TestStaleStarts(t *testing.T) {
 			return slices.Delete(slices.Clone(list), 3, 4), list[3:4]
 		},
 		"a contested key": func(m *Machine, list []*seatState) (_, _ []*seatState) {
-			m.ledger.Claim(m.now, 0, announcementSubject(list[4].seat, 1), wire.Digest{1})
+			m.ledger.Claim(m.now, 0, crossverify.Announcement(list[4].seat, 1), wire.Digest{1})
 			m.seatChanged(list[4])
 			if m.usable(list[4]) {
 				t.Fatal("two announcements of one version, and the key is usable")
