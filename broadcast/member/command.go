@@ -19,6 +19,9 @@ type CreateGroup struct {
 	Relays   []FoundingSpot `json:"relays"`
 	Strict   bool           `json:"strict,omitempty"`
 	Deadline time.Duration  `json:"deadline,omitempty"` // a path may stay silent; zero: DefaultDeadline
+	// Policy is a policy text (docs/protocol.md section 9.1) that says which
+	// operators are enough; empty: a majority, or all if Strict.
+	Policy string `json:"policy,omitempty"`
 }
 
 // FoundingSpot is a relay that a founder names.
