@@ -291,7 +291,7 @@ var (
 	ErrNotReady   = errors.New("this membership is not ready: it has not joined yet")
 	ErrSuperseded = errors.New("another installation took over this seat: it sends nothing any more")
 	ErrTaken      = errors.New("this membership exists already")
-	ErrNotAdmin   = errors.New("only the founder can do this")
+	ErrNotAdmin   = errors.New("only an owner or admin of the group can do this")
 	ErrNoSuch     = errors.New("there is nothing of that name")
 	ErrAmbiguous  = errors.New("that name fits more than one")
 	ErrContested  = errors.New("the key is contested: the relays do not agree on it")
