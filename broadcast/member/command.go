@@ -188,6 +188,8 @@ type Status struct {
 	Ready    bool           `json:"ready"`   // joined
 	Joining  bool           `json:"joining"` // by link, not at its end yet
 	Relays   []RelayStatus  `json:"relays"`
+	Former   []RelayStatus  `json:"former,omitempty"` // relays that were retired
+	Ordinal  uint32         `json:"ordinal"`          // of the list in use; 0: the genesis'
 	Members  []MemberStatus `json:"members"`
 	Evidence int            `json:"evidence"`
 	Disputes int            `json:"disputes"`
@@ -202,6 +204,9 @@ type RelayStatus struct {
 	Label     string           `json:"label"` // R1..
 	Key       keys.RelayPublic `json:"key"`
 	Operator  string           `json:"operator"`
+	Addrs     []string         `json:"addrs,omitempty"`
+	Standing  Standing         `json:"standing"`
+	Gone      time.Time        `json:"gone,omitzero"` // since when it has not answered while others did; zero: it answers
 	Connected bool             `json:"connected"`
 	CaughtUp  bool             `json:"caught_up"`
 	SetAside  bool             `json:"set_aside"`
