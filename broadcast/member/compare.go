@@ -41,6 +41,10 @@ func (m *Machine) seatChanged(st *seatState) {
 	case !usable:
 		st.since = time.Time{}
 	}
+	if usable && st.came == 0 && !st.own {
+		st.came = m.counters.messages + 1
+		m.put(m.key(keyLack, []byte{partCame}, st.seat[:]), wire.AppendU64(nil, st.came))
+	}
 	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true
