@@ -192,7 +192,7 @@ func (m *Machine) sawAnswer(st *seatState, body []byte) {
 		case k.seat == m.self:
 		case m.received[k.source].has(k.sequence):
 			if k.seat == st.seat {
-				m.name(k, d)
+				m.name(k, d, true)
 			} else if msg := m.messages[k]; msg != nil && msg.d != d {
 				m.otherPassed(st, m.known(k.seat), msg.d)
 			}

@@ -11,9 +11,10 @@ import (
 )
 
 // What is missing of a sender, and what is done about it (docs/protocol.md
-// section 6.1). A sender's numbers are dense, and each envelope names the digest
-// of the one before: a hole shows with the next that opens. So does, in the
-// copies that are held, what came without a slot that opens here. First every
+// section 6.1). A sender's numbers are dense, and so is the ratchet's counter: a
+// hole shows with the next message that opens. Each envelope names the digest of
+// the one before and of its sender's last texts, so a copy that is held, since it
+// has no slot that opens here, is known to be a text of its sender. First every
 // relay is asked for what this member passed over, then all members, once for
 // all that is missing: the sender answers at once, others if nobody did.
 
@@ -21,10 +22,17 @@ import (
 type lack struct {
 	source
 	due     time.Time // when something is done about it; zero: nothing is
+	waited  bool      // the jitter passed
 	fetched bool      // the relays were asked, in this opening
 	asked   uint8     // times that members were asked
 	gaveUp  uint64    // numbers up to it are not asked for any more
-	named   map[uint64]wire.Digest
+	named   map[uint64]named
+}
+
+// named is a digest by the sender's own word.
+type named struct {
+	d    wire.Digest
+	text bool // it is a text's; else that of anything
 }
 
 // Bounds of asking.
@@ -57,13 +65,13 @@ func (m *Machine) lackOf(s source) *lack {
 }
 
 // mayLack notes that something of a source may be missing: it is looked at when
-// slower paths had their time, at another moment by every member.
+// slower paths had their time.
 func (m *Machine) mayLack(s source) {
 	l := m.lackOf(s)
 	if l == nil || !l.due.IsZero() || s.seat == m.self || m.genesis == nil {
 		return
 	}
-	m.seek(l, m.now.Add(m.genesis.Policy.Deadline+m.jitter(max(m.genesis.Policy.Deadline/2, time.Duration(len(m.seats))*100*time.Millisecond))))
+	m.seek(l, m.now.Add(m.genesis.Policy.Deadline))
 }
 
 // seek sets when something is done about a source; zero: nothing is.
@@ -76,15 +84,10 @@ func (m *Machine) seek(l *lack, at time.Time) {
 }
 
 // mayLackOf is mayLack for a copy that is held: anybody in the group can make
-// one, so only installations that the seat has or had are sought.
-func (m *Machine) mayLackOf(k messageKey) {
-	st := m.seats[k.seat]
-	if st == nil || st.own || !m.usable(st) {
-		return
-	}
-	known := st.ann.Incarnation == k.incarnation || m.received[k.source] != nil ||
-		slices.ContainsFunc(st.former, func(f formerAnnouncement) bool { return f.incarnation == k.incarnation })
-	if known {
+// one, so only what its sender named counts.
+func (m *Machine) mayLackOf(it *item) {
+	k := it.key()
+	if l := m.lacks[k.source]; l != nil && l.named[k.sequence] == (named{it.d, true}) {
 		m.mayLack(k.source)
 	}
 }
@@ -97,28 +100,30 @@ func (m *Machine) jitter(d time.Duration) time.Duration {
 }
 
 // missing are numbers of a source that did not open here: holes between those
-// that did, and what is held and does not open although there is a session.
+// that did, and texts that are held and do not open although there is a session.
 func (m *Machine) missing(l *lack) (list []span) {
 	got := m.received[l.source]
 	list = got.holes(l.gaveUp)
-	st := m.seats[l.seat]
-	if st == nil || m.outgoing(st) == nil {
-		return list
-	}
-	var numbers []uint64
-	for _, h := range m.held {
-		if k := h.item.key(); k.source == l.source && k.sequence > l.gaveUp && !got.has(k.sequence) {
-			numbers = append(numbers, k.sequence)
-		}
-	}
-	slices.Sort(numbers)
-	for _, n := range slices.Compact(numbers) {
-		if !slices.ContainsFunc(list, func(s span) bool { return s.first <= n && n <= s.last }) {
+	for _, n := range slices.Sorted(maps.Keys(l.named)) {
+		if n > l.gaveUp && m.heldText(l, n) && !slices.ContainsFunc(list, func(s span) bool { return s.first <= n && n <= s.last }) {
 			list = append(list, span{n, n})
 		}
 	}
 	slices.SortFunc(list, func(a, b span) int { return cmp.Compare(a.first, b.first) })
 	return list
+}
+
+// heldText tells whether a copy of a text that its sender named is held.
+func (m *Machine) heldText(l *lack, n uint64) bool {
+	if !l.named[n].text {
+		return false
+	}
+	for _, h := range m.held {
+		if h.item.key() == (messageKey{l.source, n}) && h.item.d == l.named[n].d {
+			return true
+		}
+	}
+	return false
 }
 
 // holes is how many messages of a source are missing between those that opened.
@@ -170,6 +175,10 @@ func (m *Machine) runLacks() {
 		case len(spans) == 0:
 			m.noLack(l)
 			continue
+		case !l.waited: // another moment for every member
+			l.waited = true
+			m.seek(l, m.now.Add(m.jitter(max(m.genesis.Policy.Deadline/2, time.Duration(len(m.seats))*100*time.Millisecond))))
+			continue
 		case !ready:
 			m.seek(l, later)
 			continue
@@ -209,7 +218,7 @@ func (m *Machine) runLacks() {
 // noLack ends what was under way about a source.
 func (m *Machine) noLack(l *lack) {
 	m.seek(l, time.Time{})
-	l.fetched = false
+	l.waited, l.fetched = false, false
 	if l.asked > 0 {
 		l.asked = 0
 		m.saveLack(l)
@@ -223,10 +232,10 @@ func (m *Machine) noLack(l *lack) {
 func (m *Machine) giveUp(l *lack, spans []span) {
 	holes := m.holes(l.source)
 	m.seek(l, time.Time{})
-	l.gaveUp, l.asked, l.fetched = spans[len(spans)-1].last, 0, false
+	l.gaveUp, l.asked, l.waited, l.fetched = spans[len(spans)-1].last, 0, false, false
 	m.saveLack(l)
 	if holes == 0 {
-		return // copies that never opened: anybody in the group can make them
+		holes = uint64(len(spans)) // texts that are held
 	}
 	st := m.seatOf(l.seat)
 	m.show(Event{Kind: EventGap, Seat: l.seat.String(), Member: m.display(st), Total: int(min(holes, 1<<31)),
@@ -250,18 +259,18 @@ func (m *Machine) othersAsk(spans []Span) {
 // before it, and its newest texts.
 func (m *Machine) noteNamed(k messageKey, c *Content) {
 	if c.Previous != (wire.Digest{}) && k.sequence > 1 {
-		m.name(messageKey{k.source, k.sequence - 1}, c.Previous)
+		m.name(messageKey{k.source, k.sequence - 1}, c.Previous, false)
 	}
 	for _, r := range c.View.Recents {
 		if r.Seat == [8]byte(k.seat[:8]) && r.Sequence > 0 && r.D != (wire.Digest{}) {
-			m.name(messageKey{source{k.seat, r.Incarnation}, r.Sequence}, r.D)
+			m.name(messageKey{source{k.seat, r.Incarnation}, r.Sequence}, r.D, true)
 		}
 	}
 	m.settlePassed(k.seat)
 }
 
 // name keeps D of a message that did not open here, by its sender's own word.
-func (m *Machine) name(k messageKey, d wire.Digest) {
+func (m *Machine) name(k messageKey, d wire.Digest, text bool) {
 	if m.received[k.source].has(k.sequence) {
 		if msg := m.messages[k]; msg != nil && msg.opened && msg.d != d && !msg.mismatch {
 			msg.mismatch = true
@@ -272,23 +281,27 @@ func (m *Machine) name(k messageKey, d wire.Digest) {
 		return
 	}
 	l := m.lackOf(k.source)
-	if l == nil || l.named[k.sequence] == d {
+	is := named{d, text || l != nil && l.named[k.sequence].text}
+	if l == nil || l.named[k.sequence] == is {
 		return
 	}
 	if l.named == nil {
-		l.named = map[uint64]wire.Digest{}
+		l.named = map[uint64]named{}
 	}
-	l.named[k.sequence] = d
+	l.named[k.sequence] = is
 	if len(l.named) > maxNamed {
 		delete(l.named, slices.Min(slices.Collect(maps.Keys(l.named))))
 	}
 	m.saveLack(l)
+	if m.heldText(l, k.sequence) {
+		m.mayLack(k.source)
+	}
 }
 
 // namedAs is D of a message by its sender's own word; zero: it said nothing.
 func (m *Machine) namedAs(k messageKey) wire.Digest {
 	if l := m.lacks[k.source]; l != nil {
-		return l.named[k.sequence]
+		return l.named[k.sequence].d
 	}
 	return wire.Digest{}
 }
@@ -305,7 +318,8 @@ func (m *Machine) arrived(k messageKey) {
 	}
 }
 
-// saveLack writes: asked u8 | gave up u64 | u8 count of (sequence u64, D 32).
+// saveLack writes: asked u8 | gave up u64 | u8 count of (sequence u64, D 32, text
+// bool).
 func (m *Machine) saveLack(l *lack) {
 	key := m.key(keyLack, []byte{partLack}, l.seat[:], l.incarnation[:])
 	if l.asked == 0 && l.gaveUp == 0 && len(l.named) == 0 {
@@ -315,8 +329,8 @@ func (m *Machine) saveLack(l *lack) {
 	b := wire.AppendU64([]byte{l.asked}, l.gaveUp)
 	b = append(b, byte(len(l.named)))
 	for _, n := range slices.Sorted(maps.Keys(l.named)) {
-		d := l.named[n]
-		b = append(wire.AppendU64(b, n), d[:]...)
+		is := l.named[n]
+		b = wire.AppendBool(append(wire.AppendU64(b, n), is.d[:]...), is.text)
 	}
 	m.put(key, b)
 }
@@ -334,12 +348,13 @@ func (m *Machine) loadLack(key, value []byte) error {
 		l.asked, l.gaveUp = r.U8(), r.U64()
 		for range readCount8(r, maxNamed) {
 			if l.named == nil {
-				l.named = map[uint64]wire.Digest{}
+				l.named = map[uint64]named{}
 			}
-			var d wire.Digest
+			var is named
 			n := r.U64()
-			r.Fixed(d[:])
-			l.named[n] = d
+			r.Fixed(is.d[:])
+			is.text = r.Bool()
+			l.named[n] = is
 		}
 		m.lacks[l.source] = l
 	case partCame:
@@ -381,6 +396,6 @@ func (m *Machine) lookForLacks() {
 		}
 	}
 	for _, h := range m.sortedHeld() {
-		m.mayLackOf(h.item.key())
+		m.mayLackOf(h.item)
 	}
 }

@@ -115,7 +115,7 @@ func (m *Machine) process(it *item, hold func()) {
 		return
 	}
 	held := hold
-	hold = func() { held(); m.mayLackOf(k) }
+	hold = func() { held(); m.mayLackOf(it) }
 	// Every slot is tried, of every path: who may write to the channel can
 	// spoil slots in anybody's name, and a relay may never end its listing, so
 	// no rule that waits for other paths keeps what is true from being shown.
