@@ -9,6 +9,7 @@ import (
 // is left of them, and whether what was said is enough.
 type voters struct {
 	class    []int    // of each path: the first path of the same operator or family
+	outside  []bool   // of each path: it never counts
 	asked    int      // plain threshold, not lowered to what there is
 	rule     *Rule    // nil: the plain threshold
 	bit      []uint32 // of each path: its operator in the rule, 0 if it has none
@@ -16,6 +17,8 @@ type voters struct {
 	left     tally    // all that are not set aside
 	leftCan  bool     // the rule holds for all that are left
 	needed   int      // plain threshold: how many classes of those left
+	strict   bool
+	alone    bool // one operator in the whole policy
 }
 
 // tally is a set of paths, as what counts of them.
@@ -25,13 +28,10 @@ type tally struct {
 }
 
 func newVoters(p Policy) *voters {
-	v := &voters{class: p.classes(), asked: p.Quorum, bit: make([]uint32, len(p.Operators))}
-	distinct := 0
-	for i, c := range v.class {
-		if i == c {
-			distinct++
-		}
-	}
+	v := &voters{class: p.classes(), outside: make([]bool, len(p.Operators)), asked: p.Quorum, bit: make([]uint32, len(p.Operators))}
+	copy(v.outside, p.Outside)
+	distinct := p.Distinct()
+	v.strict, v.alone = p.Strict, distinct == 1
 	switch {
 	case p.Strict:
 		v.asked = distinct
@@ -42,6 +42,9 @@ func newVoters(p Policy) *voters {
 	}
 	if v.rule != nil {
 		for i, o := range p.Operators {
+			if v.outside[i] {
+				continue
+			}
 			if at := slices.IndexFunc(v.rule.operators, func(r ruleOperator) bool { return r.key == o }); at >= 0 {
 				v.bit[i] = 1 << at
 			}
@@ -80,8 +83,11 @@ func (v *voters) leave(aside []bool) {
 
 func (v *voters) none() tally { return tally{by: make([]bool, len(v.class))} }
 
-// add makes path i one of t.
+// add makes path i one of t, if it counts.
 func (v *voters) add(t *tally, i int) {
+	if v.outside[i] {
+		return
+	}
 	t.by[v.class[i]] = true
 	t.mask |= v.bit[i]
 }
@@ -132,7 +138,7 @@ func (p Policy) leastByRule() int {
 	v := newVoters(p)
 	var heads []int
 	for i, c := range v.class {
-		if i == c {
+		if !v.outside[i] && !slices.Contains(heads, c) {
 			heads = append(heads, c)
 		}
 	}
