@@ -68,6 +68,12 @@ func TestGrowListed(t *testing.T) {
 	if l.Era() != 1 {
 		t.Errorf("an equal policy began era %d", l.Era())
 	}
+	next.Operators = operators("ABCDE")
+	next.Outside = []bool{false, true, false, false, true}
+	l.SetPolicy(next)
+	if l.Era() != 1 || len(l.Report(s).Status) != 5 {
+		t.Errorf("a path that does not count began era %d, statuses %v", l.Era(), l.Report(s).Status)
+	}
 	next.Deadline = 7 * time.Second
 	l.SetPolicy(next)
 	if l.deadline[3] != 9*time.Second || l.deadline[0] != 7*time.Second {

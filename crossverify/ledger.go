@@ -86,7 +86,7 @@ func NewLedger(policy Policy) *Ledger {
 // those there are, or with others of them Outside. What there is of the paths
 // stays, and paths that the new policy leaves off are Outside. Announcements and
 // all other facts count by the new policy at once; a message by the one of its
-// time (Era). An equal policy changes nothing.
+// time (Era). A policy under which the same count as before begins no era.
 func (l *Ledger) SetPolicy(policy Policy) {
 	n, had := len(l.aside), len(policy.Operators)
 	if n > had {
@@ -101,13 +101,12 @@ func (l *Ledger) SetPolicy(policy Policy) {
 	if policy.Deadline == 0 {
 		policy.Deadline = DefaultDeadline
 	}
-	if l.policy.equal(&policy) {
-		return
+	if !l.policy.counts(&policy) {
+		if l.former = append(l.former, l.voters); len(l.former) >= MaxPolicies {
+			l.former = l.former[1:]
+		}
+		l.era++
 	}
-	if l.former = append(l.former, l.voters); len(l.former) >= MaxPolicies {
-		l.former = l.former[1:]
-	}
-	l.era++
 	l.take(policy)
 	for s, e := range l.entries {
 		if s.Kind != Message {
@@ -144,17 +143,16 @@ func (l *Ledger) in(s Subject, e *entry) *voters {
 	return l.voters
 }
 
-func (p *Policy) equal(o *Policy) bool {
-	same := func(a, b []bool) bool {
-		for i := range max(len(a), len(b)) {
-			if (i < len(a) && a[i]) != (i < len(b) && b[i]) {
-				return false
-			}
+// counts tells whether by o the same paths count for the same as by p, which has
+// at most as many.
+func (p *Policy) counts(o *Policy) bool {
+	for i := range o.Operators {
+		old := i >= len(p.Operators) || p.outside(i)
+		if old != o.outside(i) || !old && p.Operators[i] != o.Operators[i] {
+			return false
 		}
-		return true
 	}
-	return slices.Equal(p.Operators, o.Operators) && slices.Equal(p.Families, o.Families) && same(p.Outside, o.Outside) &&
-		p.Quorum == o.Quorum && p.Rule == o.Rule && p.Strict == o.Strict && p.Deadline == o.Deadline
+	return slices.Equal(p.Families, o.Families) && p.Quorum == o.Quorum && p.Rule == o.Rule && p.Strict == o.Strict && p.Deadline == o.Deadline
 }
 
 // Claim: path showed digest for subject. For Signed and Open the caller has
