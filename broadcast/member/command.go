@@ -19,6 +19,9 @@ type CreateGroup struct {
 	Relays   []FoundingSpot `json:"relays"`
 	Strict   bool           `json:"strict,omitempty"`
 	Deadline time.Duration  `json:"deadline,omitempty"` // a path may stay silent; zero: DefaultDeadline
+	// Policy is a policy text (docs/protocol.md section 9.1) that says which
+	// operators are enough; empty: a majority, or all if Strict.
+	Policy string `json:"policy,omitempty"`
 }
 
 // FoundingSpot is a relay that a founder names.
@@ -293,7 +296,7 @@ var (
 	ErrNotReady   = errors.New("this membership is not ready: it has not joined yet")
 	ErrSuperseded = errors.New("another installation took over this seat: it sends nothing any more")
 	ErrTaken      = errors.New("this membership exists already")
-	ErrNotAdmin   = errors.New("only the founder can do this")
+	ErrNotAdmin   = errors.New("only an owner or admin of the group can do this")
 	ErrNoSuch     = errors.New("there is nothing of that name")
 	ErrAmbiguous  = errors.New("that name fits more than one")
 	ErrContested  = errors.New("the key is contested: the relays do not agree on it")
