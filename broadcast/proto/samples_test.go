@@ -80,6 +80,10 @@ func samples() []sample {
 		{Bye{}, ""},
 		{Rotate{fill16(1), 2, fill32(3), fill32(4), fill64(5)}, "01*16 00*7 02 03*32 04*32 05*64"},
 		{Rotate{fill16(1), 2, fill32(3), fill32(0), fill64(5)}, "01*16 00*7 02 03*32 00*32 05*64"},
+		{
+			PostDigest{fill16(1), [8]byte(fill(2, 8)), [24]byte(fill(3, 24)), [48]byte(fill(4, 48)), fill64(5)},
+			"01*16 02*8 03*24 04*48 05*64",
+		},
 
 		{Welcome{1, 2, 3, 4, 5 * time.Second, fill32(6)}, "0001 00*7 02 00000003 00000004 00000005 06*32"},
 		{InfoIs{fill32(1), "Ö", fill64(2)}, "01*32 00000002 c396 02*64"},
@@ -116,6 +120,10 @@ func samples() []sample {
 		},
 		{Pong{1}, "00*7 01"},
 		{Refused{1, fill16(2), CodeQuota, "é", 3 * time.Millisecond, "no"}, "01 02*16 0007 00000002 c3a9 00000003 00000002 6e6f"},
+		{
+			DeliverDigest{1, fill32(2), fill64(3), [8]byte(fill(4, 8)), [24]byte(fill(5, 24)), [48]byte(fill(6, 48))},
+			"00*7 01 02*32 03*64 04*8 05*24 06*48",
+		},
 		{Leaving{CodeBusy, 4 * time.Millisecond, "/ip4"}, "000d 00000004 00000004 2f697034"},
 	}
 }
