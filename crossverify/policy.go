@@ -77,6 +77,13 @@ func (p Policy) Sufficient(operators []keys.OperatorPublic) bool {
 	return voters.enough(said)
 }
 
+// Reachable tells whether all operators together, families speaking once, are
+// enough for the Rule; without a Rule they are.
+func (p Policy) Reachable() bool {
+	v := newVoters(p)
+	return v.rule == nil || v.leftCan
+}
+
 // Kind is one of the three kinds of fact.
 type Kind uint8
 

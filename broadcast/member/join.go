@@ -175,7 +175,7 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 	m.meta.Genesis = slices.Clone(value)
 	m.meta.Group = g.Name
 	for i, p := range m.paths {
-		p.ref.Operator, p.ref.OperatorName = g.Relays[i].Operator, g.Relays[i].OperatorName
+		p.ref.Operator, p.ref.OperatorName, p.ref.Families = g.Relays[i].Operator, g.Relays[i].OperatorName, g.Relays[i].Families
 	}
 	m.ledger = crossverify.NewLedger(m.policy())
 	m.saveMeta()
@@ -288,7 +288,7 @@ func (m *Machine) stepJoining() {
 
 // needed is q, or all operators that are left when some were set aside.
 func (m *Machine) needed() int {
-	return max(1, min(m.genesis.Needed(), m.operators(func(p *path) bool { return !p.aside })))
+	return max(1, min(m.policy().Needed(), m.operators(func(p *path) bool { return !p.aside })))
 }
 
 // operators counts the distinct operators of the paths that hold.

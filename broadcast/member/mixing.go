@@ -45,7 +45,7 @@ func (m *Machine) mixingOf(in func(*path) bool) ratchet.Paths {
 	// whoever runs several of them must not count for several.
 	paths.K = 1
 	counts := slices.Sorted(maps.Values(has))
-	for _, n := range counts[max(0, len(counts)-max(0, m.genesis.Needed()-1)):] {
+	for _, n := range counts[max(0, len(counts)-max(0, m.policy().Needed()-1)):] {
 		paths.K += n
 	}
 	paths.K = max(1, min(paths.K, len(paths.Relays)))

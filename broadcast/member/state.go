@@ -15,7 +15,7 @@ import (
 )
 
 // StoreFormat is the format of what a membership keeps. A newer one is refused.
-const StoreFormat = 2
+const StoreFormat = 3
 
 // Records of a membership, under unit and one byte (docs/architecture.md,
 // "What a member keeps"). Cold records are JSON, hot ones fixed layouts.
@@ -295,13 +295,8 @@ func (m *Machine) setUp() (err error) {
 	return nil
 }
 
-func (m *Machine) policy() crossverify.Policy {
-	p := crossverify.Policy{Quorum: m.genesis.Needed(), Strict: m.genesis.Policy.Strict, Deadline: m.genesis.Policy.Deadline}
-	for _, r := range m.genesis.Relays {
-		p.Operators = append(p.Operators, r.Operator)
-	}
-	return p
-}
+// policy is what the paths are compared by.
+func (m *Machine) policy() crossverify.Policy { return m.genesis.Voting(m.cfg.Verify) }
 
 // finishLoad rebuilds what follows from the records.
 func (m *Machine) finishLoad() {

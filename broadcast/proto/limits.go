@@ -27,6 +27,8 @@ const (
 	MaxToken = 64
 	// MaxName is the longest name of an operator or of a limit.
 	MaxName = 64
+	// MaxFamilies is how many family declarations a relay hands over.
+	MaxFamilies = 4
 	// MaxText is the longest sentence in a refusal and the longest address.
 	MaxText = 256
 	// MaxProof is the longest board proof.

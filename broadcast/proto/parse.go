@@ -57,7 +57,7 @@ var layouts = [256]layout{
 	TypeRotate:      {"Rotate", 16 + 8 + 32 + 32 + sigSize, parseRotate},
 
 	TypeWelcome:     {"Welcome", 2 + 8 + 4 + 4 + 4 + 32, parseWelcome},
-	TypeInfoIs:      {"InfoIs", 32 + 4 + MaxName + sigSize, parseInfoIs},
+	TypeInfoIs:      {"InfoIs", 32 + 4 + MaxName + sigSize + 1 + MaxFamilies*crossverify.DeclarationSize, parseInfoIs},
 	TypeRegistered:  {"Registered", mailboxSize + statementSize, parseRegistered},
 	TypeOpened:      {"Opened", statementSize + 1 + 16 + 8 + 32 + sigSize, parseOpened},
 	TypeDeliver:     {"Deliver", 8 + 32 + 32 + sigSize + 8 + 24 + 4 + MaxEnvelope + 4 + 4 + broadcast.MaxSlotSize, parseDeliver},

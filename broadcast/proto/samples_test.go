@@ -82,7 +82,11 @@ func samples() []sample {
 		{Rotate{fill16(1), 2, fill32(3), fill32(0), fill64(5)}, "01*16 00*7 02 03*32 00*32 05*64"},
 
 		{Welcome{1, 2, 3, 4, 5 * time.Second, fill32(6)}, "0001 00*7 02 00000003 00000004 00000005 06*32"},
-		{InfoIs{fill32(1), "Ö", fill64(2)}, "01*32 00000002 c396 02*64"},
+		{InfoIs{fill32(1), "Ö", fill64(2), nil}, "01*32 00000002 c396 02*64 00"},
+		{
+			InfoIs{fill32(1), "Ö", fill64(2), []crossverify.Declaration{{First: fill32(3), Second: fill32(4), Signatures: [2][64]byte{fill64(5), fill64(6)}}}},
+			"01*32 00000002 c396 02*64 01 01 03*32 04*32 05*64 06*64",
+		},
 		{Registered{fill16(1), s}, "01*16 S"},
 		{Opened{s, nil, fill64(1)}, "S 00 01*64"},
 		{Opened{s, &crossverify.Position{Lineage: fill16(1), N: 2, H: fill32(3)}, fill64(4)}, "S 01 01*16 00*7 02 03*32 04*64"},
