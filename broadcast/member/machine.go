@@ -101,6 +101,8 @@ type Machine struct {
 	paths    []*path
 	byLink   map[broadcast.Link]*path
 	ledger   *crossverify.Ledger
+	voting   *crossverify.Policy // made when first needed
+	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
 	seats    map[wire.Seat]*seatState
 	invites  map[[16]byte]*InviteRecord
 	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet

@@ -210,10 +210,10 @@ func (m *Machine) loadSeat(key, value []byte) error {
 		return err
 	}
 	if d != (wire.Digest{}) {
-		m.ledger.Restore(admissionSubject(st.seat), d, status)
+		m.ledger.Restore(admissionSubject(st.seat), d, status, 0)
 	}
 	if st.ann != nil && ad != (wire.Digest{}) {
-		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus)
+		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus, 0)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // StoreFormat is the format of what a membership keeps. A newer one is refused.
-const StoreFormat = 2
+const StoreFormat = 3
 
 // Records of a membership, under unit and one byte (docs/architecture.md,
 // "What a member keeps"). Cold records are JSON, hot ones fixed layouts.
@@ -295,12 +295,14 @@ func (m *Machine) setUp() (err error) {
 	return nil
 }
 
+// policy is what the paths are compared by. It is made once: declarations have
+// signatures to check.
 func (m *Machine) policy() crossverify.Policy {
-	p := crossverify.Policy{Quorum: m.genesis.Needed(), Strict: m.genesis.Policy.Strict, Deadline: m.genesis.Policy.Deadline}
-	for _, r := range m.genesis.Relays {
-		p.Operators = append(p.Operators, r.Operator)
+	if m.voting == nil {
+		p := m.genesis.Voting(m.cfg.Verify)
+		m.voting, m.shares = &p, map[uint64]int{}
 	}
-	return p
+	return *m.voting
 }
 
 // finishLoad rebuilds what follows from the records.
