@@ -178,6 +178,7 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 		p.ref.Operator, p.ref.OperatorName = g.Relays[i].Operator, g.Relays[i].OperatorName
 	}
 	m.ledger = crossverify.NewLedger(m.policy())
+	m.beginRoster()
 	m.saveMeta()
 }
 
