@@ -37,6 +37,7 @@ type Limits struct {
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
+	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 }
 
@@ -57,6 +58,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Reinforced, 100)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
 	set(&l.AdoptWait, 30*time.Second)
+	set(&l.AdoptLate, 24*time.Hour)
 	return l
 }
 

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"parallax/crossverify"
 )
 
 // What an admin's machine does without being asked (docs/protocol.md section 8.1,
@@ -34,14 +36,39 @@ func (m *Machine) doDuty() {
 		return
 	}
 	m.duty.at = time.Time{}
-	m.adopt()
+	m.publish(m.adopt(m.adoptable)...)
 	if m.toDo() {
 		m.duty.at = m.now.Add(m.dutyWait())
 	}
 }
 
 // toDo tells whether there is anything to do.
-func (m *Machine) toDo() bool { return len(m.asking) > 0 }
+func (m *Machine) toDo() bool {
+	for _, st := range m.asking {
+		if m.adoptable(st) {
+			return true
+		}
+	}
+	return false
+}
+
+// adoptable tells whether a seat's complete admission may be made a signed fact
+// now. A quorum shows it; as long as a relay that was read does not, which is how
+// a coalition that puts seats in the place of others looks to those it did not cut
+// off, it stays with the comparison, which takes back what convicted relays
+// brought. A signed fact nobody takes back but an admin.
+func (m *Machine) adoptable(st *seatState) bool {
+	if !m.usable(st) || m.standing(st.seat).in {
+		return false
+	}
+	if !m.now.Before(st.since.Add(m.cfg.Limits.AdoptLate)) {
+		return true
+	}
+	status := m.ledger.Report(admissionSubject(st.seat)).Status
+	return !slices.ContainsFunc(m.paths, func(p *path) bool {
+		return !p.aside && p.read.opened && p.listed && status[p.index] != crossverify.Matched
+	})
+}
 
 // dutyWait is how long this admin leaves things to others: those with a smaller
 // seat come first, and chance keeps two from acting at once.
@@ -62,15 +89,14 @@ const maxRank = 8
 
 // adopt makes admissions that are complete signed facts, so that they outlive
 // their invite and whatever relays keep of them: up to MaxAdopted at a time.
-func (m *Machine) adopt() []*logged {
+func (m *Machine) adopt(may func(*seatState) bool) []*logged {
 	var body OpAdopt
 	for _, seat := range slices.SortedFunc(maps.Keys(m.asking), compareSeats) {
 		st := m.asking[seat]
 		if len(body.Seats) == MaxAdopted {
 			break
 		}
-		if !m.usable(st) || m.standing(seat).in {
-			delete(m.asking, seat)
+		if !may(st) {
 			continue
 		}
 		adm := st.adms[m.ledger.Report(admissionSubject(seat)).Digest]
@@ -83,6 +109,5 @@ func (m *Machine) adopt() []*logged {
 	if err != nil {
 		return nil // somebody took this member's role meanwhile
 	}
-	m.publish(l)
 	return []*logged{l}
 }
