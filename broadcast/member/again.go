@@ -251,7 +251,7 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 		msg.passed = m.display(by)
 	}
 	m.messages[k] = msg
-	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)))
+	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	m.arrived(k)

@@ -45,6 +45,11 @@ func (m *Machine) seatChanged(st *seatState) {
 		st.came = m.counters.messages + 1
 		m.put(m.key(keyLack, []byte{partCame}, st.seat[:]), wire.AppendU64(nil, st.came))
 	}
+	if usable && !st.own && !m.standing(st.seat).in {
+		m.asking[st.seat] = st
+	} else {
+		delete(m.asking, st.seat)
+	}
 	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true

@@ -39,7 +39,7 @@ type named struct {
 const (
 	maxAsks    = 6   // times for one hole
 	maxNumbers = 256 // of all spans in one refetch
-	maxNamed   = 32  // digests named and not opened, of one source: the newest
+	maxDigests = 32  // digests named and not opened, of one source: the newest
 	maxLacks   = 4096
 	askEvery   = time.Minute
 )
@@ -289,7 +289,7 @@ func (m *Machine) name(k messageKey, d wire.Digest, text bool) {
 		l.named = map[uint64]named{}
 	}
 	l.named[k.sequence] = is
-	if len(l.named) > maxNamed {
+	if len(l.named) > maxDigests {
 		delete(l.named, slices.Min(slices.Collect(maps.Keys(l.named))))
 	}
 	m.saveLack(l)
@@ -346,7 +346,7 @@ func (m *Machine) loadLack(key, value []byte) error {
 		kr.Fixed(l.seat[:])
 		kr.Fixed(l.incarnation[:])
 		l.asked, l.gaveUp = r.U8(), r.U64()
-		for range readCount8(r, maxNamed) {
+		for range readCount8(r, maxDigests) {
 			if l.named == nil {
 				l.named = map[uint64]named{}
 			}
