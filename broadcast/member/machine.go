@@ -111,6 +111,7 @@ type Machine struct {
 	voting   *crossverify.Policy // made when first needed
 	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
 	seats    map[wire.Seat]*seatState
+	prefixes map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
 	invites  map[[16]byte]*InviteRecord
 	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
 	chains   chainVector
@@ -220,6 +221,7 @@ func (m *Machine) reset() {
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
 		agained:  map[againID]time.Time{},
+		prefixes: map[[8]byte][]wire.Seat{},
 		passed:   map[wire.Digest]*passedOn{},
 		readers:  map[uint64]func([]store.KV){},
 		lastRead: m.lastRead,

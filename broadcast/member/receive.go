@@ -170,8 +170,8 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 	}
 	key.Zero()
 	m.arrived(k)
-	if got := m.received[k.source]; len(got.spans) > 1 || got.base > 0 && got.base < got.spans[0].first {
-		m.mayLack(k.source)
+	if got := m.received[k.source]; !got.has(k.sequence-1) && (!first || got.base > 0) {
+		m.mayLack(k.source, k.sequence-1)
 	}
 	m.copies(k, msg)
 	m.marksChanged(msg)
@@ -215,6 +215,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 		m.showMessage(msg)
 	}
 	m.noteNamed(msg.key, c)
+	m.noteSeen(st.seat, c.View)
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }
