@@ -61,7 +61,7 @@ var exits = []struct {
 		node.ErrGone, node.ErrClosed, store.ErrLocked, store.ErrClosed, context.DeadlineExceeded,
 	}},
 	{Usage, []error{
-		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName,
+		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName, member.ErrUnreachable,
 		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath, node.ErrNotEmpty,
 	}},
 	{Unexpected, []error{context.Canceled}},
