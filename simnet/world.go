@@ -80,6 +80,8 @@ type World struct {
 	cut    map[[2]string]bool // pairs (member, relay) that cannot speak
 	slow   map[[2]string]time.Duration
 
+	traffic map[[2]string]*Traffic // by (member, relay)
+
 	hooks []func() error
 	err   error
 }
@@ -90,7 +92,7 @@ func New(cfg Config) *World {
 	return &World{
 		cfg: cfg, net: rand.New(stream(cfg.Seed, "world")), trace: sha256.New(),
 		checks: map[[32]byte]bool{}, known: map[[32]byte]ed25519.PrivateKey{}, nodes: map[string]*Node{},
-		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{}, slow: map[[2]string]time.Duration{}, caller: map[broadcast.Link]string{},
+		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{}, slow: map[[2]string]time.Duration{}, caller: map[broadcast.Link]string{}, traffic: map[[2]string]*Traffic{},
 	}
 }
 
