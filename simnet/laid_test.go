@@ -31,6 +31,7 @@ type laid struct {
 	founder *Node
 	witness *Node
 	seats   []*laidSeat // of the founder, the witness, and those laid down
+	awake   []*Node     // that were woken
 	disk    *memory.Store
 	unit    store.Unit
 	meta    map[string]json.RawMessage // of the witness
@@ -258,8 +259,17 @@ func (l *laid) complete(i int, o *laidSeat) error {
 	return err
 }
 
+// node is the process of the i-th member.
+func (l *laid) node(i int) *Node {
+	if n := l.s.Node(l.seats[i].name); n != nil {
+		return n
+	}
+	return l.s.AddMember(l.seats[i].name)
+}
+
 // wake gives a process the disk of the i-th member and starts it.
 func (l *laid) wake(n *Node, i int) {
+	l.awake = append(l.awake, n)
 	o := l.seats[i]
 	n.Stop()
 	d := l.disk.Snapshot()

@@ -77,8 +77,8 @@ func admissionSubject(s wire.Seat) crossverify.Subject {
 }
 
 func (m *Machine) isFounder(st *seatState) bool {
-	if m.genesis != nil && m.founderOf != m.genesis { // asked for every seat, again and again
-		m.founder, m.founderOf = NewSeat(m.gid, m.genesis.Founder), m.genesis
+	if m.genesis != nil && m.founds != m.genesis { // asked for every seat, again and again
+		m.founder, m.founds = NewSeat(m.gid, m.genesis.Founder), m.genesis
 	}
 	return m.genesis != nil && st.seat == m.founder
 }
@@ -213,10 +213,10 @@ func (m *Machine) loadSeat(key, value []byte) error {
 		return err
 	}
 	if d != (wire.Digest{}) {
-		m.ledger.Restore(admissionSubject(st.seat), d, status)
+		m.ledger.Restore(admissionSubject(st.seat), d, status, 0)
 	}
 	if st.ann != nil && ad != (wire.Digest{}) {
-		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus)
+		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus, 0)
 	}
 	return nil
 }

@@ -295,8 +295,15 @@ func (m *Machine) setUp() (err error) {
 	return nil
 }
 
-// policy is what the paths are compared by.
-func (m *Machine) policy() crossverify.Policy { return m.genesis.Voting(m.cfg.Verify) }
+// policy is what the paths are compared by. It is made once: declarations have
+// signatures to check.
+func (m *Machine) policy() crossverify.Policy {
+	if m.voting == nil {
+		p := m.genesis.Voting(m.cfg.Verify)
+		m.voting, m.shares = &p, map[uint64]int{}
+	}
+	return *m.voting
+}
 
 // finishLoad rebuilds what follows from the records.
 func (m *Machine) finishLoad() {
