@@ -14,8 +14,7 @@ import (
 // How links come and go.
 const (
 	dialTimeout = 5 * time.Second
-	retryFirst  = 200 * time.Millisecond // doubled up to retryMost
-	retryMost   = 8 * time.Second
+	retryFirst  = 200 * time.Millisecond // doubled up to Net.Redial
 	stallMost   = 900 * time.Millisecond
 	noticeMost  = 2 * time.Second // a broken link is noticed within this
 )
@@ -115,7 +114,7 @@ func (n *Node) dial(a *actor, d *dial) {
 
 // again dials once more, later each time.
 func (n *Node) again(d *dial) {
-	wait := min(retryFirst<<min(d.tries, 8), retryMost)
+	wait := min(retryFirst<<min(d.tries, 16), n.w.cfg.Net.Redial)
 	n.dialAfter(d, wait/2, wait)
 }
 
