@@ -135,6 +135,7 @@ func (m *Machine) found() error {
 	m.genesis, m.gid = g, g.ID()
 	meta.Genesis = g.Append(nil)
 	m.ledger = crossverify.NewLedger(m.policy())
+	m.beginRoster()
 	m.announce(0, wire.Digest{})
 	st := m.seatOf(m.self)
 	st.own, st.shown, st.ann, st.digest = true, true, k.ann, k.ann.Digest()

@@ -16,8 +16,7 @@ import (
 
 // view is what this member saw, for others to compare.
 func (m *Machine) view() View {
-	m.recipients()
-	v := View{Roster: m.roster}
+	v := View{Roster: m.roster.Digest()}
 	for _, p := range m.paths {
 		if p.position > 0 {
 			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head})
