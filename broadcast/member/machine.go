@@ -36,9 +36,9 @@ type Limits struct {
 	AnswerWait     time.Duration // for the shares of an answer, before beginning again. Default: 10 min
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
-	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 }
 
@@ -159,6 +159,7 @@ type Machine struct {
 	agained    map[againID]time.Time // what was sent again, by whomever
 	passed     map[wire.Digest]*passedOn
 	settling   bool // within settlePassed
+	forced     bool // within unstall: what was skipped may be lost
 
 	reads    []broadcast.Read // that the next Ready hands over
 	readers  map[uint64]func([]store.KV)
@@ -218,6 +219,9 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		log:      map[wire.Digest]*logged{},
+		toldOnce: map[string]bool{},
+		asking:   map[wire.Seat]*seatState{},
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
 		agained:  map[againID]time.Time{},
@@ -225,9 +229,6 @@ func (m *Machine) reset() {
 		passed:   map[wire.Digest]*passedOn{},
 		readers:  map[uint64]func([]store.KV){},
 		lastRead: m.lastRead,
-		log:      map[wire.Digest]*logged{},
-		toldOnce: map[string]bool{},
-		asking:   map[wire.Seat]*seatState{},
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -324,6 +325,7 @@ func (m *Machine) settle() {
 			m.subjectChanged(s)
 		}
 	}
+	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
@@ -333,6 +335,7 @@ func (m *Machine) settle() {
 	m.doDuty()
 	m.greet()
 	m.runExchanges()
+	m.unstall()
 	m.runLacks()
 	m.runAnswers()
 	m.trimMessages()
@@ -426,16 +429,20 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	for _, p := range m.paths {
 		soonest(p.retryAt)
+		if !p.read.told {
+			soonest(p.read.tell)
+		}
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
-	soonest(m.nextLack())
-	soonest(m.nextAnswer())
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
 	}
+	soonest(m.nextStall())
+	soonest(m.nextLack())
+	soonest(m.nextAnswer())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

@@ -3,6 +3,7 @@ package member
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"parallax/crossverify"
 	"parallax/internal/wire"
@@ -47,7 +48,8 @@ type message struct {
 	late     bool   // it was sent again; slot is zeros then
 	passed   string // by whom, where not by its sender
 	status   []crossverify.Status
-	order    uint64 // of opening
+	order    uint64    // of opening
+	known    time.Time // first, in this opening
 }
 
 // showMessage hands a message to the application, once.

@@ -38,6 +38,8 @@ type path struct {
 
 	missed   []span // numbers read of which nothing is here, ascending
 	caughtUp bool
+	caughtAt time.Time          // since when, if it is
+	delays   crossverify.Delays // of messages, in this opening
 	problem  string
 	aside    bool
 	noted    map[string]bool            // relay events shown since opening: once for one cause
@@ -195,12 +197,17 @@ type readLink struct {
 	bytes  int                // of their values
 	root   wire.Digest        // that the first page was signed under
 	tries  int                // listings that the board changed under
+	tell   time.Time          // when what it does not show is told; zero: it was not read to its end
+	told   bool
 	acked  uint64
 	shown  crossverify.Position // what Open showed
 	shownS crossverify.Statement
 
 	compared comparedRoot
 	fetch    *fetching // nil: nothing is read once more
+	stalls   map[wire.Seat]stalled
+	from     uint64 // position when the mailbox was opened
+	target   uint64 // and the relay's newest number then
 }
 
 // postLink is the state of the link that posts.
@@ -325,7 +332,8 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.trimmed(p, f)
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
-			p.caughtUp = true
+			p.caughtUp, p.caughtAt = true, m.now
+			m.readToEnd(p)
 			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
 		}
@@ -449,6 +457,7 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 		}
 		m.startLineage(p, s.Lineage)
 	}
+	p.read.from, p.read.target = p.position, s.N
 	m.checkHead(p, s)
 	m.keepStatement(p, s)
 	m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("Relay %s is connected.", p.name())})
@@ -494,11 +503,19 @@ func (m *Machine) next(p *path, n uint64, d, root wire.Digest, sig [64]byte) boo
 	m.checkHead(p, s)
 	m.keepRead(p, s)
 	m.savePath(p)
-	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) {
-		p.read.acked = n
-		m.send(p.read.link, proto.Ack{UpTo: n})
+	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) && len(p.read.stalls) == 0 {
+		m.ack(p)
 	}
+	m.tellProgress(p)
 	return true
+}
+
+// ack opens the window of a path again.
+func (m *Machine) ack(p *path) {
+	if p.read.opened && p.read.acked < p.position {
+		p.read.acked = p.position
+		m.send(p.read.link, proto.Ack{UpTo: p.position})
+	}
 }
 
 // pathFailed notes what the relay broke and ends the link: status only.

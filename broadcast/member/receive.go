@@ -116,6 +116,10 @@ func (m *Machine) process(it *item, hold func()) {
 	}
 	held := hold
 	hold = func() { held(); m.mayLackOf(it) }
+	if it.path.stops(k.seat) {
+		hold()
+		return
+	}
 	// Every slot is tried, of every path: who may write to the channel can
 	// spoil slots in anybody's name, and a relay may never end its listing, so
 	// no rule that waits for other paths keeps what is true from being shown.
@@ -130,6 +134,9 @@ func (m *Machine) process(it *item, hold func()) {
 	case errors.Is(err, errCopies):
 		hold()
 	default:
+		if tooFarAhead(err) {
+			m.stall(it.path, k.seat)
+		}
 		hold()
 		return
 	}
@@ -144,9 +151,10 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 	k := it.key()
 	first := m.received[k.source] == nil
 	m.counters.messages++
-	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages}
+	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, known: m.now}
 	m.messages[k] = msg
 	m.ledger.Opened(m.now, crossverify.Path(it.path.index), k.subject(), it.d)
+	m.learn(it.path, msg)
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	if got := m.received[k.source]; first && skips > 0 {
@@ -233,6 +241,9 @@ func (m *Machine) duplicate(it *item, msg *message) {
 		// Also after another copy: somebody in the group can be faster than
 		// the sender with a spoiled one.
 		m.ledger.Opened(m.now, at, k.subject(), it.d)
+		if status == crossverify.Awaiting || status == crossverify.Silent {
+			m.learn(it.path, msg) // the path's first copy
+		}
 	case same && matched:
 		m.replayed(it)
 		return

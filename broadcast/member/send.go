@@ -110,7 +110,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.put(m.key(keyBundle, wire.U64(b.order)), b.finish(record, at))
 
 	m.counters.messages++
-	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages}
+	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, known: m.now}
 	m.messages[k] = msg
 	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
 	m.awaitCopies(msg)
