@@ -3,6 +3,8 @@ package member
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"parallax/internal/wire"
@@ -78,15 +80,15 @@ func (m *Machine) unstall() {
 			continue
 		}
 		drained := m.drained()
-		for _, st := range m.sortedSeats() {
-			s, ok := p.read.stalls[st.seat]
-			late := ok && !m.now.Before(s.since.Add(m.genesis.Policy.Deadline))
-			if !ok || !drained && !late && m.counters.messages < s.messages+catchUpFrom {
+		for _, seat := range slices.SortedFunc(maps.Keys(p.read.stalls), func(a, b wire.Seat) int { return slices.Compare(a[:], b[:]) }) {
+			s := p.read.stalls[seat]
+			late := !m.now.Before(s.since.Add(m.genesis.Policy.Deadline))
+			if !drained && !late && m.counters.messages < s.messages+catchUpFrom {
 				continue
 			}
-			delete(p.read.stalls, st.seat)
-			m.forced = late && m.counters.messages == s.messages // the others bring nothing
-			m.retryHeld(st.seat)
+			delete(p.read.stalls, seat)
+			m.forced = drained || m.counters.messages == s.messages // the others bring nothing
+			m.retryHeld(seat)
 			m.forced = false
 		}
 		if len(p.read.stalls) == 0 {
