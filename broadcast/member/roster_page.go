@@ -165,26 +165,24 @@ func (m *Machine) putPage(p *path, page int) {
 	m.putEntry(p, epochKey, pageName(m.self, page), uint64(len(m.pages[page])), m.pageValue(page), m.keyring.owner)
 }
 
-// keptBy counts the operators all of whose relays' posts among these have a
-// receipt, and tells whether any still waits for one.
-func (m *Machine) keptBy(posts map[wire.PostID]*path) (operators, relays int, pending bool) {
-	open, declined := map[*path]bool{}, map[*path]bool{}
-	has := map[*path]bool{}
+// keeps tells of a path whether all of its posts among these have a receipt.
+func (m *Machine) keeps(posts map[wire.PostID]*path) func(*path) bool {
+	open := map[*path]bool{}
 	for id, p := range posts {
-		has[p] = true
-		if m.queued(p, id) {
-			open[p] = true
-			pending = pending || !p.aside
-		}
-		if m.declined[id] {
-			declined[p] = true
+		open[p] = open[p] || m.queued(p, id) || m.declined[id]
+	}
+	return func(p *path) bool {
+		waits, has := open[p]
+		return has && !waits
+	}
+}
+
+// awaited tells whether any of these posts still waits for its receipt.
+func (m *Machine) awaited(posts map[wire.PostID]*path) bool {
+	for id, p := range posts {
+		if !p.aside && m.queued(p, id) {
+			return true
 		}
 	}
-	whole := func(p *path) bool { return has[p] && !open[p] && !declined[p] }
-	for _, p := range m.paths {
-		if whole(p) && !p.aside {
-			relays++
-		}
-	}
-	return m.operators(whole), relays, pending
+	return false
 }

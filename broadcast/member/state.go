@@ -15,7 +15,7 @@ import (
 )
 
 // StoreFormat is the format of what a membership keeps. A newer one is refused.
-const StoreFormat = 2
+const StoreFormat = 3
 
 // Records of a membership, under unit and one byte (docs/architecture.md,
 // "What a member keeps"). Cold records are JSON, hot ones fixed layouts.
@@ -104,7 +104,7 @@ type counters struct {
 }
 
 func (m *Machine) saveCounters() {
-	b := wire.AppendU64(nil, m.counters.sequence)
+	b := wire.AppendU64(make([]byte, 0, 64), m.counters.sequence)
 	b = wire.AppendU64(b, m.counters.event)
 	b = wire.AppendU64(b, m.counters.order)
 	b = wire.AppendU64(b, m.counters.messages)
@@ -299,12 +299,14 @@ func (m *Machine) setUp() (err error) {
 	return nil
 }
 
+// policy is what the paths are compared by. It is made once: declarations have
+// signatures to check.
 func (m *Machine) policy() crossverify.Policy {
-	p := crossverify.Policy{Quorum: m.genesis.Needed(), Strict: m.genesis.Policy.Strict, Deadline: m.genesis.Policy.Deadline}
-	for _, r := range m.genesis.Relays {
-		p.Operators = append(p.Operators, r.Operator)
+	if m.voting == nil {
+		p := m.genesis.Voting(m.cfg.Verify)
+		m.voting, m.shares = &p, map[uint64]int{}
 	}
-	return p
+	return *m.voting
 }
 
 // finishLoad rebuilds what follows from the records.
