@@ -98,59 +98,62 @@ type Machine struct {
 	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
-	meta     *metaRecord
-	gid      wire.GroupID
-	genesis  *Genesis
-	self     wire.Seat
-	keyring  *keyring
-	paths    []*path
-	byLink   map[broadcast.Link]*path
-	ledger   *crossverify.Ledger
-	voting   *crossverify.Policy // made when first needed
-	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
-	seats    map[wire.Seat]*seatState
-	invites  map[[16]byte]*InviteRecord
-	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
-	chains   chainVector
-	received map[source]*sequences
-	messages map[messageKey]*message
-	recent   []*message // newest last: for views and paths
-	held     map[heldKey]*heldItem
-	bundles  map[uint64]*bundleRecord
-	sets     map[wire.Digest]*recipientSet
-	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
-	roster   *Roster                   // nil: the genesis is not known yet
-	state    *State                    // of roster, as it was last followed up
-	log      map[wire.Digest]*logged   // what roster has and what waits in it
-	pages    [][]*logged               // what the own roster pages carry
-	live     map[[16]byte]bool         // invites that count and are not revoked
-	asking   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
-	duty     duty                      // of an admin
-	toldOnce map[string]bool           // events about the roster shown since opening
-	seen     map[wire.Digest]helloSeen // transcripts of hellos
-	lacking  map[wire.Seat]*seatState  // that a hello may be for
-	evidence []*evidenceRecord
-	exchange []exchangeDue
-	shared   map[wire.Digest]bool // statements sent in an exchange already
-	counters counters
-	waiting  []waiter
-	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
-	commands []uint64                    // their ids, oldest first
-	deadline time.Time                   // founding or joining ends
-	views    map[viewKey][]claimedHead
-	claims   map[claimant][]uint64 // numbers in views, by who claimed them
-	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
-	declined map[wire.PostID]bool  // posts refused while a command waits for them
-	lonely   int                   // seats told of that few relays show
-	skipped  int                   // keys kept for slots that have not come, over all sessions
-	sweepAt  time.Time             // when they are looked through; zero: there are none
-	retrying bool                  // within retryHeld
-	kept     int                   // messages left by the last trimMessages
-	progress int
-	starting starting // sessions that this end begins
-	delivery ownTexts // of own texts
-	awake    bool     // deadlines run
-	extended bool     // the joining's deadline was moved once
+	meta        *metaRecord
+	gid         wire.GroupID
+	genesis     *Genesis
+	self        wire.Seat
+	keyring     *keyring
+	paths       []*path
+	byLink      map[broadcast.Link]*path
+	ledger      *crossverify.Ledger
+	voting      *crossverify.Policy // made when first needed
+	shares      map[uint64]int      // k of first contacts, by the set of paths that they go over
+	seats       map[wire.Seat]*seatState
+	invites     map[[16]byte]*InviteRecord
+	orphans     map[wire.Seat][]orphan // admissions whose invite is not known yet
+	chains      chainVector
+	received    map[source]*sequences
+	messages    map[messageKey]*message
+	recent      []*message // newest last: for views and paths
+	held        map[heldKey]*heldItem
+	bundles     map[uint64]*bundleRecord
+	sets        map[wire.Digest]*recipientSet
+	current     *recipientSet            // whom a bundle goes to now; nil: gather anew
+	roster      *Roster                  // nil: the genesis is not known yet
+	state       *State                   // of roster, as it was last followed up
+	log         map[wire.Digest]*logged  // what roster has and what waits in it
+	fresh       []*logged                // of log, that came in this opening and that too few boards show
+	pages       [][]*logged              // what the own roster pages carry
+	live        map[[16]byte]bool        // invites that count and are not revoked
+	asking      map[wire.Seat]*seatState // in by a complete admission alone: an admin adopts them
+	duty        duty                     // of an admin
+	exchanged   exchangeOfOperations
+	endsUnknown bool                      // no epoch in force was begun by who knew of somebody's end
+	toldOnce    map[string]bool           // events about the roster shown since opening
+	seen        map[wire.Digest]helloSeen // transcripts of hellos
+	lacking     map[wire.Seat]*seatState  // that a hello may be for
+	evidence    []*evidenceRecord
+	exchange    []exchangeDue
+	shared      map[wire.Digest]bool // statements sent in an exchange already
+	counters    counters
+	waiting     []waiter
+	answered    map[uint64]broadcast.Answer // first answers of this opening, by command id
+	commands    []uint64                    // their ids, oldest first
+	deadline    time.Time                   // founding or joining ends
+	views       map[viewKey][]claimedHead
+	claims      map[claimant][]uint64 // numbers in views, by who claimed them
+	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
+	declined    map[wire.PostID]bool  // posts refused while a command waits for them
+	lonely      int                   // seats told of that few relays show
+	skipped     int                   // keys kept for slots that have not come, over all sessions
+	sweepAt     time.Time             // when they are looked through; zero: there are none
+	retrying    bool                  // within retryHeld
+	kept        int                   // messages left by the last trimMessages
+	progress    int
+	starting    starting // sessions that this end begins
+	delivery    ownTexts // of own texts
+	awake       bool     // deadlines run
+	extended    bool     // the joining's deadline was moved once
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
@@ -203,6 +206,8 @@ func (m *Machine) reset() {
 		answered: map[uint64]broadcast.Answer{},
 		log:      map[wire.Digest]*logged{},
 		toldOnce: map[string]bool{},
+		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
+			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
@@ -305,6 +310,8 @@ func (m *Machine) settle() {
 	m.refuseTexts()
 	m.doDuty()
 	m.greet()
+	m.ask()
+	m.runNews()
 	m.runExchanges()
 	m.trimMessages()
 	m.pumpPosts()
@@ -404,6 +411,17 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.sweepAt)
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
+		if m.roster != nil && m.admin() {
+			soonest(m.nextUncarried())
+		}
+		if m.isMember() && m.mayTell() {
+			if m.drained() {
+				soonest(m.exchanged.askAt)
+			}
+			if len(m.exchanged.due) > 0 {
+				soonest(m.exchanged.dueAt)
+			}
+		}
 	}
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)

@@ -180,6 +180,10 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 		m.recent = append(m.recent, msg)
 	case c.Kind == KindHello:
 		m.sawHello(st, c.Body)
+	case c.Kind == KindRoster:
+		m.sawNews(c.Body)
+	case c.Kind == KindRefetch:
+		m.sawRefetch(st, c.Body)
 	case c.Kind == KindStatements:
 		m.sawStatements(c.Body)
 	case c.Kind.Known() || c.Kind.Skippable():
@@ -187,6 +191,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 		msg.text = "(a message that needs a newer version of parallax)"
 		m.showMessage(msg)
 	}
+	m.compareRosters(st, c.View.Roster)
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }

@@ -21,6 +21,8 @@ func (m *Machine) follow() {
 // rosterChanged follows up on every change of what the roster says.
 func (m *Machine) rosterChanged(before, after *State) {
 	m.current = nil
+	m.noteDigest()
+	m.endsUnknown = m.roster.endsUnknown()
 	invites := m.readInvites()
 	for _, seat := range changedSeats(before, after) {
 		if st := m.seats[seat]; st != nil {

@@ -82,6 +82,7 @@ type metaRecord struct {
 	Invite      []byte // invite secret of the link, or of the founder's newest
 	Channels    []byte
 	Epochs      []epochRecord
+	Begun       []begunEpoch `json:",omitempty"`
 	Incarnation []byte
 	Mailboxes   [][]byte // seeds, in the order of relays
 	Announced   []byte   // own announcement
