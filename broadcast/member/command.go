@@ -229,6 +229,7 @@ type MemberStatus struct {
 	Session   bool            `json:"session"`
 	Own       bool            `json:"own"`
 	Founder   bool            `json:"founder"`
+	Role      Role            `json:"role"`
 	Operators int             `json:"operators"` // that show it
 	Marks     map[string]Mark `json:"marks"`
 	Verified  *Verified       `json:"verified,omitempty"` // in person, by this device's owner

@@ -129,6 +129,7 @@ type Machine struct {
 	duty        duty                     // of an admin
 	exchanged   exchangeOfOperations
 	endsUnknown bool                      // no epoch in force was begun by who knew of somebody's end
+	leaveAt     time.Time                 // when a member that left ends, at the latest
 	toldOnce    map[string]bool           // events about the roster shown since opening
 	seen        map[wire.Digest]helloSeen // transcripts of hellos
 	lacking     map[wire.Seat]*seatState  // that a hello may be for
@@ -218,6 +219,12 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 	m.advance(now)
 	m.wakeUp()
 	var err error
+	if m.gone() {
+		switch in.(type) {
+		case broadcast.Up, broadcast.Received, broadcast.Finished:
+			return nil
+		}
+	}
 	switch in := in.(type) {
 	case broadcast.Up:
 		m.up(in)
@@ -297,6 +304,10 @@ func (m *Machine) changed(r store.Reader) error {
 // settle follows up on whatever the input changed: deadlines, joining, hellos,
 // exchanges, answers to commands.
 func (m *Machine) settle() {
+	if m.gone() {
+		m.answerWaiting()
+		return
+	}
 	if m.ledger != nil {
 		for _, s := range m.ledger.Advance(m.now) {
 			m.subjectChanged(s)
@@ -313,6 +324,7 @@ func (m *Machine) settle() {
 	m.ask()
 	m.runNews()
 	m.runExchanges()
+	m.stepLeaving()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
@@ -390,14 +402,18 @@ func (m *Machine) wake() (t time.Time) {
 			t = u
 		}
 	}
+	if m.gone() {
+		return t
+	}
 	if m.ledger != nil {
 		soonest(m.ledger.Next())
 	}
 	soonest(m.deadline)
+	soonest(m.leaveAt)
 	for _, w := range m.waiting {
 		soonest(w.until)
 	}
-	if m.isMember() && !m.starting.underWay() { // until then nothing is sent
+	if m.isMember() && !m.starting.underWay() && !m.silent() { // until then nothing is sent
 		for _, e := range m.exchange {
 			soonest(e.at)
 		}
@@ -469,5 +485,8 @@ func (m *Machine) hint(e Event) {
 	e.Time = m.now.UTC()
 	m.events = append(m.events, broadcast.Event{Body: e})
 }
+
+// gone tells whether this membership ended.
+func (m *Machine) gone() bool { return m.meta != nil && m.meta.Phase == phaseLeft }
 
 func (m *Machine) isMember() bool { return m.meta != nil && m.meta.Phase == phaseMember }

@@ -106,7 +106,16 @@ func (m *Machine) process(it *item, hold func()) {
 	if k.seat == m.self && k.incarnation != m.keyring.inc {
 		return // of an earlier installation of one's own
 	}
-	if st == nil || k.seat == m.self || !m.usable(st) {
+	switch {
+	case st == nil || k.seat == m.self:
+		hold()
+		return
+	case m.usable(st):
+	case m.out(k.seat): // what counts of it is read, and the rest is told apart
+		if len(it.slot) == ratchet.HelloSlotSize && !m.counts(st, k) {
+			return
+		}
+	default:
 		hold()
 		return
 	}
@@ -171,9 +180,12 @@ func (m *Machine) awaitCopies(msg *message) {
 // content acts on what a message says.
 func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	msg.kind, msg.sent = c.Kind, c.Sent.Unix()
+	if !m.heard(st, msg, c) {
+		return
+	}
 	switch {
 	case c.Kind == KindText:
-		msg.text = strings.ToValidUTF8(string(c.Body), "\uFFFD")
+		msg.text = textOf(c.Body)
 		if !m.genesis.Policy.Strict {
 			m.showMessage(msg)
 		}
@@ -195,6 +207,9 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }
+
+// textOf is a text as it is shown.
+func textOf(body []byte) string { return strings.ToValidUTF8(string(body), "\uFFFD") }
 
 // duplicate compares another path's copy with the message that opened.
 func (m *Machine) duplicate(it *item, msg *message) {

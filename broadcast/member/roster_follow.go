@@ -160,7 +160,7 @@ func (m *Machine) tellRoster(before, after *State) {
 	}
 	for i := range after.Members {
 		x := &after.Members[i]
-		if was, ok := before.Member(x.Seat); ok && was.Role != x.Role || !ok && privilege(x.Role) > privilege(RoleMember) {
+		if was, ok := before.Member(x.Seat); ok && was.Role != x.Role || !ok && x.Role != RoleMember {
 			roles = append(roles, x.Seat)
 		}
 	}
@@ -259,6 +259,8 @@ func (m *Machine) disputeText(d *Dispute) string {
 func describePolicy(p *Policy) string {
 	quorum := "a majority of the relays' operators must agree"
 	switch {
+	case p.Text != "":
+		quorum = "of the relays' operators must agree: " + p.Text
 	case p.Strict:
 		quorum = "all of the relays' operators must agree"
 	case p.Quorum > 0:
