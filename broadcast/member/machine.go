@@ -38,6 +38,7 @@ type Limits struct {
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 }
 
@@ -56,6 +57,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
+	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
 	set(&l.AdoptWait, 30*time.Second)
 	set(&l.AdoptLate, 24*time.Hour)
@@ -98,63 +100,78 @@ type Machine struct {
 	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
-	meta        *metaRecord
-	gid         wire.GroupID
-	genesis     *Genesis
-	self        wire.Seat
-	keyring     *keyring
-	paths       []*path
-	byLink      map[broadcast.Link]*path
-	ledger      *crossverify.Ledger
-	voting      *crossverify.Policy // made when first needed
-	shares      map[uint64]int      // k of first contacts, by the set of paths that they go over
-	seats       map[wire.Seat]*seatState
-	invites     map[[16]byte]*InviteRecord
-	orphans     map[wire.Seat][]orphan // admissions whose invite is not known yet
-	chains      chainVector
-	received    map[source]*sequences
-	messages    map[messageKey]*message
-	recent      []*message // newest last: for views and paths
-	held        map[heldKey]*heldItem
-	bundles     map[uint64]*bundleRecord
-	sets        map[wire.Digest]*recipientSet
-	current     *recipientSet            // whom a bundle goes to now; nil: gather anew
-	roster      *Roster                  // nil: the genesis is not known yet
-	state       *State                   // of roster, as it was last followed up
-	log         map[wire.Digest]*logged  // what roster has and what waits in it
-	fresh       []*logged                // of log, that came in this opening and that too few boards show
-	pages       [][]*logged              // what the own roster pages carry
-	live        map[[16]byte]bool        // invites that count and are not revoked
-	asking      map[wire.Seat]*seatState // in by a complete admission alone: an admin adopts them
-	duty        duty                     // of an admin
+	meta     *metaRecord
+	gid      wire.GroupID
+	genesis  *Genesis
+	self     wire.Seat
+	keyring  *keyring
+	paths    []*path
+	byLink   map[broadcast.Link]*path
+	ledger   *crossverify.Ledger
+	voting   *crossverify.Policy // made when first needed
+	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
+	seats    map[wire.Seat]*seatState
+	invites  map[[16]byte]*InviteRecord
+	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
+	chains   chainVector
+	received map[source]*sequences
+	messages map[messageKey]*message
+	recent   []*message // newest last: for views and paths
+	held     map[heldKey]*heldItem
+	bundles  map[uint64]*bundleRecord
+	sets     map[wire.Digest]*recipientSet
+	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
+	roster   *Roster                   // nil: the genesis is not known yet
+	state    *State                    // of roster, as it was last followed up
+	log      map[wire.Digest]*logged   // what roster has and what waits in it
+	pages    [][]*logged               // what the own roster pages carry
+	live     map[[16]byte]bool         // invites that count and are not revoked
+	asking   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	duty     duty                      // of an admin
+	toldOnce map[string]bool           // events about the roster shown since opening
+	seen     map[wire.Digest]helloSeen // transcripts of hellos
+	lacking  map[wire.Seat]*seatState  // that a hello may be for
+	evidence []*evidenceRecord
+	exchange []exchangeDue
+	shared   map[wire.Digest]bool // statements sent in an exchange already
+	counters counters
+	waiting  []waiter
+	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
+	commands []uint64                    // their ids, oldest first
+	deadline time.Time                   // founding or joining ends
+	views    map[viewKey][]claimedHead
+	claims   map[claimant][]uint64 // numbers in views, by who claimed them
+	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
+	declined map[wire.PostID]bool  // posts refused while a command waits for them
+	lonely   int                   // seats told of that few relays show
+	skipped  int                   // keys kept for slots that have not come, over all sessions
+	sweepAt  time.Time             // when they are looked through; zero: there are none
+	retrying bool                  // within retryHeld
+	kept     int                   // messages left by the last trimMessages
+	progress int
+
+	texts      keptTexts // that can be sent again
+	lacks      map[source]*lack
+	seeking    map[source]*lack // those of them that have something due
+	askedAt    time.Time
+	answersDue []*dueAnswer
+	agained    map[againID]time.Time // what was sent again, by whomever
+	passed     map[wire.Digest]*passedOn
+	settling   bool // within settlePassed
+
+	reads    []broadcast.Read // that the next Ready hands over
+	readers  map[uint64]func([]store.KV)
+	lastRead uint64 // never used again in a machine's life
+
+	starting starting // sessions that this end begins
+	delivery ownTexts // of own texts
+	awake    bool     // deadlines run
+	extended bool     // the joining's deadline was moved once
+
+	fresh       []*logged // of log, that came in this opening and that too few boards show
 	exchanged   exchangeOfOperations
-	endsUnknown bool                      // no epoch in force was begun by who knew of somebody's end
-	leaveAt     time.Time                 // when a member that left ends, at the latest
-	toldOnce    map[string]bool           // events about the roster shown since opening
-	seen        map[wire.Digest]helloSeen // transcripts of hellos
-	lacking     map[wire.Seat]*seatState  // that a hello may be for
-	evidence    []*evidenceRecord
-	exchange    []exchangeDue
-	shared      map[wire.Digest]bool // statements sent in an exchange already
-	counters    counters
-	waiting     []waiter
-	answered    map[uint64]broadcast.Answer // first answers of this opening, by command id
-	commands    []uint64                    // their ids, oldest first
-	deadline    time.Time                   // founding or joining ends
-	views       map[viewKey][]claimedHead
-	claims      map[claimant][]uint64 // numbers in views, by who claimed them
-	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
-	declined    map[wire.PostID]bool  // posts refused while a command waits for them
-	lonely      int                   // seats told of that few relays show
-	skipped     int                   // keys kept for slots that have not come, over all sessions
-	sweepAt     time.Time             // when they are looked through; zero: there are none
-	retrying    bool                  // within retryHeld
-	kept        int                   // messages left by the last trimMessages
-	progress    int
-	starting    starting // sessions that this end begins
-	delivery    ownTexts // of own texts
-	awake       bool     // deadlines run
-	extended    bool     // the joining's deadline was moved once
+	endsUnknown bool      // no epoch in force was begun by who knew of somebody's end
+	leaveAt     time.Time // when a member that left ends, at the latest
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
@@ -210,6 +227,12 @@ func (m *Machine) reset() {
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
 			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
+		lacks:    map[source]*lack{},
+		seeking:  map[source]*lack{},
+		agained:  map[againID]time.Time{},
+		passed:   map[wire.Digest]*passedOn{},
+		readers:  map[uint64]func([]store.KV){},
+		lastRead: m.lastRead,
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -236,7 +259,9 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 		m.command(in)
 	case broadcast.Finished:
 		m.finished(in)
-	case broadcast.Loaded, broadcast.Applied:
+	case broadcast.Loaded:
+		err = m.loaded(in)
+	case broadcast.Applied:
 	case broadcast.Changed:
 		err = m.changed(in.Reader)
 	default:
@@ -281,6 +306,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.lookForLacks()
 }
 
 // changed starts again from what is durable. A membership has one process, so
@@ -325,6 +351,8 @@ func (m *Machine) settle() {
 	m.runNews()
 	m.runExchanges()
 	m.stepLeaving()
+	m.runLacks()
+	m.runAnswers()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
@@ -377,7 +405,7 @@ func (m *Machine) answerWaiting() {
 
 // Ready implements broadcast.Machine.
 func (m *Machine) Ready() broadcast.Ready {
-	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Jobs: m.jobs, Wake: m.wake()}
+	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Reads: m.reads, Jobs: m.jobs, Wake: m.wake()}
 	if len(m.ops) > 0 {
 		r.Write = &store.Batch{Unit: m.unit, Base: m.revision, Ops: m.ops}
 		m.revision++
@@ -391,7 +419,7 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.links, m.linksSet = append([]broadcast.WantLink{}, m.wanted...), true
 		r.Links = m.links
 	}
-	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
+	m.ops, m.sends, m.events, m.answers, m.reads, m.jobs = nil, nil, nil, nil, nil, nil
 	clear(m.opAt)
 	return r
 }
@@ -439,6 +467,8 @@ func (m *Machine) wake() (t time.Time) {
 			}
 		}
 	}
+	soonest(m.nextLack())
+	soonest(m.nextAnswer())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

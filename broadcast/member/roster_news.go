@@ -217,12 +217,6 @@ func (m *Machine) ask() {
 	m.sendBundle(KindRefetch, AppendRefetch(nil, &Refetch{Operations: list}))
 }
 
-// jitter is a random part of a time.
-func (m *Machine) jitter(d time.Duration) time.Duration {
-	j := m.draw32()
-	return d * time.Duration(uint64(j[0])<<8|uint64(j[1])) / (1 << 16)
-}
-
 // askedOperations prepares the answer to a member who asks for operations: after
 // a chance wait, unless somebody else gave it.
 func (m *Machine) askedOperations(st *seatState, list []wire.Digest) {
@@ -250,13 +244,4 @@ func (m *Machine) askedOperations(st *seatState, list []wire.Digest) {
 	if before == 0 {
 		x.dueAt = m.now.Add(m.jitter(8 * m.cfg.Limits.ExchangeJitter))
 	}
-}
-
-// sawRefetch takes a member's question.
-func (m *Machine) sawRefetch(st *seatState, body []byte) {
-	q, err := ParseRefetch(body)
-	if err != nil {
-		return
-	}
-	m.askedOperations(st, q.Operations)
 }
