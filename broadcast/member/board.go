@@ -73,6 +73,7 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 	m.savePath(p)
 	m.readBoard(p, board)
 	m.absences(p)
+	m.readToEnd(p)
 	m.compareReceipts(p, f.Statement)
 	m.putMissing(p)
 }

@@ -322,6 +322,7 @@ func (m *Machine) settle() {
 			m.subjectChanged(s)
 		}
 	}
+	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
@@ -424,6 +425,9 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	for _, p := range m.paths {
 		soonest(p.retryAt)
+		if !p.read.told {
+			soonest(p.read.tell)
+		}
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())

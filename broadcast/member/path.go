@@ -197,6 +197,8 @@ type readLink struct {
 	bytes  int                // of their values
 	root   wire.Digest        // that the first page was signed under
 	tries  int                // listings that the board changed under
+	tell   time.Time          // when what it does not show is told; zero: it was not read to its end
+	told   bool
 	acked  uint64
 	shown  crossverify.Position // what Open showed
 	shownS crossverify.Statement
@@ -328,6 +330,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
 			p.caughtUp, p.caughtAt = true, m.now
+			m.readToEnd(p)
 			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
 		}
