@@ -98,6 +98,10 @@ func (m *Machine) loadBoard(key, value []byte) error {
 // entry is a board write that the relay pushes.
 func (m *Machine) entry(p *path, f proto.Entry) {
 	value := crossverify.ValueDigest(f.Value)
+	if p.once(f.N) {
+		m.again(p, f.N, crossverify.BoardDigest(f.Name, f.Version, value), f.Root, f.Signature)
+		return
+	}
 	if !m.next(p, f.N, crossverify.BoardDigest(f.Name, f.Version, value), f.Root, f.Signature) {
 		return
 	}

@@ -46,6 +46,10 @@ func (m *Machine) seatChanged(st *seatState) {
 	} else {
 		delete(m.asking, st.seat)
 	}
+	if usable && st.came == 0 && !st.own {
+		st.came = m.counters.messages + 1
+		m.put(m.key(keyLack, []byte{partCame}, st.seat[:]), wire.AppendU64(nil, st.came))
+	}
 	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true

@@ -36,7 +36,10 @@ type path struct {
 	queue   []*postItem // unanswered posts, in order
 	retryAt time.Time
 
+	missed   []span // numbers read of which nothing is here, ascending
 	caughtUp bool
+	caughtAt time.Time          // since when, if it is
+	delays   crossverify.Delays // of messages, in this opening
 	problem  string
 	aside    bool
 	noted    map[string]bool            // relay events shown since opening: once for one cause
@@ -156,6 +159,8 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	p.newest = crossverify.Statement{}
 	p.heads, p.ownHead = nil, map[uint64]crossverify.Statement{}
 	p.listed, p.listedAt = false, 0
+	p.missed = nil
+	m.saveMissed(p)
 	m.forgetClaims(p)
 	m.endReceipts(p, l)
 	m.savePath(p)
@@ -199,6 +204,7 @@ type readLink struct {
 	shownS crossverify.Statement
 
 	compared comparedRoot
+	fetch    *fetching // nil: nothing is read once more
 }
 
 // postLink is the state of the link that posts.
@@ -323,7 +329,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.trimmed(p, f)
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
-			p.caughtUp = true
+			p.caughtUp, p.caughtAt = true, m.now
 			m.readToEnd(p)
 			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
@@ -332,7 +338,13 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.boardPage(p, f)
 	case proto.BoardProof:
 		m.boardProof(p, f)
+	case proto.StatementIs:
+		m.statementIs(p, f.Statement)
 	case proto.Refused:
+		if f.Of == proto.TypeFetch || f.Of == proto.TypeStatementOf {
+			m.fetchRefused(p, f)
+			return
+		}
 		p.problem = fmt.Sprintf("relay %s refused: %s", p.label(), f.Text)
 		if !m.isMember() {
 			m.noteRefusal(p, f)
@@ -515,7 +527,12 @@ func (m *Machine) relayEvent(p *path, cause, member, text string) {
 }
 
 func (m *Machine) bare(p *path, f proto.Bare) {
+	if p.once(f.N) {
+		m.again(p, f.N, f.D, f.Root, f.Signature)
+		return
+	}
 	if m.next(p, f.N, f.D, f.Root, f.Signature) {
 		m.checkRoot(p, f.N, f.Root)
+		m.passOver(p, f.N)
 	}
 }

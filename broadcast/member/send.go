@@ -28,8 +28,19 @@ func (m *Machine) view() View {
 			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
 		}
 	}
+	own := 0
+	for i := len(m.recent) - 1; i >= 0 && own < maxOwnRecents; i-- {
+		if msg := m.recent[i]; msg.own {
+			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
+			own++
+		}
+	}
 	return v
 }
+
+// maxOwnRecents is how many own texts a view names, so that each names those
+// before it: who got one by another's hand learns from the next that it is ours.
+const maxOwnRecents = 2
 
 // sendBundle encrypts once, gives every session a slot, and puts the bundle
 // into the outbox of every path. Everything is durable before a byte leaves.
@@ -73,6 +84,10 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 			begun = append(begun, st)
 		}
 	}
+	if kind == KindText {
+		a := &Again{Header: h, Sealed: [broadcast.SealedHeaderSize]byte(envelope), Key: content, Content: c.Append(nil)}
+		m.keepText(a, d, m.counters.messages+1)
+	}
 	content.Zero()
 	m.saveVector()
 	for _, st := range begun { // after the vector, so that the chain is kept once
@@ -95,7 +110,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.put(m.key(keyBundle, wire.U64(b.order)), b.finish(record, at))
 
 	m.counters.messages++
-	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages}
+	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, known: m.now}
 	m.messages[k] = msg
 	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
 	m.awaitCopies(msg)
