@@ -12,14 +12,14 @@ import (
 // makeInvite makes an invitation: a grant at each relay and its record on the
 // boards. The answer waits for q operators.
 func (m *Machine) makeInvite(id uint64, w MakeInvite) {
-	if len(m.meta.Admin) == 0 {
+	if !m.isFounder(m.seats[m.self]) {
 		m.answer(id, nil, ErrNotAdmin)
 		return
 	}
 	set(&w.Uses, DefaultUses)
 	set(&w.Valid, DefaultValid)
 	k := m.keyring
-	inv := &Invitation{Group: m.gid, Door: k.door, Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
+	inv := &Invitation{Group: m.gid, Door: DoorKey(&k.epoch().Key, m.gid), Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
 		Expires: unixTime(m.now.Add(w.Valid)), Role: RoleMember}
 	for _, p := range m.paths {
 		inv.Relays = append(inv.Relays, LinkRelay{Key: p.ref.Key, Addrs: p.ref.Addrs})
@@ -34,11 +34,11 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 		if p.aside {
 			continue
 		}
-		admin := ChannelAdmin(k.admin, p.ref.Key)
+		admin := ChannelAdmin(k.owner, p.ref.Key)
 		g := proto.Grant{PostID: m.drawID(), Posting: inv.InvitePosting(p.ref.Key).Public(), Uses: rec.Uses, PerHour: rec.PerHour, Expires: uint64(rec.Expires.Unix())}
 		g.Sign(admin, p.ref.Key, p.channel)
 		m.enqueue(p, &postItem{kind: postGrant, id: g.PostID, d: g.Digest(), frame: proto.Encode(g)})
-		m.putEntry(p, doorKey, name, 1, rec.Append(nil), k.admin)
+		m.putEntry(p, doorKey, name, 1, rec.Append(nil), k.owner)
 		for _, q := range p.queue[len(p.queue)-2:] {
 			wanted[q.id] = p
 		}

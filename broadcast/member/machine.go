@@ -278,10 +278,12 @@ func (m *Machine) settle() {
 			m.subjectChanged(s)
 		}
 	}
+	m.unstash()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
 	m.rotate()
+	m.eraseEpochs()
 	m.sweep()
 	m.refuseTexts()
 	m.greet()
@@ -379,6 +381,8 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
+	soonest(m.unstashAt())
+	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
 	if len(m.starting.texts) > 0 && m.meta.Restored {
