@@ -55,7 +55,7 @@ type Header struct {
 	Seat        wire.Seat // the sender
 	Incarnation wire.Incarnation
 	Sequence    uint64 // dense from 1 within the incarnation
-	Carriers    uint16 // number of relays that carry it in full; 0: every one
+	Carriers    uint16 // bit i: the i-th relay, keys ascending, carries it in full; 0: every one does
 }
 
 // append writes the header's plaintext, 58 bytes.

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -124,7 +125,7 @@ func (m *Machine) checkRoot(p *path, n uint64, root wire.Digest) {
 }
 
 // readBoard opens entries and takes what is in them, in an order in which each
-// can be checked: door entries, invites, announcements, admissions.
+// can be checked: door entries, operations, announcements, admissions.
 func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	type opened struct {
 		name  string
@@ -148,13 +149,13 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	}
 	rest := open(items, m.keysOf(p).doors)
 	rank := func(o opened) int {
-		return slices.IndexFunc([]string{"welcome/", "invite/", "announcement/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
+		return slices.IndexFunc([]string{"welcome/", "roster/", "announcement/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
 	}
 	byRank := func(a, b opened) int {
 		if d := rank(a) - rank(b); d != 0 {
 			return d
 		}
-		return strings.Compare(a.name, b.name)
+		return cmp.Or(cmp.Compare(len(a.name), len(b.name)), strings.Compare(a.name, b.name)) // pages by number
 	}
 	slices.SortFunc(entries, byRank)
 	for _, e := range entries {
@@ -170,10 +171,22 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	slices.SortFunc(entries, byRank)
 	for _, e := range entries {
 		kind, id, _ := strings.Cut(e.name, "/")
+		page := 0
+		if kind == "roster" {
+			var ok bool
+			if id, page, ok = parsePageName(id); !ok {
+				continue
+			}
+		}
 		raw, err := hex.DecodeString(id)
 		if err != nil || len(raw) != 32 {
 			continue
 		}
+		if kind == "roster" {
+			m.sawPage(p, wire.Seat(raw), page, e.value)
+			continue
+		}
+		m.follow()
 		switch kind {
 		case "announcement":
 			m.sawAnnouncement(p, wire.Seat(raw), e.value)
@@ -181,6 +194,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			m.sawAdmission(p, wire.Seat(raw), e.value)
 		}
 	}
+	m.follow()
 }
 
 // shows tells whether a path's board has an entry of that name.
@@ -205,13 +219,6 @@ func (m *Machine) doorEntry(p *path, name string, value []byte) {
 			return
 		}
 		m.sawWelcome(p, seat, value)
-	case strings.HasPrefix(name, "invite/") && m.genesis != nil:
-		rec, err := ParseInviteRecord(value)
-		if err != nil || rec.Group != m.gid || rec.Verify(m.cfg.Verify, m.genesis.Founder) != nil {
-			m.invalid(p, "an invitation record")
-			return
-		}
-		m.addInvite(rec)
 	}
 }
 

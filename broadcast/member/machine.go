@@ -36,6 +36,8 @@ type Limits struct {
 	AnswerWait     time.Duration // for the shares of an answer, before beginning again. Default: 10 min
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
+	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
+	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 }
 
@@ -55,6 +57,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
+	set(&l.AdoptWait, 30*time.Second)
+	set(&l.AdoptLate, 24*time.Hour)
 	return l
 }
 
@@ -91,6 +95,7 @@ type Machine struct {
 	answers  []broadcast.Answer
 	jobs     []broadcast.Job
 	links    []broadcast.WantLink // as last handed over
+	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
 	meta     *metaRecord
@@ -114,7 +119,14 @@ type Machine struct {
 	bundles  map[uint64]*bundleRecord
 	sets     map[wire.Digest]*recipientSet
 	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
-	roster   wire.Digest               // of the same seats, for views
+	roster   *Roster                   // nil: the genesis is not known yet
+	state    *State                    // of roster, as it was last followed up
+	log      map[wire.Digest]*logged   // what roster has and what waits in it
+	pages    [][]*logged               // what the own roster pages carry
+	live     map[[16]byte]bool         // invites that count and are not revoked
+	asking   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	duty     duty                      // of an admin
+	toldOnce map[string]bool           // events about the roster shown since opening
 	seen     map[wire.Digest]helloSeen // transcripts of hellos
 	lacking  map[wire.Seat]*seatState  // that a hello may be for
 	evidence []*evidenceRecord
@@ -139,6 +151,9 @@ type Machine struct {
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
+
+	founder   wire.Seat // by founderOf
+	founderOf *Genesis
 }
 
 // waiter is a command that is answered when done says so.
@@ -186,6 +201,9 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		log:      map[wire.Digest]*logged{},
+		toldOnce: map[string]bool{},
+		asking:   map[wire.Seat]*seatState{},
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -240,6 +258,7 @@ func (m *Machine) wakeUp() {
 	if m.ledger == nil {
 		return
 	}
+	m.claimLog()
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
 		if m.usable(st) {
@@ -286,6 +305,7 @@ func (m *Machine) settle() {
 	m.eraseEpochs()
 	m.sweep()
 	m.refuseTexts()
+	m.doDuty()
 	m.greet()
 	m.runExchanges()
 	m.trimMessages()
@@ -349,9 +369,10 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.turn++
 		r.Turn = m.turn
 	}
-	if want := m.wantLinks(); !m.linksSet || !sameLinks(want, m.links) {
-		m.links, m.linksSet = want, true
-		r.Links = want
+	m.wanted = m.wantLinks(m.wanted[:0])
+	if !m.linksSet || !sameLinks(m.wanted, m.links) {
+		m.links, m.linksSet = append([]broadcast.WantLink{}, m.wanted...), true
+		r.Links = m.links
 	}
 	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
 	clear(m.opAt)
@@ -385,6 +406,9 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	if !m.starting.underWay() {
+		soonest(m.duty.at)
+	}
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

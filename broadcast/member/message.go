@@ -2,6 +2,7 @@ package member
 
 import (
 	"slices"
+	"time"
 
 	"parallax/crossverify"
 	"parallax/internal/wire"
@@ -40,7 +41,8 @@ type message struct {
 	mismatch bool
 	text     string // what is shown; of a shown message its beginning
 	status   []crossverify.Status
-	order    uint64 // of opening
+	order    uint64    // of opening
+	known    time.Time // first, in this opening
 }
 
 // showMessage hands a message to the application, once.

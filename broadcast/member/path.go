@@ -37,6 +37,8 @@ type path struct {
 	retryAt time.Time
 
 	caughtUp bool
+	caughtAt time.Time          // since when, if it is
+	delays   crossverify.Delays // of messages, in this opening
 	problem  string
 	aside    bool
 	noted    map[string]bool // relay events shown since opening: once for one cause
@@ -71,7 +73,7 @@ func (p *path) name() string {
 }
 
 func (m *Machine) savePath(p *path) {
-	b := wire.AppendBool(nil, p.registered)
+	b := wire.AppendBool(make([]byte, 0, 384), p.registered)
 	b = wire.AppendBool(b, p.listed && p.orphans == 0 && len(p.stash.entries) == 0) // what waits in memory is read again
 	b = wire.AppendU64(b, p.listedAt)
 	b = append(b, p.lineage[:]...)
@@ -161,8 +163,7 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 }
 
 // wantLinks is which links the membership wants now.
-func (m *Machine) wantLinks() []broadcast.WantLink {
-	var want []broadcast.WantLink
+func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
 	for _, p := range m.paths {
 		if m.meta.Phase != phaseFounding || p.post.founded {
 			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
@@ -321,7 +322,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.trimmed(p, f)
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
-			p.caughtUp = true
+			p.caughtUp, p.caughtAt = true, m.now
 			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
 		}

@@ -2,7 +2,6 @@ package member
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -261,11 +260,11 @@ func (m *Machine) putMissing(p *path) {
 	}
 	if m.meta.Welcomed > 0 {
 		again(doorKey, welcomeName(m.self), m.meta.Welcomed, m.welcome().Append(nil), k.owner)
-		for _, id := range slices.SortedFunc(maps.Keys(m.invites), func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }) {
-			again(doorKey, "invite/"+hex.EncodeToString(id[:]), 1, m.invites[id].Append(nil), k.owner)
-		}
 	}
 	again(epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
+	for i := range m.pages {
+		again(epochKey, pageName(m.self, i), uint64(len(m.pages[i])), m.pageValue(i), k.owner)
+	}
 	if k.adm != nil {
 		again(epochKey, "admission/"+m.self.String(), 1, m.meta.Admitted, k.owner)
 	}

@@ -16,8 +16,7 @@ import (
 
 // view is what this member saw, for others to compare.
 func (m *Machine) view() View {
-	m.recipients()
-	v := View{Roster: m.roster}
+	v := View{Roster: m.roster.Digest()}
 	for _, p := range m.paths {
 		if p.position > 0 {
 			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head})
@@ -96,7 +95,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.put(m.key(keyBundle, wire.U64(b.order)), b.finish(record, at))
 
 	m.counters.messages++
-	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages}
+	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, known: m.now}
 	m.messages[k] = msg
 	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
 	m.awaitCopies(msg)

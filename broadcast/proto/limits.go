@@ -83,7 +83,7 @@ func MaxBody(t uint8) int {
 
 // FromMember tells whether t is a type that members send: nothing else is worth
 // reading for a relay, but for telling what was refused.
-func FromMember(t uint8) bool { return t >= TypeHello && t <= TypeRotate }
+func FromMember(t uint8) bool { return t >= TypeHello && t <= TypePostDigest }
 
 // Name is the frame's name in section 10, for logs and metrics; "unknown" for
 // a type this version does not know.

@@ -58,6 +58,7 @@ var layouts = [256]layout{
 	TypePing:        {"Ping", 8, parsePing},
 	TypeBye:         {"Bye", 0, parseBye},
 	TypeRotate:      {"Rotate", 16 + 32 + 8 + 32 + 1 + MaxAdmins*33 + 4 + MaxEnded*mailboxSize + sigSize, parseRotate},
+	TypePostDigest:  {"PostDigest", 16 + 8 + 24 + broadcast.SealedDigestSize + sigSize, parsePostDigest},
 
 	TypeWelcome:     {"Welcome", 2 + 8 + 4 + 4 + 4 + 32, parseWelcome},
 	TypeInfoIs:      {"InfoIs", 32 + 4 + MaxName + sigSize + 1 + MaxFamilies*crossverify.DeclarationSize, parseInfoIs},
@@ -77,6 +78,8 @@ var layouts = [256]layout{
 	TypePong:        {"Pong", 8, parsePong},
 	TypeRefused:     {"Refused", 1 + 16 + 2 + 4 + MaxName + 4 + 4 + MaxText, parseRefused},
 	TypeLeaving:     {"Leaving", 2 + 4 + 4 + MaxText, parseLeaving},
+
+	TypeDeliverDigest: {"DeliverDigest", 8 + 32 + sigSize + 8 + 24 + broadcast.SealedDigestSize, parseDeliverDigest},
 }
 
 // Encode makes a frame of a message.

@@ -48,10 +48,10 @@ func TestTypes(t *testing.T) {
 	for i, want := range []string{
 		0x01: "Hello", 0x02: "Info", 0x03: "Create", 0x04: "Grant", 0x05: "Register", 0x06: "Open", 0x07: "Ack",
 		0x08: "Fetch", 0x09: "Post", 0x0a: "BoardPut", 0x0b: "Admit", 0x0c: "BoardList", 0x0d: "BoardProve",
-		0x0e: "StatementOf", 0x0f: "SlotBlock", 0x10: "Ping", 0x11: "Bye", 0x12: "Rotate", 0x41: "Welcome", 0x42: "InfoIs",
+		0x0e: "StatementOf", 0x0f: "SlotBlock", 0x10: "Ping", 0x11: "Bye", 0x12: "Rotate", 0x14: "PostDigest", 0x41: "Welcome", 0x42: "InfoIs",
 		0x43: "Registered", 0x44: "Opened", 0x45: "Deliver", 0x46: "Bare", 0x47: "Entry", 0x48: "Trimmed",
 		0x49: "CaughtUp", 0x4a: "Receipt", 0x4b: "NeedFanout", 0x4c: "BoardPage", 0x4d: "BoardProof",
-		0x4e: "StatementIs", 0x4f: "SlotBlockIs", 0x50: "Pong", 0x51: "Refused", 0x52: "Leaving", 0xff: "unknown",
+		0x4e: "StatementIs", 0x4f: "SlotBlockIs", 0x50: "Pong", 0x51: "Refused", 0x52: "Leaving", 0x53: "DeliverDigest", 0xff: "unknown",
 	} {
 		if want == "" {
 			want = "unknown"
@@ -59,7 +59,7 @@ func TestTypes(t *testing.T) {
 		if got := Name(uint8(i)); got != want {
 			t.Errorf("0x%02x is %s, want %s", i, got, want)
 		}
-		if got := FromMember(uint8(i)); got != (i >= 0x01 && i <= 0x12) {
+		if got := FromMember(uint8(i)); got != (i >= 0x01 && i <= 0x14) {
 			t.Errorf("0x%02x from a member: %v", i, got)
 		}
 	}
@@ -305,6 +305,8 @@ func TestRoundTrips(t *testing.T) {
 			Create{Token: bytesN(t, 0, MaxToken, "token"), Posting: fill32(1)},
 			Grant{Uses: rapid.Uint32().Draw(t, "uses"), PerHour: rapid.Uint32().Draw(t, "per hour"), Expires: rapid.Uint64().Draw(t, "expires"), Revoke: rapid.Bool().Draw(t, "revoke")},
 			Rotate{PostID: fill16(1), Rotation: rapid.Uint64Min(1).Draw(t, "rotation"), Posting: fill32(1), Admins: []Admin{{keys.AdminPublic(digest(t, "admin")), RankOwner}}, Ended: list},
+			PostDigest{Hint: [8]byte(bytesN(t, 8, 8, "hint")), Sealed: [48]byte(bytesN(t, 48, 48, "sealed"))},
+			DeliverDigest{N: rapid.Uint64().Draw(t, "n"), Root: digest(t, "root"), Nonce: [24]byte(bytesN(t, 24, 24, "nonce"))},
 			Post{Fanout: digest(t, "fanout"), Mailboxes: list, Exceptions: exceptions, Envelope: bytesN(t, 0, 60, "envelope"), Slots: slots},
 			SlotBlockIs{rapid.Uint64().Draw(t, "n"), list, exceptions, slots},
 			BoardPut{Version: rapid.Uint64().Draw(t, "version"), Value: bytesN(t, 0, 60, "value")},

@@ -83,6 +83,10 @@ func samples() []sample {
 			Rotate{fill16(1), fill32(9), 2, fill32(3), []Admin{{fill32(4), RankAdmin}, {fill32(6), RankOwner}}, []wire.MailboxID{fill16(7), fill16(8)}, fill64(5)},
 			"01*16 09*32 00*7 02 03*32 02 04*32 01 06*32 02 00000002 07*16 08*16 05*64",
 		},
+		{
+			PostDigest{fill16(1), [8]byte(fill(2, 8)), [24]byte(fill(3, 24)), [48]byte(fill(4, 48)), fill64(5)},
+			"01*16 02*8 03*24 04*48 05*64",
+		},
 
 		{Welcome{1, 2, 3, 4, 5 * time.Second, fill32(6)}, "0001 00*7 02 00000003 00000004 00000005 06*32"},
 		{InfoIs{fill32(1), "Ö", fill64(2), nil}, "01*32 00000002 c396 02*64 00"},
@@ -123,6 +127,10 @@ func samples() []sample {
 		},
 		{Pong{1}, "00*7 01"},
 		{Refused{1, fill16(2), CodeQuota, "é", 3 * time.Millisecond, "no"}, "01 02*16 0007 00000002 c3a9 00000003 00000002 6e6f"},
+		{
+			DeliverDigest{1, fill32(2), fill64(3), [8]byte(fill(4, 8)), [24]byte(fill(5, 24)), [48]byte(fill(6, 48))},
+			"00*7 01 02*32 03*64 04*8 05*24 06*48",
+		},
 		{Leaving{CodeBusy, 4 * time.Millisecond, "/ip4"}, "000d 00000004 00000004 2f697034"},
 	}
 }

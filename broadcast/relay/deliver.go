@@ -188,6 +188,9 @@ func deliver(e *entry, box wire.MailboxID) proto.Message {
 			N: st.N, Slots: e.slots, Root: st.Root, Signature: st.Signature, Hint: e.hint, Nonce: e.nonce,
 			Envelope: e.envelope, Offset: uint32(offset), Slot: e.block[offset : offset+size],
 		}
+	case kindDigest:
+		return proto.DeliverDigest{N: st.N, Root: st.Root, Signature: st.Signature, Hint: e.hint, Nonce: e.nonce,
+			Sealed: [broadcast.SealedDigestSize]byte(e.envelope)}
 	case kindBoard:
 		return proto.Entry{N: st.N, Root: st.Root, Signature: st.Signature,
 			BoardEntry: proto.BoardEntry{Name: e.name, Version: e.version, Value: e.value}}

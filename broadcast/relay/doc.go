@@ -5,8 +5,8 @@
 //
 // # What it keeps
 //
-//   - Everything accepted (creation, bundle, board write, grant, rotation) is
-//     an entry of the log; numbers are dense from 1 within a lineage, and each has one
+//   - Everything accepted (creation, bundle, digest, board write, grant, rotation)
+//     is an entry of the log; numbers are dense from 1 within a lineage, and each has one
 //     signed statement.
 //   - What a link is told about new state waits for the turn that makes it
 //     durable (Ready.Sends); what is pushed or read is durable already
@@ -43,7 +43,8 @@
 //	l lineage n        entry: kind u8, time u64, statement; then for a bundle:
 //	                   hint 8, nonce 24, fan-out hash 32, slots digest 32,
 //	                   exceptions bytes, envelope bytes, slots bytes; for a board
-//	                   write: name 32, version u64, value bytes
+//	                   write: name 32, version u64, value bytes; for a digest:
+//	                   hint 8, nonce 24, sealed digest 48
 //	s lineage n        spine, what trimming reads: time u64, bytes u64, post id
 //	                   16, chain head 32
 //	i post id          its statement

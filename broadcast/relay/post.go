@@ -221,3 +221,25 @@ func (m *machine) post(q *request, p proto.Post) {
 	m.op(key(m.unit, keyFanUse, p.Fanout[:]), use.encode())
 	m.receipt(q, st)
 }
+
+// postDigest appends the sealed digest of a bundle that other relays carry.
+func (m *machine) postDigest(q *request, p proto.PostDigest) {
+	s := &m.st.meta
+	q.d = p.Digest()
+	switch {
+	case p.PostID == wire.PostID{}:
+		m.denyf(q, proto.CodeMalformed, "a post id of zeros means none")
+		return
+	case !q.verifyUnder(s.posting, func() bool { return p.Verify(m.cfg.Verify, s.posting, m.self, s.channel, q.d) }):
+		m.replaced(q, q.d, "the channel's posting key did not sign this post")
+		return
+	}
+	st, found, ready := m.known(q)
+	switch {
+	case !ready:
+		return
+	case !found:
+		st = m.append(&entry{kind: kindDigest, hint: p.Hint, nonce: p.Nonce, envelope: p.Sealed[:]}, p.PostID, q.d)
+	}
+	m.receipt(q, st)
+}

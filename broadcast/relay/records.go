@@ -166,6 +166,7 @@ const (
 	kindBundle kind = 1
 	kindBoard  kind = 2
 	kindGrant  kind = 3
+	kindDigest kind = 4
 )
 
 // entry is one number of the log. What kind does not name is zero.
@@ -174,7 +175,7 @@ type entry struct {
 	time uint64 // Unix seconds
 	st   crossverify.Statement
 
-	// kindBundle
+	// kindBundle; of kindDigest hint and nonce, and the seal in envelope
 	hint       [broadcast.HintSize]byte
 	nonce      [broadcast.MaskNonceSize]byte
 	fanout     wire.Digest
@@ -204,6 +205,10 @@ func (e *entry) encode() []byte {
 		b = wire.AppendBytes(b, e.exceptions.Append(nil))
 		b = wire.AppendBytes(b, e.envelope)
 		b = wire.AppendBytes(b, e.block)
+	case kindDigest:
+		b = append(b, e.hint[:]...)
+		b = append(b, e.nonce[:]...)
+		b = append(b, e.envelope...)
 	case kindBoard:
 		b = append(b, e.name[:]...)
 		b = wire.AppendU64(b, e.version)
@@ -231,6 +236,10 @@ func parseEntry(b []byte) (*entry, error) {
 				r.Fail(err)
 			}
 		}
+	case kindDigest:
+		r.Fixed(e.hint[:])
+		r.Fixed(e.nonce[:])
+		e.envelope = r.Raw(broadcast.SealedDigestSize)
 	case kindBoard:
 		r.Fixed(e.name[:])
 		e.version = r.U64()

@@ -43,6 +43,7 @@ func records() map[string]struct {
 		exceptions: broadcast.Exceptions{{Index: 1, Class: broadcast.Answering}}, envelope: []byte("envelope"), block: []byte("slots")}
 	board := &entry{kind: kindBoard, time: 1, st: st, name: wire.Digest{2}, version: 3, value: []byte("value")}
 	create := &entry{kind: kindGrant, time: 1, st: st}
+	only := &entry{kind: kindDigest, time: 1, st: st, hint: [8]byte{2}, nonce: [24]byte{3}, envelope: bytes.Repeat([]byte{4}, broadcast.SealedDigestSize)}
 	ent := func(b []byte) ([]byte, error) {
 		e, err := parseEntry(b)
 		if err != nil {
@@ -70,6 +71,7 @@ func records() map[string]struct {
 		}, "7b913e5414f9434d"},
 		"bundle": {bundle.encode(), ent, "3c5d06b92bc36a56"},
 		"board":  {board.encode(), ent, "1975289b111b750f"},
+		"digest": {only.encode(), ent, "b97f593b148007f0"},
 		"create": {create.encode(), ent, "81c23c3ec2fe2069"},
 		"spine": {sp.encode(), func(b []byte) ([]byte, error) {
 			s, err := parseSpine(b)
