@@ -49,6 +49,8 @@ func (m *Machine) command(c broadcast.Command) {
 		m.makeInvite(c.ID, w)
 	case SendText:
 		m.sendText(c.ID, w)
+	case PassOn:
+		m.passOn(c.ID, w)
 	case GetStatus:
 		answer(m.status(), nil)
 	case GetPaths:

@@ -38,6 +38,7 @@ type Limits struct {
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 }
 
@@ -56,6 +57,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
+	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
 	set(&l.AdoptWait, 30*time.Second)
 	set(&l.AdoptLate, 24*time.Hour)
@@ -147,6 +149,20 @@ type Machine struct {
 	retrying bool                  // within retryHeld
 	kept     int                   // messages left by the last trimMessages
 	progress int
+
+	texts      keptTexts // that can be sent again
+	lacks      map[source]*lack
+	seeking    map[source]*lack // those of them that have something due
+	askedAt    time.Time
+	answersDue []*dueAnswer
+	agained    map[againID]time.Time // what was sent again, by whomever
+	passed     map[wire.Digest]*passedOn
+	settling   bool // within settlePassed
+
+	reads    []broadcast.Read // that the next Ready hands over
+	readers  map[uint64]func([]store.KV)
+	lastRead uint64 // never used again in a machine's life
+
 	starting starting // sessions that this end begins
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
@@ -204,6 +220,12 @@ func (m *Machine) reset() {
 		log:      map[wire.Digest]*logged{},
 		toldOnce: map[string]bool{},
 		asking:   map[wire.Seat]*seatState{},
+		lacks:    map[source]*lack{},
+		seeking:  map[source]*lack{},
+		agained:  map[againID]time.Time{},
+		passed:   map[wire.Digest]*passedOn{},
+		readers:  map[uint64]func([]store.KV){},
+		lastRead: m.lastRead,
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -224,7 +246,9 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 		m.command(in)
 	case broadcast.Finished:
 		m.finished(in)
-	case broadcast.Loaded, broadcast.Applied:
+	case broadcast.Loaded:
+		err = m.loaded(in)
+	case broadcast.Applied:
 	case broadcast.Changed:
 		err = m.changed(in.Reader)
 	default:
@@ -269,6 +293,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.lookForLacks()
 }
 
 // changed starts again from what is durable. A membership has one process, so
@@ -298,6 +323,7 @@ func (m *Machine) settle() {
 		}
 	}
 	m.unstash()
+	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
@@ -308,6 +334,8 @@ func (m *Machine) settle() {
 	m.doDuty()
 	m.greet()
 	m.runExchanges()
+	m.runLacks()
+	m.runAnswers()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
@@ -360,7 +388,7 @@ func (m *Machine) answerWaiting() {
 
 // Ready implements broadcast.Machine.
 func (m *Machine) Ready() broadcast.Ready {
-	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Jobs: m.jobs, Wake: m.wake()}
+	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Reads: m.reads, Jobs: m.jobs, Wake: m.wake()}
 	if len(m.ops) > 0 {
 		r.Write = &store.Batch{Unit: m.unit, Base: m.revision, Ops: m.ops}
 		m.revision++
@@ -374,7 +402,7 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.links, m.linksSet = append([]broadcast.WantLink{}, m.wanted...), true
 		r.Links = m.links
 	}
-	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
+	m.ops, m.sends, m.events, m.answers, m.reads, m.jobs = nil, nil, nil, nil, nil, nil
 	clear(m.opAt)
 	return r
 }
@@ -399,6 +427,9 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	for _, p := range m.paths {
 		soonest(p.retryAt)
+		if !p.read.told {
+			soonest(p.read.tell)
+		}
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
@@ -409,6 +440,8 @@ func (m *Machine) wake() (t time.Time) {
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
 	}
+	soonest(m.nextLack())
+	soonest(m.nextAnswer())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

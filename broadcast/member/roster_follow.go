@@ -133,8 +133,8 @@ func (m *Machine) admittedAs(st *seatState, s *seatStanding) bool {
 	return ann == st.digest
 }
 
-// maxNamed is how many members one event names.
-const maxNamed = 3
+// maxNames is how many members one event names.
+const maxNames = 3
 
 // tellRoster tells, calmly, what changed.
 func (m *Machine) tellRoster(before, after *State) {
@@ -201,12 +201,12 @@ func (m *Machine) tellSeats(kind EventKind, seats []wire.Seat, line func(wire.Se
 		m.show(Event{Kind: kind, Own: true, Seat: m.self.String(), Member: m.meta.Name, Text: line(m.self)})
 		seats = slices.Delete(seats, i, i+1)
 	}
-	if len(seats) > maxNamed {
+	if len(seats) > maxNames {
 		var names []string
-		for _, s := range seats[:maxNamed] {
+		for _, s := range seats[:maxNames] {
 			names = append(names, m.called(s))
 		}
-		m.show(Event{Kind: kind, Text: fmt.Sprintf("%s and %d others %s.", strings.Join(names, ", "), len(seats)-maxNamed, many)})
+		m.show(Event{Kind: kind, Text: fmt.Sprintf("%s and %d others %s.", strings.Join(names, ", "), len(seats)-maxNames, many)})
 		return
 	}
 	for _, s := range seats {

@@ -27,8 +27,10 @@ type seatState struct {
 	dispute bool          // the dispute was told
 	claimed bool          // that it names another's mailbox was told, in this opening
 	since   time.Time     // when it became usable, in this opening
-	waited  bool          // it was usable before this opening
-	hellos  int           // sessions that it began
+	came    uint64        // order of the first message that may be sent again to it; 0: it was not usable yet
+	spent   spent
+	waited  bool // it was usable before this opening
+	hellos  int  // sessions that it began
 	session sessions
 	out     *session // as sender finds it; review keeps it
 

@@ -43,6 +43,8 @@ const (
 	keyConfirmed = 'y' // seat 32: confirmation
 	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
+	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
+	keyLack      = 'u' // part u8, and what it names (gaps.go)
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
@@ -174,7 +176,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
