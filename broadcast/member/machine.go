@@ -339,11 +339,13 @@ func (m *Machine) settle() {
 			m.subjectChanged(s)
 		}
 	}
+	m.unstash()
 	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
 	m.rotate()
+	m.eraseEpochs()
 	m.sweep()
 	m.refuseTexts()
 	m.doDuty()
@@ -455,6 +457,8 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
+	soonest(m.unstashAt())
+	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
 	if !m.starting.underWay() {

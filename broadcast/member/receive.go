@@ -22,7 +22,6 @@ type item struct {
 	lineage  wire.Lineage
 	header   broadcast.Header
 	d        wire.Digest
-	epoch    int
 	envelope []byte
 	slot     []byte
 	spoiled  bool // its share does not open: the path failed for this message
@@ -75,20 +74,18 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 // unmask takes the relay's mask off and reads the header; nil if no epoch key
 // fits.
 func (m *Machine) unmask(p *path, f proto.Deliver, l wire.Lineage) *item {
-	for i := len(p.hints); i < len(m.keyring.epochs); i++ {
-		p.hints = append(p.hints, broadcast.Hint(&m.keyring.epochs[i].Key, p.ref.Key))
-	}
-	for i, hint := range p.hints {
-		if hint != f.Hint {
+	epochs := m.keysOf(p).epochs
+	for i := range epochs {
+		if epochs[i].hint != f.Hint {
 			continue
 		}
-		e := &m.keyring.epochs[i].Key
-		it := &item{path: p, n: f.N, lineage: l, epoch: i, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
-		mask := broadcast.NewMasker(e, p.ref.Key, f.Nonce)
+		e := &epochs[i]
+		it := &item{path: p, n: f.N, lineage: l, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
+		mask := broadcast.NewMasker(&e.Key, p.ref.Key, f.Nonce)
 		mask.Mask(it.envelope, 0)
 		mask.Mask(it.slot, len(f.Envelope)+int(f.Offset))
 		var err error
-		if it.header, it.d, err = broadcast.ReadHeader(m.gid, e, it.envelope); err == nil {
+		if it.header, it.d, err = broadcast.ReadHeader(m.gid, &e.Key, it.envelope); err == nil && it.header.Epoch == e.Number {
 			return it
 		}
 	}
