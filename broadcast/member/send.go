@@ -218,6 +218,9 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	case m.meta.Superseded:
 		fail(ErrSuperseded)
 		return
+	case m.mute() != nil:
+		fail(m.mute())
+		return
 	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))
 		return

@@ -65,6 +65,7 @@ const (
 	phaseFounding = "founding"
 	phaseJoining  = "joining"
 	phaseMember   = "member"
+	phaseLeft     = "left" // by its own will: nothing is read or sent any more
 )
 
 // metaRecord is what rarely changes. Secrets stand in it as bytes: the store
@@ -84,6 +85,7 @@ type metaRecord struct {
 	Invite      []byte // invite secret of the link, or of the founder's newest
 	Channels    []byte
 	Epochs      []epochRecord
+	Begun       []begunEpoch `json:",omitempty"`
 	Incarnation []byte
 	Mailboxes   [][]byte // seeds, in the order of relays
 	Announced   []byte   // own announcement
