@@ -315,7 +315,7 @@ func (m *Member) Do(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ms.do(ctx, r.Wish)
+	return ms.do(ctx, r.ID, r.Wish)
 }
 
 // begin makes a membership for a founding or a joining.
@@ -330,7 +330,7 @@ func (m *Member) begin(ctx context.Context, w member.Wish) (Result, error) {
 	if ms == nil {
 		return nil, ErrClosed
 	}
-	v, err := ms.do(ctx, w)
+	v, err := ms.do(ctx, 0, w)
 	return v, m.settled(ms, err)
 }
 
@@ -341,7 +341,7 @@ func (m *Member) resume(ctx context.Context, w member.Wish) (ms *membership, v R
 		if ms.describe().Ready {
 			continue
 		}
-		if v, err := ms.do(ctx, w); !errors.Is(err, member.ErrTaken) {
+		if v, err := ms.do(ctx, 0, w); !errors.Is(err, member.ErrTaken) {
 			return ms, v, err
 		}
 	}
@@ -369,7 +369,7 @@ func (m *Member) settled(ms *membership, err error) error {
 func (m *Member) seated(ms *membership) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWait)
 	defer cancel()
-	v, err := ms.do(ctx, member.GetStatus{})
+	v, err := ms.do(ctx, 0, member.GetStatus{})
 	s, ok := v.(member.Status)
 	return err == nil && ok && s.Seat != "" && s.Joining
 }

@@ -203,6 +203,7 @@ type Status struct {
 	Outbox   int            `json:"outbox"`   // posts that wait for receipts
 	Messages uint64         `json:"messages"`
 	Events   uint64         `json:"events"` // number of the newest event
+	Acked    uint64         `json:"acked"`  // number up to which the application acknowledged them
 }
 
 // RelayStatus is one path.
@@ -235,6 +236,7 @@ type MemberStatus struct {
 	Session   bool            `json:"session"`
 	Own       bool            `json:"own"`
 	Founder   bool            `json:"founder"`
+	Role      Role            `json:"role"`
 	Operators int             `json:"operators"` // that show it
 	Marks     map[string]Mark `json:"marks"`
 	Missing   uint64          `json:"missing,omitempty"`  // messages of it that did not arrive, between those that did
@@ -313,6 +315,8 @@ var (
 	ErrTooLong    = errors.New("the text is longer than a message may be")
 	ErrOutboxFull = errors.New("too many messages wait for receipts")
 	ErrExpired    = errors.New("the invitation has expired or is used up")
+
+	ErrTooMany = errors.New("there are too many of these already")
 
 	ErrCodeDiffers = errors.New("the codes differ")
 )

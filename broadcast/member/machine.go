@@ -38,6 +38,7 @@ type Limits struct {
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	AckEvery       time.Duration // that a member says nothing before it sends a view, at least; 10 min a member. Default: 24 h
 	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 }
@@ -57,6 +58,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
+	set(&l.AckEvery, 24*time.Hour)
 	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
 	set(&l.AdoptWait, 30*time.Second)
@@ -138,7 +140,10 @@ type Machine struct {
 	counters counters
 	waiting  []waiter
 	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
-	commands []uint64                    // their ids, oldest first
+	durable  map[uint64]*answerRecord    // of commands with an effect, also of earlier openings
+	wishes   map[uint64]Wish             // not answered yet
+	commands []uint64                    // ids of what was answered, oldest first
+	acked    map[string]uint64           // event number by reader
 	deadline time.Time                   // founding or joining ends
 	views    map[viewKey][]claimedHead
 	claims   map[claimant][]uint64 // numbers in views, by who claimed them
@@ -158,8 +163,9 @@ type Machine struct {
 	answersDue []*dueAnswer
 	agained    map[againID]time.Time // what was sent again, by whomever
 	passed     map[wire.Digest]*passedOn
-	settling   bool // within settlePassed
-	forced     bool // within unstall: what was skipped may be lost
+	settling   bool      // within settlePassed
+	ackAt      time.Time // when an envelope of nothing but a view is due, after its jitter
+	forced     bool      // within unstall: what was skipped may be lost
 
 	reads    []broadcast.Read // that the next Ready hands over
 	readers  map[uint64]func([]store.KV)
@@ -169,6 +175,11 @@ type Machine struct {
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
+
+	fresh       []*logged // of log, that came in this opening and that too few boards show
+	exchanged   exchangeOfOperations
+	endsUnknown bool      // no epoch in force was begun by who knew of somebody's end
+	leaveAt     time.Time // when a member that left ends, at the latest
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
@@ -219,8 +230,13 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		durable:  map[uint64]*answerRecord{},
+		wishes:   map[uint64]Wish{},
+		acked:    map[string]uint64{},
 		log:      map[wire.Digest]*logged{},
 		toldOnce: map[string]bool{},
+		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
+			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
@@ -238,6 +254,12 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 	m.advance(now)
 	m.wakeUp()
 	var err error
+	if m.gone() {
+		switch in.(type) {
+		case broadcast.Up, broadcast.Received, broadcast.Finished:
+			return nil
+		}
+	}
 	switch in := in.(type) {
 	case broadcast.Up:
 		m.up(in)
@@ -320,54 +342,37 @@ func (m *Machine) changed(r store.Reader) error {
 // settle follows up on whatever the input changed: deadlines, joining, hellos,
 // exchanges, answers to commands.
 func (m *Machine) settle() {
+	if m.gone() {
+		m.answerWaiting()
+		return
+	}
 	if m.ledger != nil {
 		for _, s := range m.ledger.Advance(m.now) {
 			m.subjectChanged(s)
 		}
 	}
+	m.unstash()
 	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
 	m.rotate()
+	m.eraseEpochs()
 	m.sweep()
 	m.refuseTexts()
 	m.doDuty()
 	m.greet()
+	m.ask()
+	m.runNews()
 	m.runExchanges()
+	m.stepLeaving()
 	m.unstall()
 	m.runLacks()
 	m.runAnswers()
+	m.runAcks()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
-}
-
-// maxAnswered is how many first answers are kept for a command that is
-// repeated.
-const maxAnswered = 256
-
-// answer ends a command, and remembers how.
-func (m *Machine) answer(id uint64, v any, err error) {
-	a := broadcast.Answer{ID: id, Value: v, Err: err}
-	m.answers = append(m.answers, a)
-	if _, had := m.answered[id]; had {
-		return
-	}
-	m.answered[id] = a
-	if m.commands = append(m.commands, id); len(m.commands) > maxAnswered {
-		delete(m.answered, m.commands[0])
-		m.commands = m.commands[1:]
-	}
-}
-
-// repeated answers a command that came before as it was answered then.
-func (m *Machine) repeated(id uint64) bool {
-	if a, ok := m.answered[id]; ok {
-		m.answers = append(m.answers, a)
-		return true
-	}
-	return m.starting.queues(id) || slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
 }
 
 func (m *Machine) answerWaiting() {
@@ -415,14 +420,18 @@ func (m *Machine) wake() (t time.Time) {
 			t = u
 		}
 	}
+	if m.gone() {
+		return t
+	}
 	if m.ledger != nil {
 		soonest(m.ledger.Next())
 	}
 	soonest(m.deadline)
+	soonest(m.leaveAt)
 	for _, w := range m.waiting {
 		soonest(w.until)
 	}
-	if m.isMember() && !m.starting.underWay() { // until then nothing is sent
+	if m.isMember() && !m.starting.underWay() && !m.silent() { // until then nothing is sent
 		for _, e := range m.exchange {
 			soonest(e.at)
 		}
@@ -435,14 +444,28 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
+	soonest(m.unstashAt())
+	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
+		if m.roster != nil && m.admin() {
+			soonest(m.nextUncarried())
+		}
+		if m.isMember() && m.mayTell() {
+			if m.drained() {
+				soonest(m.exchanged.askAt)
+			}
+			if len(m.exchanged.due) > 0 {
+				soonest(m.exchanged.dueAt)
+			}
+		}
 	}
 	soonest(m.nextStall())
 	soonest(m.nextLack())
 	soonest(m.nextAnswer())
+	soonest(m.nextAck())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}
@@ -489,5 +512,8 @@ func (m *Machine) hint(e Event) {
 	e.Time = m.now.UTC()
 	m.events = append(m.events, broadcast.Event{Body: e})
 }
+
+// gone tells whether this membership ended.
+func (m *Machine) gone() bool { return m.meta != nil && m.meta.Phase == phaseLeft }
 
 func (m *Machine) isMember() bool { return m.meta != nil && m.meta.Phase == phaseMember }

@@ -59,7 +59,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		panic("member: content was checked before: " + err.Error())
 	}
 	set := m.recipients()
-	b := &bundleRecord{key: k, d: d, epoch: len(m.keyring.epochs) - 1, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
+	b := &bundleRecord{key: k, d: d, epoch: epoch.Number, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
 	record, at := b.appendHead(len(m.starting.begun))
 	var own wire.Digest
 	var begun []*seatState
@@ -97,6 +97,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.counters.order++
 	b.order = m.counters.order
 	m.counters.previous = d
+	m.spoke()
 	for _, p := range m.paths {
 		if p.aside {
 			continue
@@ -218,6 +219,9 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	case m.meta.Superseded:
 		fail(ErrSuperseded)
 		return
+	case m.mute() != nil:
+		fail(m.mute())
+		return
 	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))
 		return
@@ -249,15 +253,30 @@ func (m *Machine) sendText(id uint64, w SendText) {
 			info.Waiting++
 		}
 	}
-	posts := map[int]wire.PostID{}
+	s := sentText{info: info, posts: map[int]wire.PostID{}}
 	for _, p := range m.paths {
 		if !p.aside {
-			posts[p.index] = p.queue[len(p.queue)-1].id
+			s.posts[p.index] = p.queue[len(p.queue)-1].id
 		}
 	}
+	m.begunText(id, msg.key)
+	m.waitSent(id, w.Wait, s)
+}
+
+// sentText is a text in the outbox: its posts by path, and what took it before
+// this opening.
+type sentText struct {
+	info  SentInfo
+	posts map[int]wire.PostID
+	took  map[int]bool
+}
+
+// waitSent answers the command of a text when the relays have it that it waits for.
+func (m *Machine) waitSent(id uint64, wait Wait, s sentText) {
+	info, posts := s.info, s.posts
 	gone := func(p *path) bool {
 		id, posted := posts[p.index]
-		return posted && !p.aside && !m.queued(p, id) && !m.declined[id]
+		return s.took[p.index] || posted && !p.aside && !m.queued(p, id) && !m.declined[id]
 	}
 	pending := func() bool {
 		return slices.ContainsFunc(m.paths, func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
@@ -274,11 +293,11 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
 		done: func() (any, error, bool) {
 			n := count()
-			switch w.Wait {
+			switch wait {
 			case WaitNone:
 				return info, nil, true
 			case WaitAll:
-				return info, nil, n == len(posts)
+				return info, nil, n == len(posts)+len(s.took)
 			default:
 				if !m.enough(gone) && !pending() {
 					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.paths), info.ID), true

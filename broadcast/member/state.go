@@ -44,6 +44,7 @@ const (
 	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
+	keyRequest   = 'z' // part u8, and what it names (requests.go)
 	keyLack      = 'u' // part u8, and what it names (gaps.go)
 )
 
@@ -65,6 +66,7 @@ const (
 	phaseFounding = "founding"
 	phaseJoining  = "joining"
 	phaseMember   = "member"
+	phaseLeft     = "left" // by its own will: nothing is read or sent any more
 )
 
 // metaRecord is what rarely changes. Secrets stand in it as bytes: the store
@@ -79,11 +81,12 @@ type metaRecord struct {
 	Signing     []byte
 	Identity    []byte
 	Owner       []byte
-	Admin       []byte `json:",omitempty"`
-	Door        []byte
+	Door        []byte `json:",omitempty"` // of the link, while joining
 	Invite      []byte // invite secret of the link, or of the founder's newest
 	Channels    []byte
 	Epochs      []epochRecord
+	InUse       uint64 // number of the epoch in use
+	Welcomed    uint64 `json:",omitempty"` // version of the own welcome
 	Incarnation []byte
 	Mailboxes   [][]byte // seeds, in the order of relays
 	Announced   []byte   // own announcement
@@ -93,16 +96,13 @@ type metaRecord struct {
 	Superseded  bool `json:",omitempty"` // another installation took the seat over
 }
 
-type epochRecord struct {
-	Number uint64
-	Key    []byte
-}
-
 // counters: sequence, event, bundle order, previous D.
 type counters struct {
 	sequence, event, order uint64
 	previous               wire.Digest
 	messages               uint64
+	spoke                  uint64 // Unix seconds of the newest own envelope
+	heard                  uint64 // messages of others since, acks aside
 }
 
 func (m *Machine) saveCounters() {
@@ -110,12 +110,14 @@ func (m *Machine) saveCounters() {
 	b = wire.AppendU64(b, m.counters.event)
 	b = wire.AppendU64(b, m.counters.order)
 	b = wire.AppendU64(b, m.counters.messages)
+	b = wire.AppendU64(wire.AppendU64(b, m.counters.spoke), m.counters.heard)
 	m.put(m.key(keyCounters), append(b, m.counters.previous[:]...))
 }
 
 func parseCounters(b []byte) (c counters, err error) {
 	r := wire.NewReader(b)
 	c.sequence, c.event, c.order, c.messages = r.U64(), r.U64(), r.U64(), r.U64()
+	c.spoke, c.heard = r.U64(), r.U64()
 	r.Fixed(c.previous[:])
 	return c, r.Done()
 }
@@ -180,7 +182,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
@@ -218,19 +220,18 @@ type keyring struct {
 	signing  keys.SigningPrivate
 	identity keys.IdentityPrivate
 	prekeys  []*ownPrekeys // in the order of versions
-	door     keys.DoorKey
+	door     keys.DoorKey  // of the link, while joining
 	invite   keys.InviteSecret
 	channels keys.ChannelSecret
 	owner    [32]byte
-	admin    [32]byte
-	epochs   []Epoch
+	epochs   []*heldEpoch // ascending by number
+	inUse    uint64
+	turns    int // how often the keys in epochs changed
 	boxes    []keys.MailboxPrivate
 	inc      wire.Incarnation
 	ann      *Announcement
 	adm      *Admission
 }
-
-func (k *keyring) epoch() *Epoch { return &k.epochs[len(k.epochs)-1] }
 
 // setUp builds keyring, genesis and paths from meta.
 func (m *Machine) setUp() (err error) {
@@ -241,16 +242,22 @@ func (m *Machine) setUp() (err error) {
 		dst interface{ Set([]byte) error }
 		src []byte
 	}{{&k.door, meta.Door}, {&k.invite, meta.Invite}, {&k.channels, meta.Channels}} {
+		if len(s.src) == 0 && s.dst == &k.door {
+			continue
+		}
 		if err := s.dst.Set(s.src); err != nil {
 			return fmt.Errorf("%w: meta: %w", ErrStore, err)
 		}
 	}
 	k.signing = keys.NewPrivate[keys.RoleMember](seed(meta.Signing))
 	k.identity = keys.NewDHPrivate[keys.RoleIdentity](seed(meta.Identity))
-	k.owner, k.admin = seed(meta.Owner), seed(meta.Admin)
+	k.owner = seed(meta.Owner)
 	copy(k.inc[:], meta.Incarnation)
 	for _, e := range meta.Epochs {
-		k.epochs = append(k.epochs, Epoch{Number: e.Number, Key: keys.NewSecret[keys.RoleEpoch](seed(e.Key))})
+		k.hold(Epoch{Number: e.Number, Key: keys.NewSecret[keys.RoleEpoch](seed(e.Key))}, e.Checked).until = e.Until
+	}
+	if k.inUse = meta.InUse; len(k.epochs) > 0 && (k.epoch() == nil || k.first() == nil) {
+		return fmt.Errorf("%w: meta: the key of the epoch in use, or of the first, is missing: %w", ErrStore, wire.ErrFormat)
 	}
 	for _, s := range meta.Mailboxes {
 		k.boxes = append(k.boxes, keys.NewPrivate[keys.RoleMailbox](seed(s)))
@@ -320,6 +327,7 @@ func (m *Machine) finishLoad() {
 		}
 	}
 	m.sortRecent()
+	m.orderAnswers()
 	for _, p := range m.paths {
 		p.syncRoot()
 	}
