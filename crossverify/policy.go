@@ -23,6 +23,10 @@ type Policy struct {
 	// Families has it: all operators of one family count once. It may be
 	// shorter than Operators; the rest have no family.
 	Families []Family
+	// Outside tells of each path whether its relay is not of the list in use: such
+	// a path is compared and never counts, not for what a majority or all are
+	// either. It may be shorter than Operators; the rest are inside.
+	Outside []bool
 	// Quorum is how many operators must match; 0: a majority of the distinct
 	// ones. More than there are means all of them.
 	Quorum int
@@ -40,13 +44,17 @@ type Policy struct {
 
 // Distinct is the number of distinct operators; those of one family are one.
 func (p Policy) Distinct() (n int) {
+	seen := make([]bool, len(p.Operators))
 	for i, class := range p.classes() {
-		if i == class {
+		if !p.outside(i) && !seen[class] {
+			seen[class] = true
 			n++
 		}
 	}
 	return n
 }
+
+func (p Policy) outside(path int) bool { return path < len(p.Outside) && p.Outside[path] }
 
 // Needed is q: how many distinct operators must match, as long as so many are
 // not set aside (Ledger.SetAside). With a Rule it is the least number that can

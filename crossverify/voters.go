@@ -10,6 +10,7 @@ import (
 // is left of them, and whether what was said is enough.
 type voters struct {
 	class    []int    // of each path: the first path of the same operator or family
+	outside  []bool   // of each path: it never counts
 	asked    int      // plain threshold, not lowered to what there is
 	rule     *Rule    // nil: the plain threshold
 	bit      []uint32 // of each path: its operator in the rule, 0 if it has none
@@ -18,6 +19,8 @@ type voters struct {
 	leftCan  bool     // the rule holds for all that are left
 	needed   int      // plain threshold: how many classes of those left
 	least    int      // fewest by the rule; 0: not computed yet
+	strict   bool
+	alone    bool // one operator in the whole policy
 }
 
 // tally is a set of paths, as what counts of them.
@@ -27,13 +30,10 @@ type tally struct {
 }
 
 func newVoters(p Policy) *voters {
-	v := &voters{class: p.classes(), asked: p.Quorum, bit: make([]uint32, len(p.Operators))}
-	distinct := 0
-	for i, c := range v.class {
-		if i == c {
-			distinct++
-		}
-	}
+	v := &voters{class: p.classes(), outside: make([]bool, len(p.Operators)), asked: p.Quorum, bit: make([]uint32, len(p.Operators))}
+	copy(v.outside, p.Outside)
+	distinct := p.Distinct()
+	v.strict, v.alone = p.Strict, distinct == 1
 	switch {
 	case p.Strict:
 		v.asked = distinct
@@ -44,6 +44,9 @@ func newVoters(p Policy) *voters {
 	}
 	if v.rule != nil {
 		for i, o := range p.Operators {
+			if v.outside[i] {
+				continue
+			}
 			if at := slices.IndexFunc(v.rule.operators, func(r ruleOperator) bool { return r.key == o }); at >= 0 {
 				v.bit[i] = 1 << at
 			}
@@ -82,8 +85,11 @@ func (v *voters) leave(aside []bool) {
 
 func (v *voters) none() tally { return tally{by: make([]bool, len(v.class))} }
 
-// add makes path i one of t.
+// add makes path i one of t, if it counts.
 func (v *voters) add(t *tally, i int) {
+	if v.outside[i] {
+		return
+	}
 	t.by[v.class[i]] = true
 	t.mask |= v.bit[i]
 }
@@ -139,8 +145,8 @@ func (v *voters) fewest() int {
 		return v.least
 	}
 	var heads []int
-	for i, c := range v.class {
-		if i == c && v.left.by[c] {
+	for _, c := range v.class {
+		if v.left.by[c] && !slices.Contains(heads, c) {
 			heads = append(heads, c)
 		}
 	}

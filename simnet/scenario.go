@@ -81,6 +81,7 @@ func (s *Scenario) AddRelays(n int) {
 		name := fmt.Sprintf("R%d", i+1)
 		r := &Relay{}
 		r.Key.FromSeed(s.Seed(name, "relay"))
+		s.Knows(r.Key.Raw())
 		operator := s.operator(i)
 		cfg := s.Relay
 		if slices.Contains(s.Kin, i+1) {

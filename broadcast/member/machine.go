@@ -91,6 +91,7 @@ type Machine struct {
 	answers  []broadcast.Answer
 	jobs     []broadcast.Job
 	links    []broadcast.WantLink // as last handed over
+	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
 	meta     *metaRecord
@@ -139,6 +140,9 @@ type Machine struct {
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
+
+	founder   wire.Seat // by founderOf
+	founderOf *Genesis
 }
 
 // waiter is a command that is answered when done says so.
@@ -347,9 +351,10 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.turn++
 		r.Turn = m.turn
 	}
-	if want := m.wantLinks(); !m.linksSet || !sameLinks(want, m.links) {
-		m.links, m.linksSet = want, true
-		r.Links = want
+	m.wanted = m.wantLinks(m.wanted[:0])
+	if !m.linksSet || !sameLinks(m.wanted, m.links) {
+		m.links, m.linksSet = append([]broadcast.WantLink{}, m.wanted...), true
+		r.Links = m.links
 	}
 	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
 	clear(m.opAt)

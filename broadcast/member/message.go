@@ -136,7 +136,7 @@ func (m *Machine) loadMessage(key, value []byte) error {
 		return err
 	}
 	m.messages[msg.key] = msg
-	m.ledger.Restore(msg.key.subject(), msg.d, msg.status)
+	m.ledger.Restore(msg.key.subject(), msg.d, msg.status, 0)
 	if msg.kind == KindText {
 		m.recent = append(m.recent, msg)
 	}

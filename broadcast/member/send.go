@@ -98,7 +98,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.counters.messages++
 	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, known: m.now}
 	m.messages[k] = msg
-	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)))
+	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	m.saveMessage(msg)
