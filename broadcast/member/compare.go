@@ -128,14 +128,8 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 	if r.Verdict != crossverify.Contested {
 		st.dispute = false
 	}
-	if usable && r.Settled && len(shown) > 0 {
-		for _, p := range missing {
-			if p.read.opened && p.listed && p.caughtUp && !st.own {
-				m.relayEvent(p, "hides "+st.seat.String(), m.display(st),
-					fmt.Sprintf("Relay %s does not show %s, whom %s %s. Messages reach %s over the others. Nothing for you to do.",
-						p.name(), m.display(st), labels(shown), verb(shown, "shows", "show"), st.ann.Name))
-			}
-		}
+	if usable {
+		m.hides(st)
 	}
 }
 
@@ -314,15 +308,13 @@ func (m *Machine) compareView(st *seatState, v View) {
 
 func (m *Machine) messagesOf(rec Recent) map[messageKey]*message {
 	var found map[messageKey]*message
-	for _, st := range m.seats {
-		if [8]byte(st.seat[:8]) == rec.Seat {
-			k := messageKey{source{st.seat, rec.Incarnation}, rec.Sequence}
-			if msg := m.messages[k]; msg != nil && msg.opened {
-				if found != nil {
-					return nil // which one is meant is not known
-				}
-				found = map[messageKey]*message{k: msg}
+	for _, seat := range m.prefixes[rec.Seat] {
+		k := messageKey{source{seat, rec.Incarnation}, rec.Sequence}
+		if msg := m.messages[k]; msg != nil && msg.opened {
+			if found != nil {
+				return nil // which one is meant is not known
 			}
+			found = map[messageKey]*message{k: msg}
 		}
 	}
 	return found
