@@ -42,13 +42,12 @@ type path struct {
 	delays   crossverify.Delays // of messages, in this opening
 	problem  string
 	aside    bool
-	noted    map[string]bool            // relay events shown since opening: once for one cause
-	stash    []proto.BoardEntry         // board entries that came before the epoch key
-	orphans  int                        // admissions of its board that wait for their invite
-	shelf    []broadcast.BoardKeys      // of the epochs, made when first needed
-	hints    [][broadcast.HintSize]byte // likewise
-	refused  error                      // why it refused a newcomer or a founder
-	posting  posting                    // made when first needed
+	noted    map[string]bool // relay events shown since opening: once for one cause
+	stash    stash
+	orphans  int // admissions of its board that wait for their invite
+	keys     pathKeys
+	refused  error   // why it refused a newcomer or a founder
+	posting  posting // made when first needed
 }
 
 // pathRecord is what a path keeps; fixed layout, rewritten with each position.
@@ -76,7 +75,7 @@ func (p *path) name() string {
 
 func (m *Machine) savePath(p *path) {
 	b := wire.AppendBool(make([]byte, 0, 384), p.registered)
-	b = wire.AppendBool(b, p.listed && p.orphans == 0) // what waits in memory is read again
+	b = wire.AppendBool(b, p.listed && p.orphans == 0 && len(p.stash.entries) == 0) // what waits in memory is read again
 	b = wire.AppendU64(b, p.listedAt)
 	b = append(b, p.lineage[:]...)
 	b = wire.AppendU64(b, p.position)
@@ -168,6 +167,9 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 
 // wantLinks is which links the membership wants now.
 func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
+	if m.gone() {
+		return want
+	}
 	for _, p := range m.paths {
 		if m.meta.Phase != phaseFounding || p.post.founded {
 			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
@@ -364,7 +366,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 func (m *Machine) register(p *path) {
 	var capability keys.PostingPrivate
 	if len(m.keyring.epochs) > 0 {
-		capability = PostingKey(&m.keyring.epoch().Key, p.ref.Key)
+		capability = p.postingAt(&m.keyring.epoch().Key)
 	} else {
 		inv := Invitation{Secret: m.keyring.invite}
 		capability = inv.InvitePosting(p.ref.Key)

@@ -22,7 +22,6 @@ type item struct {
 	lineage  wire.Lineage
 	header   broadcast.Header
 	d        wire.Digest
-	epoch    int
 	envelope []byte
 	slot     []byte
 	spoiled  bool // its share does not open: the path failed for this message
@@ -75,20 +74,18 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 // unmask takes the relay's mask off and reads the header; nil if no epoch key
 // fits.
 func (m *Machine) unmask(p *path, f proto.Deliver, l wire.Lineage) *item {
-	for i := len(p.hints); i < len(m.keyring.epochs); i++ {
-		p.hints = append(p.hints, broadcast.Hint(&m.keyring.epochs[i].Key, p.ref.Key))
-	}
-	for i, hint := range p.hints {
-		if hint != f.Hint {
+	epochs := m.keysOf(p).epochs
+	for i := range epochs {
+		if epochs[i].hint != f.Hint {
 			continue
 		}
-		e := &m.keyring.epochs[i].Key
-		it := &item{path: p, n: f.N, lineage: l, epoch: i, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
-		mask := broadcast.NewMasker(e, p.ref.Key, f.Nonce)
+		e := &epochs[i]
+		it := &item{path: p, n: f.N, lineage: l, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
+		mask := broadcast.NewMasker(&e.Key, p.ref.Key, f.Nonce)
 		mask.Mask(it.envelope, 0)
 		mask.Mask(it.slot, len(f.Envelope)+int(f.Offset))
 		var err error
-		if it.header, it.d, err = broadcast.ReadHeader(m.gid, e, it.envelope); err == nil {
+		if it.header, it.d, err = broadcast.ReadHeader(m.gid, &e.Key, it.envelope); err == nil && it.header.Epoch == e.Number {
 			return it
 		}
 	}
@@ -110,7 +107,16 @@ func (m *Machine) process(it *item, hold func()) {
 	if k.seat == m.self && k.incarnation != m.keyring.inc {
 		return // of an earlier installation of one's own
 	}
-	if st == nil || k.seat == m.self || !m.usable(st) {
+	switch {
+	case st == nil || k.seat == m.self:
+		hold()
+		return
+	case m.usable(st):
+	case m.out(k.seat): // what counts of it is read, and the rest is told apart
+		if len(it.slot) == ratchet.HelloSlotSize && !m.counts(st, k) {
+			return
+		}
+	default:
 		hold()
 		return
 	}
@@ -193,15 +199,20 @@ func (m *Machine) awaitCopies(msg *message) {
 // content acts on what a message says.
 func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	msg.kind, msg.sent = c.Kind, c.Sent.Unix()
+	if !m.heard(st, msg, c) {
+		return
+	}
 	switch {
 	case c.Kind == KindText:
-		msg.text = strings.ToValidUTF8(string(c.Body), "\uFFFD")
+		msg.text = textOf(c.Body)
 		if !m.genesis.Policy.Strict {
 			m.showMessage(msg)
 		}
 		m.recent = append(m.recent, msg)
 	case c.Kind == KindHello:
 		m.sawHello(st, c.Body)
+	case c.Kind == KindRoster:
+		m.sawNews(c.Body)
 	case c.Kind == KindStatements:
 		m.sawStatements(c.Body)
 	case c.Kind == KindRefetch:
@@ -215,10 +226,14 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 		msg.text = "(a message that needs a newer version of parallax)"
 		m.showMessage(msg)
 	}
+	m.compareRosters(st, c.View.Roster)
 	m.noteNamed(msg.key, c)
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }
+
+// textOf is a text as it is shown.
+func textOf(body []byte) string { return strings.ToValidUTF8(string(body), "\uFFFD") }
 
 // duplicate compares another path's copy with the message that opened.
 func (m *Machine) duplicate(it *item, msg *message) {

@@ -59,7 +59,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		panic("member: content was checked before: " + err.Error())
 	}
 	set := m.recipients()
-	b := &bundleRecord{key: k, d: d, epoch: len(m.keyring.epochs) - 1, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
+	b := &bundleRecord{key: k, d: d, epoch: epoch.Number, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
 	record, at := b.appendHead(len(m.starting.begun))
 	var own wire.Digest
 	var begun []*seatState
@@ -217,6 +217,9 @@ func (m *Machine) sendText(id uint64, w SendText) {
 		return
 	case m.meta.Superseded:
 		fail(ErrSuperseded)
+		return
+	case m.mute() != nil:
+		fail(m.mute())
 		return
 	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))
