@@ -17,6 +17,8 @@ var kinds = []struct {
 	{keySet, false, false},
 	{keyBundle, false, false},
 	{keyPost, false, false},
+	{keyRepair, false, false},
+	{keyDigest, false, true},  // the message may still come
 	{keyMessage, false, true}, // received and perhaps not shown yet
 	{keyReceived, false, true},
 	{keyEvent, false, true},

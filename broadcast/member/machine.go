@@ -37,6 +37,12 @@ type Limits struct {
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
+	Carriers       int           // relays that carry a text in full, the others its digest; negative: all carry it. Default: 3
+	RepairTime     time.Duration // how long a bundle is kept that not all relays carry. Default: 1 h
+	RepairBytes    int           // of such bundles that nothing waits for. Default: 4 MiB
+	Digests        int           // digests kept under which nothing has opened. Default: 4,096
+	AskJitter      time.Duration // before what carriers do not show is asked for. Default: 5 s
+	AsksPerHour    int           // of such questions, at most. Default: 12
 }
 
 func (l Limits) withDefaults() Limits {
@@ -55,6 +61,12 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
+	set(&l.Carriers, 3)
+	set(&l.RepairTime, time.Hour)
+	set(&l.RepairBytes, 4<<20)
+	set(&l.Digests, 4096)
+	set(&l.AskJitter, 5*time.Second)
+	set(&l.AsksPerHour, 12)
 	return l
 }
 
@@ -133,10 +145,12 @@ type Machine struct {
 	retrying bool                  // within retryHeld
 	kept     int                   // messages left by the last trimMessages
 	progress int
-	starting starting // sessions that this end begins
-	delivery ownTexts // of own texts
-	awake    bool     // deadlines run
-	extended bool     // the joining's deadline was moved once
+	starting starting           // sessions that this end begins
+	delivery ownTexts           // of own texts
+	repairs  map[uint64]*repair // bundles that not all relays carry, by order
+	digests  digestsSeen
+	awake    bool // deadlines run
+	extended bool // the joining's deadline was moved once
 }
 
 // waiter is a command that is answered when done says so.
@@ -175,6 +189,8 @@ func (m *Machine) reset() {
 		messages: map[messageKey]*message{},
 		held:     map[heldKey]*heldItem{},
 		bundles:  map[uint64]*bundleRecord{},
+		repairs:  map[uint64]*repair{},
+		digests:  digestsSeen{of: map[wire.Digest]messageKey{}, open: map[wire.Digest]*seenDigest{}},
 		sets:     map[wire.Digest]*recipientSet{},
 		seen:     map[wire.Digest]helloSeen{},
 		lacking:  map[wire.Seat]*seatState{},
@@ -248,6 +264,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.resumeDigests()
 }
 
 // changed starts again from what is durable. A membership has one process, so
@@ -284,6 +301,8 @@ func (m *Machine) settle() {
 	m.refuseTexts()
 	m.greet()
 	m.runExchanges()
+	m.askMissing()
+	m.mend()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
@@ -379,6 +398,8 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.rotateAt())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	soonest(m.mendAt())
+	soonest(m.askAt())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

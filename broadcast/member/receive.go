@@ -99,7 +99,9 @@ func (m *Machine) process(it *item, hold func()) {
 		return
 	}
 	if m.received[k.source].has(k.sequence) {
-		m.replayed(it)
+		if m.carries(it.path, it.header.Carriers) { // elsewhere it may have been posted in full later
+			m.replayed(it)
+		}
 		return
 	}
 	st := m.seats[k.seat]
@@ -135,8 +137,9 @@ func (m *Machine) process(it *item, hold func()) {
 func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
 	k := it.key()
 	m.counters.messages++
-	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages}
+	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, carriers: it.header.Carriers}
 	m.messages[k] = msg
+	m.digests.of[it.d] = k
 	m.ledger.Opened(m.now, crossverify.Path(it.path.index), k.subject(), it.d)
 	m.awaitCopies(msg)
 	m.addReceived(k)
@@ -153,6 +156,7 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
 		m.content(st, msg, c)
 	}
 	m.copies(k, msg)
+	m.matchDigests(msg)
 	m.marksChanged(msg)
 	m.saveCounters()
 }
@@ -180,6 +184,8 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 		m.recent = append(m.recent, msg)
 	case c.Kind == KindHello:
 		m.sawHello(st, c.Body)
+	case c.Kind == KindRefetch:
+		m.sawRefetch(st, c.Body)
 	case c.Kind == KindStatements:
 		m.sawStatements(c.Body)
 	case c.Kind.Known() || c.Kind.Skippable():
@@ -199,12 +205,16 @@ func (m *Machine) duplicate(it *item, msg *message) {
 	matched := status == crossverify.Matched
 	first := status == crossverify.Awaiting || status == crossverify.Silent
 	st := m.seatOf(k.seat)
+	announced := msg.digests&it.path.bit() != 0 // by its digest, which a full copy may follow
+	if it.d == msg.d {
+		msg.digests &^= it.path.bit()
+	}
 	switch {
-	case it.d == msg.d && slotDigest(it.slot) == msg.slot && !matched && !it.spoiled:
+	case it.d == msg.d && slotDigest(it.slot) == msg.slot && (!matched || announced) && !it.spoiled:
 		// Also after another copy: somebody in the group can be faster than
 		// the sender with a spoiled one.
 		m.ledger.Opened(m.now, at, k.subject(), it.d)
-	case it.d == msg.d && !first:
+	case it.d == msg.d && !first && !announced:
 		m.replayed(it)
 		return
 	case it.d == msg.d:

@@ -15,7 +15,7 @@ import (
 )
 
 // StoreFormat is the format of what a membership keeps. A newer one is refused.
-const StoreFormat = 2
+const StoreFormat = 3
 
 // Records of a membership, under unit and one byte (docs/architecture.md,
 // "What a member keeps"). Cold records are JSON, hot ones fixed layouts.
@@ -39,6 +39,8 @@ const (
 	keyInvite   = 'i' // invite id 16: InviteRecord
 	keyPrekeys  = 'o' // version u64 of the own announcement: ownPrekeys
 	keyKept     = 'h' // seat 32: keptHello
+	keyRepair   = 'u' // bundle order u64: repair
+	keyDigest   = 'j' // D 32: seenDigest
 	keyReceipt  = 't' // relay index u8, masked name 32: receipt of an own board write
 	// What a person compared; the letter is for "yes".
 	keyConfirmed = 'y' // seat 32: confirmation
@@ -175,10 +177,10 @@ func (m *Machine) load(r store.Reader) error {
 	}{
 		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyInvite, m.loadInvite}, {keyBoard, m.loadBoard},
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
-		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
+		{keyBundle, m.loadBundle}, {keyRepair, m.loadRepair}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery},
+		{keyDelivery, m.loadDelivery}, {keyDigest, m.loadDigest},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)

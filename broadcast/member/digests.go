@@ -1,0 +1,312 @@
+package member
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"time"
+
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
+	"parallax/internal/wire"
+)
+
+// Digest mode at a receiver (docs/protocol.md section 6.1): digests are compared
+// with what opened, and what only digests tell of is asked for.
+
+// maxAsks is how often one digest is asked for, by whomever.
+const maxAsks = 2
+
+// seenDigest is a D that some paths show and under which nothing has opened.
+type seenDigest struct {
+	d     wire.Digest
+	paths uint64    // that show it
+	asks  uint8     // that were made or seen for it
+	since int64     // Unix seconds
+	due   time.Time // when it is asked for, or given up; zero: given up
+}
+
+// digestsSeen are the digests of both kinds.
+type digestsSeen struct {
+	of    map[wire.Digest]messageKey  // of what has opened
+	open  map[wire.Digest]*seenDigest // under which nothing has
+	next  time.Time                   // first due; zero: none
+	asked []time.Time                 // own questions of the last hour
+	told  bool                        // that something did not come, in this opening
+}
+
+var errNoEpoch = errors.New("member: no epoch key fits")
+
+// deliverDigest takes the digest of a bundle that other relays carry.
+func (m *Machine) deliverDigest(p *path, f proto.DeliverDigest) {
+	if !m.next(p, f.N, f.Digest(), f.Root, f.Signature) {
+		return
+	}
+	m.checkRoot(p, f.N, f.Root)
+	if m.genesis == nil || len(m.keyring.epochs) == 0 {
+		return // of before this member came
+	}
+	d, err := m.openDigest(p, f)
+	if err != nil {
+		p.stats[crossverify.Failed]++
+		m.savePath(p)
+		m.relayEvent(p, "digest", "", fmt.Sprintf("Relay %s delivered a digest that does not open: it was altered there, or made by somebody without the group's key. The other paths carry the messages. Nothing for you to do.", p.name()))
+		return
+	}
+	if msg := m.messages[m.digests.of[d]]; msg != nil && msg.opened && msg.d == d {
+		if m.matchDigest(p, msg) {
+			m.marksChanged(msg)
+		}
+		return
+	}
+	m.sawDigest(p, d)
+}
+
+// openDigest takes the relay's seal off.
+func (m *Machine) openDigest(p *path, f proto.DeliverDigest) (wire.Digest, error) {
+	for i := range m.keyring.epochs {
+		e := &m.keyring.epochs[i].Key
+		if broadcast.Hint(e, p.ref.Key) == f.Hint {
+			return broadcast.OpenDigest(m.gid, e, p.ref.Key, f.Nonce, f.Sealed)
+		}
+	}
+	return wire.Digest{}, errNoEpoch
+}
+
+// matchDigest compares a digest with a message that opened. Where the sender
+// named the relay as a carrier a digest says nothing: there the full copy must
+// come.
+func (m *Machine) matchDigest(p *path, msg *message) bool {
+	s, at := msg.key.subject(), crossverify.Path(p.index)
+	if m.carries(p, msg.carriers) || m.ledger.Report(s).Status[at] == crossverify.Matched {
+		return false
+	}
+	m.ledger.Claim(m.now, at, s, msg.d)
+	msg.digests |= p.bit()
+	return true
+}
+
+// matchDigests compares what paths showed of a message before it opened.
+func (m *Machine) matchDigests(msg *message) {
+	seen := m.digests.open[msg.d]
+	if seen == nil {
+		return
+	}
+	for _, p := range m.paths {
+		if seen.paths&p.bit() != 0 {
+			m.matchDigest(p, msg)
+		}
+	}
+	m.forgetDigest(seen)
+}
+
+// sawDigest keeps a digest under which nothing has opened.
+func (m *Machine) sawDigest(p *path, d wire.Digest) {
+	seen := m.digests.open[d]
+	if seen == nil {
+		if len(m.digests.open) >= m.cfg.Limits.Digests {
+			m.evictDigest()
+		}
+		seen = &seenDigest{d: d, since: m.now.Unix()}
+		m.digests.open[d] = seen
+		m.askLater(seen)
+	}
+	if seen.paths&p.bit() == 0 {
+		seen.paths |= p.bit()
+		m.saveDigest(seen)
+	}
+}
+
+// evictDigest drops the one that fewest paths show, those first that were asked
+// for in vain.
+func (m *Machine) evictDigest() {
+	var out *seenDigest
+	rank := func(a, b *seenDigest) int {
+		return cmp.Or(int(b.asks)-int(a.asks), bits.OnesCount64(a.paths)-bits.OnesCount64(b.paths), bytes.Compare(a.d[:], b.d[:]))
+	}
+	for _, s := range m.digests.open {
+		if out == nil || rank(s, out) < 0 {
+			out = s
+		}
+	}
+	if out != nil {
+		m.forgetDigest(out)
+	}
+}
+
+func (m *Machine) forgetDigest(s *seenDigest) {
+	delete(m.digests.open, s.d)
+	m.del(m.key(keyDigest, s.d[:]))
+}
+
+// saveDigest writes: paths u64 | asks u8 | since u64.
+func (m *Machine) saveDigest(s *seenDigest) {
+	b := append(wire.AppendU64(nil, s.paths), s.asks)
+	m.put(m.key(keyDigest, s.d[:]), wire.AppendU64(b, uint64(s.since)))
+}
+
+func (m *Machine) loadDigest(key, value []byte) error {
+	if len(key) != len(wire.Digest{}) {
+		return wire.ErrFormat
+	}
+	r := wire.NewReader(value)
+	s := &seenDigest{d: wire.Digest(key), paths: r.U64(), asks: r.U8(), since: int64(r.U64())}
+	m.digests.open[s.d] = s
+	return r.Done()
+}
+
+// askLater sets when a digest is asked for, or given up: after a deadline, and a
+// random wait, so that one of many asks.
+func (m *Machine) askLater(s *seenDigest) {
+	j := m.draw32()
+	wait := time.Duration(uint64(j[0])<<8|uint64(j[1])) * m.cfg.Limits.AskJitter / (1 << 16)
+	m.putOff(s, m.now.Add(m.genesis.Policy.Deadline+wait))
+}
+
+func (m *Machine) putOff(s *seenDigest, to time.Time) {
+	s.due = to
+	if m.digests.next.IsZero() || to.Before(m.digests.next) {
+		m.digests.next = to
+	}
+}
+
+// resumeDigests starts the waits of what was kept.
+func (m *Machine) resumeDigests() {
+	for _, s := range m.sortedDigests() {
+		if s.asks < maxAsks {
+			m.askLater(s)
+		}
+	}
+}
+
+func (m *Machine) sortedDigests() []*seenDigest {
+	list := make([]*seenDigest, 0, len(m.digests.open))
+	for _, s := range m.digests.open {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b *seenDigest) int { return bytes.Compare(a.d[:], b.d[:]) })
+	return list
+}
+
+// askAt is when a digest is due; zero: never, or not while nothing is sent.
+func (m *Machine) askAt() time.Time {
+	if !m.asks() {
+		return time.Time{}
+	}
+	return m.digests.next
+}
+
+// asks tells whether this member may ask now.
+func (m *Machine) asks() bool {
+	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay()
+}
+
+// askMissing asks for the full copies of digests that are due: many in one
+// question, and only a few questions an hour.
+func (m *Machine) askMissing() {
+	ds := &m.digests
+	if ds.next.IsZero() || m.now.Before(ds.next) || !m.asks() {
+		return
+	}
+	ds.next = time.Time{}
+	ds.asked = slices.DeleteFunc(ds.asked, func(t time.Time) bool { return m.now.Sub(t) >= time.Hour })
+	deadline := m.genesis.Policy.Deadline
+	waits := m.closedDigests()
+	drained := m.drained()
+	var list []wire.Digest
+	var lost []*seenDigest
+	for _, s := range m.sortedDigests() {
+		switch {
+		case s.due.IsZero():
+			if m.now.Unix()-s.since > int64(m.retention()/time.Second) {
+				m.forgetDigest(s)
+			}
+		case m.now.Before(s.due):
+			m.putOff(s, s.due)
+		case s.asks >= maxAsks:
+			s.due = time.Time{}
+			lost = append(lost, s)
+		case !drained || waits[s.d] || len(list) == MaxMissing:
+			m.putOff(s, m.now.Add(deadline))
+		case len(ds.asked) >= m.cfg.Limits.AsksPerHour:
+			m.putOff(s, ds.asked[0].Add(time.Hour))
+		default:
+			list = append(list, s.d)
+			s.asks++
+			m.saveDigest(s)
+			m.askLater(s)
+		}
+	}
+	if len(list) > 0 {
+		ds.asked = append(ds.asked, m.now)
+		m.sendBundle(KindRefetch, AppendMissing(nil, list))
+	}
+	if len(lost) > 0 && !ds.told {
+		ds.told = true
+		m.notCome(lost)
+	}
+}
+
+// closedDigests are those of copies that are held and wait for a session with
+// their sender, or for its admission: no other copy would open either.
+func (m *Machine) closedDigests() map[wire.Digest]bool {
+	waits := map[wire.Digest]bool{}
+	for _, h := range m.held {
+		st := m.seats[h.item.header.Seat]
+		waits[h.item.d] = st == nil || !m.usable(st) || m.sender(st) == nil || !m.sender(st).answered()
+	}
+	return waits
+}
+
+// notCome tells once that messages are announced and do not come.
+func (m *Machine) notCome(lost []*seenDigest) {
+	var on uint64
+	for _, s := range lost {
+		on |= s.paths
+	}
+	var shown []*path
+	for _, p := range m.paths {
+		if on&p.bit() != 0 {
+			shown = append(shown, p)
+		}
+	}
+	m.show(Event{Kind: EventRelay, Text: fmt.Sprintf("%s %s the digest of a message that no relay shows here, and asking for it was in vain: the relays that carry it keep it back, its sender is away, or somebody in the group posted the digest of nothing. If it comes, it is shown. Nothing for you to do.",
+		labels(shown), verb(shown, "has", "have"))})
+}
+
+// missing is how many messages are announced by digests and were asked for.
+func (m *Machine) missing() (n int) {
+	for _, s := range m.digests.open {
+		if s.asks > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// sawRefetch answers a member that asks for full copies: with the bundle as it is,
+// on every relay that did not get it in full. That a member asked is known to all,
+// so nobody asks at once again.
+func (m *Machine) sawRefetch(st *seatState, body []byte) {
+	list, err := ParseMissing(body)
+	if err != nil {
+		return // of a later version, or nonsense
+	}
+	for _, d := range list {
+		if s := m.digests.open[d]; s != nil && !s.due.IsZero() {
+			s.asks = min(s.asks+1, maxAsks)
+			m.saveDigest(s)
+			m.askLater(s)
+		}
+		r := m.repairOf(d)
+		if r == nil || !slices.Contains(m.sets[r.bundle.set].seats, st.seat) || m.everywhereFull(r) {
+			continue
+		}
+		r.want = len(m.inUse())
+		m.replaceCarriers(r, len(m.paths))
+	}
+}
