@@ -97,6 +97,8 @@ func Coalition(policy Policy, k int, collusions []Collusion, goals []Goal) ([]Sm
 	switch {
 	case n == 0 || n > MaxCoalitionPaths:
 		return nil, fmt.Errorf("%w: %d paths, want 1 to %d", ErrCoalition, n, MaxCoalitionPaths)
+	case slices.Contains(policy.Outside, true):
+		return nil, fmt.Errorf("%w: a path that does not count: leave it out", ErrCoalition)
 	case k < 0 || k > n:
 		return nil, fmt.Errorf("%w: k = %d of %d paths", ErrCoalition, k, n)
 	case len(collusions) > MaxCollusions:

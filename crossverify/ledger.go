@@ -16,6 +16,9 @@ const (
 	// quorum makes up leaves before what enough operators show and before what
 	// others show alone. A subject that left and is claimed again starts anew.
 	MaxSubjects = 65_536
+	// MaxPolicies is how many policies a Ledger keeps, for the messages of their
+	// time; older messages count by the oldest of them.
+	MaxPolicies = 64
 	// MaxShown is how many different digests of one subject a path is
 	// remembered for: the smallest ones, so that order does not matter. Only
 	// a path that floods its own claims can lose one by it.
@@ -26,13 +29,16 @@ const (
 
 // Ledger compares what the paths show, subject by subject. What it reports
 // depends only on which calls were made and on the latest time seen, not on
-// their order or repetition, as long as it was never full. It blames nobody:
-// conviction needs Evidence.
+// their order or repetition, as long as it was never full; except that SetPolicy
+// parts the messages known before it from those that come after. It blames
+// nobody: conviction needs Evidence.
 type Ledger struct {
 	policy   Policy
-	voters   *voters
+	voters   *voters         // of policy
+	former   []*voters       // of the policies before it, oldest first
+	era      int             // number of policy, from 0
 	deadline []time.Duration // of each path
-	alone    bool            // one operator in the whole policy
+	own      []bool          // of each path: SetDeadline gave it
 	aside    []bool
 	now      time.Time
 	max      int
@@ -47,7 +53,8 @@ type entry struct {
 	since time.Time     // first known; not set while only restored
 	truth []wire.Digest // Message: digests that opened, the two smallest
 	split bool          // restored while two digests stood against each other
-	paths []said
+	paths []said        // as many as there were when it was last written
+	era   int           // of the policy when it was first known
 
 	told    Report // as of the last Advance or Restore
 	wasTold bool
@@ -66,22 +73,86 @@ type said struct {
 
 // NewLedger makes an empty ledger for a policy.
 func NewLedger(policy Policy) *Ledger {
-	if policy.Deadline == 0 {
-		policy.Deadline = DefaultDeadline
-	}
 	l := &Ledger{
-		policy:  policy,
-		voters:  newVoters(policy),
-		alone:   policy.Distinct() == 1,
-		aside:   make([]bool, len(policy.Operators)),
 		max:     MaxSubjects,
 		entries: make(map[Subject]*entry),
 		dirty:   make(map[Subject]struct{}),
 	}
-	for range policy.Operators {
-		l.deadline = append(l.deadline, policy.Deadline)
-	}
+	l.take(policy)
 	return l
+}
+
+// SetPolicy puts a policy in the place of the one before: with more paths behind
+// those there are, or with others of them Outside. What there is of the paths
+// stays, and paths that the new policy leaves off are Outside. Announcements and
+// all other facts count by the new policy at once; a message by the one of its
+// time (Era). A policy under which the same count as before begins no era.
+func (l *Ledger) SetPolicy(policy Policy) {
+	n, had := len(l.aside), len(policy.Operators)
+	if n > had {
+		policy.Operators = append(slices.Clone(policy.Operators), l.policy.Operators[had:]...)
+		outside := make([]bool, n)
+		copy(outside, policy.Outside)
+		for i := had; i < n; i++ {
+			outside[i] = true
+		}
+		policy.Outside = outside
+	}
+	if policy.Deadline == 0 {
+		policy.Deadline = DefaultDeadline
+	}
+	if !l.policy.counts(&policy) {
+		if l.former = append(l.former, l.voters); len(l.former) >= MaxPolicies {
+			l.former = l.former[1:]
+		}
+		l.era++
+	}
+	l.take(policy)
+	for s, e := range l.entries {
+		if s.Kind != Message {
+			l.dirty[s] = struct{}{}
+		}
+		l.queue(s, e)
+	}
+}
+
+// Era is the number of the policy in force, from 0.
+func (l *Ledger) Era() int { return l.era }
+
+func (l *Ledger) take(policy Policy) {
+	if policy.Deadline == 0 {
+		policy.Deadline = DefaultDeadline
+	}
+	l.policy, l.voters = policy, newVoters(policy)
+	for i := range policy.Operators {
+		if i == len(l.aside) {
+			l.aside, l.own, l.deadline = append(l.aside, false), append(l.own, false), append(l.deadline, 0)
+		}
+		if !l.own[i] {
+			l.deadline[i] = policy.Deadline
+		}
+	}
+	l.voters.leave(l.aside)
+}
+
+// in is who counts for e: messages stay with the policy of their time.
+func (l *Ledger) in(s Subject, e *entry) *voters {
+	if before := l.era - e.era; s.Kind == Message && before > 0 && len(l.former) > 0 {
+		return l.former[max(0, len(l.former)-before)]
+	}
+	return l.voters
+}
+
+// counts tells whether by o the same paths count for the same as by p, which has
+// at most as many.
+func (p *Policy) counts(o *Policy) bool {
+	for i := range o.Operators {
+		old := i >= len(p.Operators) || p.outside(i)
+		if old != o.outside(i) || !old && p.Operators[i] != o.Operators[i] {
+			return false
+		}
+	}
+	return slices.Equal(p.Families, o.Families) && p.Quorum == o.Quorum && p.Rule == o.Rule && p.Strict == o.Strict && p.Deadline == o.Deadline
 }
 
 // Claim: path showed digest for subject. For Signed and Open the caller has
@@ -136,7 +207,9 @@ func (l *Ledger) SetAside(path Path, aside bool) {
 		return
 	}
 	l.aside[path] = aside
-	l.voters.leave(l.aside)
+	for _, v := range append(l.former[:len(l.former):len(l.former)], l.voters) {
+		v.leave(l.aside)
+	}
 	for s := range l.entries {
 		l.dirty[s] = struct{}{}
 	}
@@ -145,14 +218,34 @@ func (l *Ledger) SetAside(path Path, aside bool) {
 // SetDeadline gives path a deadline of its own in place of the policy's, such as
 // Delays learns. It counts for all that the path lacks now, too.
 func (l *Ledger) SetDeadline(path Path, deadline time.Duration) {
-	if int(path) >= len(l.deadline) || l.deadline[path] == deadline {
+	if int(path) >= len(l.deadline) || l.own[path] && l.deadline[path] == deadline {
 		return
 	}
-	l.deadline[path] = deadline
+	l.deadline[path], l.own[path] = deadline, true
 	for s, e := range l.entries {
 		l.dirty[s] = struct{}{}
 		l.queue(s, e)
 	}
+}
+
+// Enough tells whether the operators of the paths that hold are enough now,
+// those set aside left out.
+func (l *Ledger) Enough(holds func(Path) bool) bool { return l.voters.enough(l.holding(holds)) }
+
+// Count is how many operators those are, families counted once.
+func (l *Ledger) Count(holds func(Path) bool) int { return count(l.holding(holds).by) }
+
+// Needed is how many operators are enough now, at least.
+func (l *Ledger) Needed() int { return l.voters.fewest() }
+
+func (l *Ledger) holding(holds func(Path) bool) tally {
+	t := l.voters.none()
+	for i, aside := range l.aside {
+		if !aside && holds(Path(i)) {
+			l.voters.add(&t, i)
+		}
+	}
+	return t
 }
 
 // Advance lets deadlines pass and returns the subjects that report something
@@ -203,10 +296,13 @@ func (l *Ledger) Next() time.Time {
 
 // Restore puts back what Report said before a restart: its Digest and Status.
 // It replaces what the ledger has for subject; Advance does not list it. Lag
-// starts anew, and an Open fact without a Digest waits for claims again.
-func (l *Ledger) Restore(subject Subject, digest wire.Digest, status []Status) {
+// starts anew, and an Open fact without a Digest waits for claims again. A
+// message belongs to the era that is given: at most Era; what is not kept is the
+// oldest one.
+func (l *Ledger) Restore(subject Subject, digest wire.Digest, status []Status, era int) {
 	l.Forget(subject)
 	e := l.add(subject)
+	e.era = min(era, l.era)
 	for i := range min(len(status), len(e.paths)) {
 		p := &e.paths[i]
 		switch status[i] {
@@ -238,7 +334,7 @@ func (l *Ledger) Forget(subject Subject) {
 func (l *Ledger) Report(subject Subject) Report {
 	e := l.entries[subject]
 	if e == nil {
-		e = &entry{paths: make([]said, len(l.aside))}
+		e = &entry{era: l.era}
 	}
 	return l.report(subject, e)
 }
@@ -262,6 +358,9 @@ func (l *Ledger) touch(now time.Time, path Path, subject Subject) *entry {
 	if e == nil {
 		e = l.add(subject)
 	}
+	for len(e.paths) < len(l.aside) {
+		e.paths = append(e.paths, said{})
+	}
 	if !e.known || now.Before(e.since) {
 		e.known, e.since = true, now
 		l.queue(subject, e)
@@ -274,7 +373,7 @@ func (l *Ledger) add(subject Subject) *entry {
 	if len(l.entries) >= l.max {
 		l.leave()
 	}
-	e := &entry{paths: make([]said, len(l.aside))}
+	e := &entry{paths: make([]said, len(l.aside)), era: l.era}
 	l.entries[subject] = e
 	return e
 }

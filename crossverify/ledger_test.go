@@ -452,7 +452,7 @@ func TestRestore(t *testing.T) {
 		back := NewLedger(policy)
 		for _, s := range subjects {
 			r := l.Report(s)
-			back.Restore(s, r.Digest, r.Status)
+			back.Restore(s, r.Digest, r.Status, 0)
 			got := back.Report(s)
 			got.Answered = r.Answered
 			if s.Kind == Open && r.Equivocated {

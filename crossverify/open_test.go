@@ -336,7 +336,7 @@ func TestOpenFactsWeakened(t *testing.T) {
 		"a majority sets a minority aside": func(l *Ledger, s Subject, late bool) (bool, byte, []bool) {
 			who, n := answered(l, s)
 			aside := slices.Clone(l.aside)
-			for _, d := range l.entries[s].shown() {
+			for _, d := range l.entries[s].shown(nil) {
 				var lacks []int
 				for i, p := range l.entries[s].paths {
 					if who[i] && !slices.Contains(p.shown, d) {
@@ -371,7 +371,7 @@ func TestOpenFactsWeakened(t *testing.T) {
 			return r.Usable && !late, r.Digest[0], nil
 		},
 		"first come, first accepted": func(l *Ledger, s Subject, late bool) (bool, byte, []bool) {
-			if all := l.entries[s].shown(); len(all) > 0 {
+			if all := l.entries[s].shown(nil); len(all) > 0 {
 				first := slices.MinFunc(all, func(a, b wire.Digest) int { return bytes.Compare(a[:], b[:]) })
 				return true, first[0], nil
 			}

@@ -23,6 +23,10 @@ type Policy struct {
 	// Families has it: all operators of one family count once. It may be
 	// shorter than Operators; the rest have no family.
 	Families []Family
+	// Outside tells of each path whether its relay is not of the list in use: such
+	// a path is compared and never counts, not for what a majority or all are
+	// either. It may be shorter than Operators; the rest are inside.
+	Outside []bool
 	// Quorum is how many operators must match; 0: a majority of the distinct
 	// ones. More than there are means all of them.
 	Quorum int
@@ -40,13 +44,17 @@ type Policy struct {
 
 // Distinct is the number of distinct operators; those of one family are one.
 func (p Policy) Distinct() (n int) {
+	seen := make([]bool, len(p.Operators))
 	for i, class := range p.classes() {
-		if i == class {
+		if !p.outside(i) && !seen[class] {
+			seen[class] = true
 			n++
 		}
 	}
 	return n
 }
+
+func (p Policy) outside(path int) bool { return path < len(p.Outside) && p.Outside[path] }
 
 // Needed is q: how many distinct operators must match, as long as so many are
 // not set aside (Ledger.SetAside). With a Rule it is the least number that can
@@ -56,7 +64,7 @@ func (p Policy) Needed() int {
 	case p.Strict:
 		return all
 	case p.Rule != nil:
-		return p.leastByRule()
+		return newVoters(p).fewest()
 	case p.Quorum <= 0:
 		return all/2 + 1
 	default:
@@ -75,6 +83,23 @@ func (p Policy) Sufficient(operators []keys.OperatorPublic) bool {
 		}
 	}
 	return voters.enough(said)
+}
+
+// Shares is k of a first contact over some of the paths (section 5.3): one more
+// than the most of them that operators who are not enough can have, and at most
+// all of them; all of them if Strict.
+func (p Policy) Shares(over []Path) int {
+	if p.Strict {
+		return len(over)
+	}
+	return min(newVoters(p).mostShort(over)+1, len(over))
+}
+
+// Reachable tells whether all operators together, families speaking once, are
+// enough for the Rule; without a Rule they are.
+func (p Policy) Reachable() bool {
+	v := newVoters(p)
+	return v.rule == nil || v.leftCan
 }
 
 // Kind is one of the three kinds of fact.

@@ -9,24 +9,25 @@ import (
 // report computes everything anew from what was said, so that no order of
 // events can leave a trace in it.
 func (l *Ledger) report(s Subject, e *entry) Report {
+	in := l.in(s, e)
 	named, against := l.settle(s, e)
-	r := Report{Status: make([]Status, len(e.paths)), Settled: true}
+	r := Report{Status: make([]Status, len(l.aside)), Settled: true}
 	if named != nil {
 		r.Digest = *named
 	}
-	matched, answered := l.voters.none(), l.voters.none()
-	for i := range e.paths {
-		p := &e.paths[i]
+	matched, answered := in.none(), in.none()
+	for i := range l.aside {
+		p := e.of(i)
 		r.Status[i] = l.status(s, e, i, named, against)
-		if l.aside[i] {
+		if l.aside[i] || i >= len(in.class) || in.outside[i] {
 			continue
 		}
 		r.Settled = r.Settled && r.Status[i] != Awaiting
 		if r.Status[i] == Matched {
-			l.voters.add(&matched, i)
+			in.add(&matched, i)
 		}
 		if len(p.shown) > 0 || p.other || p.absent || p.silent || p.failed {
-			l.voters.add(&answered, i)
+			in.add(&answered, i)
 		}
 	}
 	r.Operators, r.Answered = count(matched.by), count(answered.by)
@@ -35,16 +36,26 @@ func (l *Ledger) report(s Subject, e *entry) Report {
 	case s.Kind != Open && against, s.Kind == Open && len(l.quorate(e)) > 1:
 		r.Verdict, r.Equivocated = Contested, true
 	case s.Kind == Signed && named != nil,
-		s.Kind != Signed && named != nil && l.voters.enough(matched):
+		s.Kind != Signed && named != nil && in.enough(matched):
 		r.Verdict = Agreed
 	case s.Kind == Open && r.Settled:
 		r.Verdict = Contested
 	}
-	r.Usable = r.Verdict == Agreed || s.Kind == Message && named != nil && !l.policy.Strict
-	if l.alone && r.Verdict == Agreed {
+	r.Usable = r.Verdict == Agreed || s.Kind == Message && named != nil && !in.strict
+	if in.alone && r.Verdict == Agreed {
 		r.Verdict = Unconfirmed
 	}
 	return r
+}
+
+// nothing is what a path said that was not there when e was last written.
+var nothing said
+
+func (e *entry) of(path int) *said {
+	if path < len(e.paths) {
+		return &e.paths[path]
+	}
+	return &nothing
 }
 
 // settle finds the digest that statuses are measured by, or nil; against says
@@ -52,9 +63,12 @@ func (l *Ledger) report(s Subject, e *entry) Report {
 func (l *Ledger) settle(s Subject, e *entry) (named *wire.Digest, against bool) {
 	candidates := e.truth
 	if s.Kind != Message {
-		candidates = e.shown()
+		candidates = e.shown(nil)
 	}
 	if s.Kind == Open {
+		if inside := e.shown(l.voters.outside); len(inside) > 0 {
+			candidates = inside
+		}
 		if q := l.quorate(e); len(q) > 0 {
 			candidates = q
 		} else if e.split {
@@ -74,7 +88,7 @@ func (l *Ledger) settle(s Subject, e *entry) (named *wire.Digest, against bool) 
 
 // quorate are the digests that enough operators show.
 func (l *Ledger) quorate(e *entry) (out []wire.Digest) {
-	for _, d := range e.shown() {
+	for _, d := range e.shown(l.voters.outside) {
 		by := l.voters.none()
 		for i := range e.paths {
 			if !l.aside[i] && slices.Contains(e.paths[i].shown, d) {
@@ -88,9 +102,12 @@ func (l *Ledger) quorate(e *entry) (out []wire.Digest) {
 	return out
 }
 
-// shown are all digests of all paths, ascending, each once.
-func (e *entry) shown() (all []wire.Digest) {
+// shown are all digests of all paths but these, ascending, each once.
+func (e *entry) shown(without []bool) (all []wire.Digest) {
 	for i := range e.paths {
+		if i < len(without) && without[i] {
+			continue
+		}
 		for _, d := range e.paths[i].shown {
 			all = insert(all, d, len(e.paths)*MaxShown)
 		}
@@ -99,7 +116,7 @@ func (e *entry) shown() (all []wire.Digest) {
 }
 
 func (l *Ledger) status(s Subject, e *entry, path int, named *wire.Digest, against bool) Status {
-	p := &e.paths[path]
+	p := e.of(path)
 	has := named != nil && slices.Contains(p.shown, *named)
 	shows := len(p.shown) > 0 || p.other
 	if s.Kind == Message {

@@ -1,6 +1,7 @@
 package crossverify
 
 import (
+	"maps"
 	"math/bits"
 	"slices"
 )
@@ -9,6 +10,7 @@ import (
 // is left of them, and whether what was said is enough.
 type voters struct {
 	class    []int    // of each path: the first path of the same operator or family
+	outside  []bool   // of each path: it never counts
 	asked    int      // plain threshold, not lowered to what there is
 	rule     *Rule    // nil: the plain threshold
 	bit      []uint32 // of each path: its operator in the rule, 0 if it has none
@@ -16,6 +18,9 @@ type voters struct {
 	left     tally    // all that are not set aside
 	leftCan  bool     // the rule holds for all that are left
 	needed   int      // plain threshold: how many classes of those left
+	least    int      // fewest by the rule; 0: not computed yet
+	strict   bool
+	alone    bool // one operator in the whole policy
 }
 
 // tally is a set of paths, as what counts of them.
@@ -25,13 +30,10 @@ type tally struct {
 }
 
 func newVoters(p Policy) *voters {
-	v := &voters{class: p.classes(), asked: p.Quorum, bit: make([]uint32, len(p.Operators))}
-	distinct := 0
-	for i, c := range v.class {
-		if i == c {
-			distinct++
-		}
-	}
+	v := &voters{class: p.classes(), outside: make([]bool, len(p.Operators)), asked: p.Quorum, bit: make([]uint32, len(p.Operators))}
+	copy(v.outside, p.Outside)
+	distinct := p.Distinct()
+	v.strict, v.alone = p.Strict, distinct == 1
 	switch {
 	case p.Strict:
 		v.asked = distinct
@@ -42,6 +44,9 @@ func newVoters(p Policy) *voters {
 	}
 	if v.rule != nil {
 		for i, o := range p.Operators {
+			if v.outside[i] {
+				continue
+			}
 			if at := slices.IndexFunc(v.rule.operators, func(r ruleOperator) bool { return r.key == o }); at >= 0 {
 				v.bit[i] = 1 << at
 			}
@@ -68,7 +73,7 @@ func (v *voters) ofClass(c int) (mask uint32) {
 
 // leave counts anew with the paths that are set aside; nil: none.
 func (v *voters) leave(aside []bool) {
-	v.left = v.none()
+	v.left, v.least = v.none(), 0
 	for i := range v.class {
 		if aside == nil || !aside[i] {
 			v.add(&v.left, i)
@@ -80,8 +85,11 @@ func (v *voters) leave(aside []bool) {
 
 func (v *voters) none() tally { return tally{by: make([]bool, len(v.class))} }
 
-// add makes path i one of t.
+// add makes path i one of t, if it counts.
 func (v *voters) add(t *tally, i int) {
+	if v.outside[i] {
+		return
+	}
 	t.by[v.class[i]] = true
 	t.mask |= v.bit[i]
 }
@@ -127,12 +135,18 @@ func (p Policy) classes() []int {
 	return class
 }
 
-// leastByRule is the size of the smallest set of classes that is enough.
-func (p Policy) leastByRule() int {
-	v := newVoters(p)
+// fewest is the least number of operators, families counted once, that can be
+// enough now.
+func (v *voters) fewest() int {
+	if v.rule == nil {
+		return v.needed
+	}
+	if v.least > 0 {
+		return v.least
+	}
 	var heads []int
-	for i, c := range v.class {
-		if i == c {
+	for _, c := range v.class {
+		if v.left.by[c] && !slices.Contains(heads, c) {
 			heads = append(heads, c)
 		}
 	}
@@ -150,10 +164,46 @@ func (p Policy) leastByRule() int {
 		}
 		return false
 	}
-	for n := range heads {
+	v.least = max(1, len(heads))
+	for n := 1; n < v.least; n++ {
 		if try(v.none(), 0, n) {
-			return n
+			v.least = n
 		}
 	}
-	return len(heads)
+	return v.least
+}
+
+// mostShort is the greatest number of these paths that operators have who are
+// not enough together.
+func (v *voters) mostShort(over []Path) (most int) {
+	has := map[int]int{} // by class
+	for _, p := range over {
+		if int(p) < len(v.class) {
+			has[v.class[p]]++
+		}
+	}
+	if v.rule == nil {
+		counts := slices.Sorted(maps.Values(has))
+		for _, n := range counts[max(0, len(counts)-max(0, v.asked-1)):] {
+			most += n
+		}
+		return most
+	}
+	classes := slices.Sorted(maps.Keys(has))
+	var try func(t tally, from, have, rest int)
+	try = func(t tally, from, have, rest int) { // more operators are never less
+		if have+rest <= most || v.enough(t) {
+			return
+		}
+		most = max(most, have)
+		for i := from; i < len(classes); i++ {
+			c := classes[i]
+			with := tally{slices.Clone(t.by), t.mask | v.ofClass(c)}
+			with.by[c] = true
+			try(with, i+1, have+has[c], rest-has[c])
+			rest -= has[c]
+		}
+	}
+	try(v.none(), 0, 0, len(over))
+	return most
 }

@@ -81,6 +81,14 @@ var codecs = map[string]codec{
 
 	member.GetCoalition{}.Wish(): codecOf[member.GetCoalition, member.CoalitionInfo](),
 	member.GetDelivery{}.Wish():  codecOf[member.GetDelivery, member.DeliveryInfo](),
+
+	member.RemoveMember{}.Wish():  codecOf[member.RemoveMember, member.OperationInfo](),
+	member.ApproveMember{}.Wish(): codecOf[member.ApproveMember, member.OperationInfo](),
+	member.SetRole{}.Wish():       codecOf[member.SetRole, member.OperationInfo](),
+	member.LeaveGroup{}.Wish():    codecOf[member.LeaveGroup, member.OperationInfo](),
+	member.RevokeInvite{}.Wish():  codecOf[member.RevokeInvite, member.OperationInfo](),
+	member.SetPolicy{}.Wish():     codecOf[member.SetPolicy, member.OperationInfo](),
+	member.GetRoster{}.Wish():     codecOf[member.GetRoster, member.RosterInfo](),
 }
 
 // DefaultWait is how long Connect waits for a folder that is locked by a

@@ -12,7 +12,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Digest mode at the sender (docs/protocol.md section 6.1): which relays carry a
+// Digest mode at the sender (docs/protocol.md section 6.2): which relays carry a
 // bundle in full, what the others get, and how more get it in full later, when
 // its carriers do not take it or do not show it.
 

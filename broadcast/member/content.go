@@ -19,14 +19,15 @@ const (
 	KindHello      Kind = 2
 	KindRoster     Kind = 3 // a roster operation
 	KindStatements Kind = 4 // body: AppendStatements
-	KindResync     Kind = 5
-	KindRefetch    Kind = 6 // body: AppendMissing
+	KindAgain      Kind = 5 // body: AppendAnswer
+	KindRefetch    Kind = 6 // body: AppendRefetch
+	KindAck        Kind = 7 // a view and nothing else: the body is empty
 
 	firstSkippable Kind = 0x80
 )
 
 // Known tells a kind of this version.
-func (k Kind) Known() bool { return k >= KindText && k <= KindRefetch }
+func (k Kind) Known() bool { return k >= KindText && k <= KindAck }
 
 // Skippable tells a kind that who does not know it passes over in silence. An
 // unknown kind that is not skippable is shown as "needs a newer version".
@@ -36,7 +37,6 @@ func (k Kind) Skippable() bool { return k >= firstSkippable }
 const (
 	MaxRecents    = 16     // recent envelopes in one view
 	MaxStatements = 16     // statements in one exchange
-	MaxMissing    = 16     // digests in one question for full copies
 	MaxContent    = 65_535 // bytes; the padding to 65,536 needs one
 
 	relayViewSize = 32 + 16 + 8 + 32
@@ -195,40 +195,6 @@ func ParseStatements(b []byte) ([]crossverify.Statement, error) {
 	}
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("statement exchange: %w", err)
-	}
-	return list, nil
-}
-
-// missingCopies is the first byte of a refetch that asks for full copies.
-const missingCopies = 3
-
-// AppendMissing appends the body of a question for full copies of envelopes: at
-// most MaxMissing digests D, what is beyond is left out.
-func AppendMissing(b []byte, list []wire.Digest) []byte {
-	list = list[:min(len(list), MaxMissing)]
-	b = append(b, missingCopies, uint8(len(list)))
-	for i := range list {
-		b = append(b, list[i][:]...)
-	}
-	return b
-}
-
-// ParseMissing reads what AppendMissing wrote of at least one digest and nothing
-// else.
-func ParseMissing(b []byte) ([]wire.Digest, error) {
-	r := wire.NewReader(b)
-	if r.U8() != missingCopies {
-		r.Fail(wire.ErrFormat)
-	}
-	list := make([]wire.Digest, readCount8(r, MaxMissing))
-	for i := range list {
-		r.Fixed(list[i][:])
-	}
-	if len(list) == 0 {
-		r.Fail(wire.ErrFormat)
-	}
-	if err := r.Done(); err != nil {
-		return nil, fmt.Errorf("refetch: %w", err)
 	}
 	return list, nil
 }

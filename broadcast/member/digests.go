@@ -15,7 +15,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Digest mode at a receiver (docs/protocol.md section 6.1): digests are compared
+// Digest mode at a receiver (docs/protocol.md section 6.2): digests are compared
 // with what opened, and what only digests tell of is asked for.
 
 // maxAsks is how often one digest is asked for, by whomever.
@@ -230,7 +230,7 @@ func (m *Machine) askMissing() {
 		case s.asks >= maxAsks:
 			s.due = time.Time{}
 			lost = append(lost, s)
-		case !drained || waits[s.d] || len(list) == MaxMissing:
+		case !drained || waits[s.d] || len(list) == MaxRefetchCopies:
 			m.putOff(s, m.now.Add(deadline))
 		case len(ds.asked) >= m.cfg.Limits.AsksPerHour:
 			m.putOff(s, ds.asked[0].Add(time.Hour))
@@ -243,7 +243,7 @@ func (m *Machine) askMissing() {
 	}
 	if len(list) > 0 {
 		ds.asked = append(ds.asked, m.now)
-		m.sendBundle(KindRefetch, AppendMissing(nil, list))
+		m.sendBundle(KindRefetch, AppendRefetch(nil, &Refetch{Copies: list}))
 	}
 	if len(lost) > 0 && !ds.told {
 		ds.told = true
@@ -288,14 +288,18 @@ func (m *Machine) missing() (n int) {
 	return n
 }
 
-// sawRefetch answers a member that asks for full copies: with the bundle as it is,
-// on every relay that did not get it in full. That a member asked is known to all,
-// so nobody asks at once again.
+// sawRefetch takes what a member asks for.
 func (m *Machine) sawRefetch(st *seatState, body []byte) {
-	list, err := ParseMissing(body)
+	q, err := ParseRefetch(body)
 	if err != nil {
 		return // of a later version, or nonsense
 	}
+	m.askedForCopies(st, q.Copies)
+}
+
+// askedForCopies answers with the bundle as it is, on every relay that did not get
+// it in full. That a member asked is known to all, so nobody asks at once again.
+func (m *Machine) askedForCopies(st *seatState, list []wire.Digest) {
 	for _, d := range list {
 		if s := m.digests.open[d]; s != nil && !s.due.IsZero() {
 			s.asks = min(s.asks+1, maxAsks)

@@ -33,8 +33,10 @@ func (m *Machine) create(w CreateGroup) error {
 		}
 		seen[r.Key] = true
 	}
-	if w.Deadline == 0 {
-		w.Deadline = DefaultDeadline
+	set(&w.Deadline, DefaultDeadline)
+	policy := w.policy()
+	if _, err := policy.check(); err != nil {
+		return fmt.Errorf("the group's policy: %w", err)
 	}
 	meta := &metaRecord{Phase: phaseFounding, Group: w.Group, Name: w.Name, Founding: &w}
 	m.newIdentity(meta, len(w.Relays))
@@ -51,6 +53,10 @@ func (m *Machine) create(w CreateGroup) error {
 	m.saveMeta()
 	m.deadline = m.now.Add(m.cfg.Limits.FoundWait)
 	return nil
+}
+
+func (w *CreateGroup) policy() Policy {
+	return Policy{Strict: w.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Text: w.Policy}
 }
 
 func (m *Machine) waitFounded(id uint64) {
@@ -115,13 +121,16 @@ func (m *Machine) relayCount() string {
 func (m *Machine) found() error {
 	meta, k := m.meta, m.keyring
 	g := &Genesis{Name: meta.Group, Founder: k.signing.Public(), Created: unixTime(m.now), Random: m.draw32(),
-		Policy: Policy{Strict: meta.Founding.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: meta.Founding.Deadline, Retention: DefaultRetention}}
+		Policy: meta.Founding.policy()}
 	for _, p := range m.paths {
-		p.ref.Operator, p.ref.OperatorName = p.post.operator.Operator, p.post.operator.Name
+		p.ref.Operator, p.ref.OperatorName, p.ref.Families = p.post.operator.Operator, p.post.operator.Name, p.post.operator.Families
 		g.Relays = append(g.Relays, p.ref)
 	}
 	if err := g.Check(); err != nil {
 		return err
+	}
+	if !g.Voting(m.cfg.Verify).Reachable() {
+		return fmt.Errorf("%w: some of them declared that they are one family, which counts once", ErrUnreachable)
 	}
 	m.genesis, m.gid = g, g.ID()
 	meta.Genesis = g.Append(nil)

@@ -1,13 +1,18 @@
 package member
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
@@ -18,6 +23,8 @@ const (
 	MaxRelays    = 16  // relays of one group
 	MaxAddresses = 8   // addresses of one relay
 	MaxAddress   = 256 // bytes of one address
+
+	MaxDeclarations = proto.MaxFamilies // of families, kept beside one relay
 )
 
 const (
@@ -42,6 +49,7 @@ var (
 	ErrSuite        = errors.New("uses a cipher suite this version does not have")
 	ErrBadSignature = errors.New("has a signature that does not verify")
 	ErrBadSeat      = errors.New("names a seat that is not its signing key's")
+	ErrUnreachable  = errors.New("the policy text can never be met by the operators of these relays")
 )
 
 // Policy is what the founder fixed for the group.
@@ -52,6 +60,11 @@ type Policy struct {
 	Suite     uint8         // least suite of an announcement
 	Deadline  time.Duration // how long a path may stay silent: 1 to 65,535 whole seconds
 	Retention time.Duration // how long entries and old keys are kept: 1 to 2^32-1 whole seconds
+	Carriers  uint8         // relays that carry a bundle in full; 0: as the version has it
+	// Text, if any, says in place of Quorum which operators are enough: nested
+	// thresholds, as crossverify.ParseRule reads them (docs/protocol.md section
+	// 9.1). At most crossverify.MaxRuleText bytes.
+	Text string
 }
 
 // RelayRef names one relay of the group and who runs it.
@@ -60,6 +73,10 @@ type RelayRef struct {
 	Operator     keys.OperatorPublic
 	OperatorName string
 	Addrs        []string // multiaddrs as text
+	// Families is what the operator handed over of who belongs together: at
+	// most MaxDeclarations, strictly ascending. One that does not verify says
+	// nothing.
+	Families []crossverify.Declaration
 }
 
 // Genesis is where a group begins; its hash is the group id.
@@ -97,23 +114,51 @@ func (g *Genesis) Check() error {
 		if err := checkAddresses(ref.Addrs); err != nil {
 			return fmt.Errorf("genesis: relay %s: %w", ref.Key, err)
 		}
+		if err := checkFamilies(ref.Families); err != nil {
+			return fmt.Errorf("genesis: relay %s: %w", ref.Key, err)
+		}
 	}
-	p := &g.Policy
-	switch {
-	case g.Created.Unix() > maxSeconds:
+	if g.Created.Unix() > maxSeconds {
 		return fmt.Errorf("genesis: created at %d Unix seconds, at most %d: %w", g.Created.Unix(), int64(maxSeconds), wire.ErrFormat)
-	case int(p.Quorum) > g.operators():
-		return fmt.Errorf("genesis: a quorum of %d can never be met by %d operators: %w", p.Quorum, g.operators(), wire.ErrFormat)
-	case p.Mode != ModeOpen:
-		return fmt.Errorf("genesis: mode %d is unknown: %w", p.Mode, wire.ErrFormat)
-	case p.Suite != Suite1:
-		return fmt.Errorf("genesis: least suite %d: the group %w", p.Suite, ErrSuite)
-	case !wholeSeconds(p.Deadline, 1<<16-1):
-		return fmt.Errorf("genesis: deadline %v is not 1 to 65535 whole seconds: %w", p.Deadline, wire.ErrFormat)
-	case !wholeSeconds(p.Retention, 1<<32-1):
-		return fmt.Errorf("genesis: retention %v is not 1 to 4294967295 whole seconds: %w", p.Retention, wire.ErrFormat)
+	}
+	rule, err := g.Policy.check()
+	if err != nil {
+		return fmt.Errorf("genesis: %w", err)
+	}
+	if q := int(g.Policy.Quorum); q > g.operators() {
+		return fmt.Errorf("genesis: a quorum of %d can never be met by %d operators: %w", q, g.operators(), wire.ErrFormat)
+	}
+	if rule != nil && !(crossverify.Policy{Operators: g.operatorKeys(), Rule: rule}).Reachable() {
+		return fmt.Errorf("genesis: %w", ErrUnreachable)
+	}
+	if size := len(g.Append(nil)); size > broadcast.MaxEntryValue {
+		return fmt.Errorf("genesis: it has %d bytes, at most %d: name fewer addresses: %w", size, broadcast.MaxEntryValue, wire.ErrTooLong)
 	}
 	return nil
+}
+
+// check is what holds for a policy over whatever relays. rule is that of its
+// text, nil if it has none.
+func (p *Policy) check() (rule *crossverify.Rule, err error) {
+	switch {
+	case p.Quorum > MaxRelays:
+		return nil, fmt.Errorf("a quorum of %d operators, at most %d: %w", p.Quorum, MaxRelays, wire.ErrFormat)
+	case p.Mode != ModeOpen:
+		return nil, fmt.Errorf("mode %d is unknown: %w", p.Mode, wire.ErrFormat)
+	case p.Suite != Suite1:
+		return nil, fmt.Errorf("least suite %d: the group %w", p.Suite, ErrSuite)
+	case !wholeSeconds(p.Deadline, 1<<16-1):
+		return nil, fmt.Errorf("deadline %v is not 1 to 65535 whole seconds: %w", p.Deadline, wire.ErrFormat)
+	case !wholeSeconds(p.Retention, 1<<32-1):
+		return nil, fmt.Errorf("retention %v is not 1 to 4294967295 whole seconds: %w", p.Retention, wire.ErrFormat)
+	case p.Carriers > MaxRelays:
+		return nil, fmt.Errorf("%d relays that carry a bundle, at most %d: %w", p.Carriers, MaxRelays, wire.ErrFormat)
+	case p.Text == "":
+		return nil, nil
+	case p.Strict || p.Quorum != 0:
+		return nil, fmt.Errorf("a policy text beside a number or strict: one of them says who is enough: %w", wire.ErrFormat)
+	}
+	return crossverify.ParseRule(p.Text)
 }
 
 // Append appends the genesis as docs/protocol.md section 8 lays it out.
@@ -132,12 +177,15 @@ func appendPolicy(b []byte, p *Policy) []byte {
 	b = wire.AppendBool(b, p.Strict)
 	b = append(b, p.Mode, p.Suite)
 	b = wire.AppendU16(b, uint16(p.Deadline/time.Second))
-	return wire.AppendU32(b, uint32(p.Retention/time.Second))
+	b = wire.AppendU32(b, uint32(p.Retention/time.Second))
+	b = append(b, p.Carriers)
+	return wire.AppendBytes(b, []byte(p.Text))
 }
 
 func readPolicy(r *wire.Reader) Policy {
 	return Policy{Quorum: r.U8(), Strict: r.Bool(), Mode: r.U8(), Suite: r.U8(),
-		Deadline: time.Duration(r.U16()) * time.Second, Retention: time.Duration(r.U32()) * time.Second}
+		Deadline: time.Duration(r.U16()) * time.Second, Retention: time.Duration(r.U32()) * time.Second,
+		Carriers: r.U8(), Text: string(r.Bytes(crossverify.MaxRuleText))}
 }
 
 // appendRelays appends a list of relays in its own order.
@@ -149,6 +197,10 @@ func appendRelays(b []byte, relays []RelayRef) []byte {
 		b = append(b, ref.Operator[:]...)
 		b = wire.AppendBytes(b, []byte(ref.OperatorName))
 		b = appendAddresses(b, ref.Addrs)
+		b = append(b, uint8(len(ref.Families)))
+		for _, d := range ref.Families {
+			b = d.Append(b)
+		}
 	}
 	return b
 }
@@ -160,6 +212,17 @@ func readRelays(r *wire.Reader) (relays []RelayRef) {
 		r.Fixed(ref.Operator[:])
 		ref.OperatorName = string(r.Bytes(MaxName))
 		ref.Addrs = readAddresses(r)
+		for range readCount8(r, MaxDeclarations) {
+			raw := r.Raw(crossverify.DeclarationSize)
+			if r.Err() != nil {
+				break
+			}
+			d, err := crossverify.ParseDeclaration(raw)
+			if err != nil {
+				r.Fail(err)
+			}
+			ref.Families = append(ref.Families, d)
+		}
 		if r.Err() != nil {
 			break
 		}
@@ -193,27 +256,49 @@ func (g *Genesis) ID() wire.GroupID {
 	return wire.GroupID(wire.Hash(tagGenesis, g.Append(nil)))
 }
 
-// Needed is how many operators make a fact Agreed: all in a strict group,
-// otherwise the policy's quorum, otherwise a majority. Two relays of one
-// operator count once.
-func (g *Genesis) Needed() int {
-	switch n := g.operators(); {
-	case g.Policy.Strict:
-		return n
-	case g.Policy.Quorum != 0:
-		return int(g.Policy.Quorum)
-	default:
-		return n/2 + 1
-	}
+// Voting says whose word counts in the group and how often it is needed, over
+// the relays in their order: the text if there is one, all in a strict group,
+// otherwise the quorum, otherwise a majority. Operators count once, families that
+// both sides declared (under verify) too.
+func (g *Genesis) Voting(verify keys.Verify) crossverify.Policy {
+	return voting(&g.Policy, g.Relays, verify)
 }
 
-func (g *Genesis) operators() int {
-	distinct := make(map[keys.OperatorPublic]bool, len(g.Relays))
-	for i := range g.Relays {
-		distinct[g.Relays[i].Operator] = true
+// voting is Voting for a policy and relays that may come from two operations:
+// where the relays' operators cannot meet the policy, all that it names are
+// needed, and all there are where it names none of them.
+func voting(policy *Policy, relays []RelayRef, verify keys.Verify) crossverify.Policy {
+	p := crossverify.Policy{Quorum: int(policy.Quorum), Strict: policy.Strict, Deadline: policy.Deadline}
+	var families []crossverify.Declaration
+	for i := range relays {
+		p.Operators = append(p.Operators, relays[i].Operator)
+		families = append(families, relays[i].Families...)
 	}
-	return len(distinct)
+	if len(families) > 0 {
+		p.Families = crossverify.Families(p.Operators, families, verify)
+	}
+	if policy.Text == "" {
+		p.Quorum = p.Needed() // a part of the paths asks for as many as all of them
+		return p
+	}
+	rule, err := crossverify.ParseRule(policy.Text)
+	named := func(o keys.OperatorPublic) bool { return slices.Contains(rule.Operators(), o) }
+	if err != nil || !slices.ContainsFunc(p.Operators, named) {
+		p.Quorum = len(p.Operators)
+		return p
+	}
+	p.Rule = rule
+	return p
 }
+
+func (g *Genesis) operatorKeys() (list []keys.OperatorPublic) {
+	for i := range g.Relays {
+		list = append(list, g.Relays[i].Operator)
+	}
+	return list
+}
+
+func (g *Genesis) operators() int { return crossverify.Policy{Operators: g.operatorKeys()}.Distinct() }
 
 // NewSeat is the seat of the member whose first signing key this is.
 func NewSeat(gid wire.GroupID, first keys.SigningPublic) wire.Seat {
@@ -262,6 +347,27 @@ func CheckName(name string) error {
 		return fmt.Errorf("a name that begins or ends with a space %w", ErrName)
 	}
 	return nil
+}
+
+// checkFamilies: each declaration stands once, so that a list is written in one
+// way only.
+func checkFamilies(list []crossverify.Declaration) error {
+	if len(list) > MaxDeclarations {
+		return fmt.Errorf("%d family declarations are more than %d: %w", len(list), MaxDeclarations, wire.ErrTooLong)
+	}
+	for i, d := range list {
+		if _, err := crossverify.ParseDeclaration(d.Append(nil)); err != nil {
+			return err
+		}
+		if i > 0 && compareDeclarations(list[i-1], d) >= 0 {
+			return fmt.Errorf("its family declarations are not strictly ascending: %w", wire.ErrFormat)
+		}
+	}
+	return nil
+}
+
+func compareDeclarations(a, b crossverify.Declaration) int {
+	return bytes.Compare(a.Append(nil), b.Append(nil))
 }
 
 // checkAddresses: each is a multiaddr as text, so printable ASCII without

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"parallax/broadcast/member"
+	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
@@ -146,13 +147,59 @@ func TestGenesis(t *testing.T) {
 	b := g.Append(nil)
 	strict(t, member.ParseGenesis, b, g)
 	otherFormat(t, member.ParseGenesis, b)
-	pin(t, b, 513, "f6dfe6fb401de74f302eae958364b203c9769c9ccd9cd804575c61de4893c4d5")
+	pin(t, b, 521, "22e6288ab6122415993f144a4068d1172af4ab6d60631563769d265e5f811d61")
 	if id := g.ID(); id != wire.GroupID(specHash("genesis", b)) {
 		t.Errorf("group id %s is not H(genesis)", id)
 	}
 	if !bytes.Equal(g.Append([]byte("x")), append([]byte("x"), b...)) {
 		t.Error("Append does not append")
 	}
+}
+
+// operatorOf is an operator with its private key, as tests need it for families.
+func operatorOf(n byte) keys.OperatorPrivate { return new(keys.OperatorPrivate).FromSeed(fill(n)) }
+
+func declared(t testing.TB, a, b keys.OperatorPrivate) crossverify.Declaration {
+	t.Helper()
+	d := crossverify.Declare(a.Public(), b.Public())
+	if err := errors.Join(d.Sign(a), d.Sign(b)); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// familyGenesis has three operators; the second and the third are a family, and
+// its policy text wants two of three.
+func familyGenesis(t testing.TB) *member.Genesis {
+	g := exampleGenesis()
+	g.Policy.Text, g.Policy.Carriers = "parallax policy 1\n", 2
+	for i := range g.Relays {
+		g.Relays[i].Operator = operatorOf(byte(0x50 + i)).Public()
+		g.Policy.Text += fmt.Sprintf("operator O%d %s\n", i+1, g.Relays[i].Operator)
+	}
+	g.Policy.Text += "group two 2 O1 O2 O3\nquorum two\n"
+	d := declared(t, operatorOf(0x51), operatorOf(0x52))
+	g.Relays[1].Families = []crossverify.Declaration{d}
+	g.Relays[2].Families = []crossverify.Declaration{d}
+	return g
+}
+
+// A genesis carries a policy text and what both sides declared of families.
+func TestGenesisPolicyText(t *testing.T) {
+	g := familyGenesis(t)
+	b := g.Append(nil)
+	strict(t, member.ParseGenesis, b, g)
+	pin(t, b, 1188, "48af93f877199b89d0f51bf98af23bc277164703ce3b6fca16da3d4f66871932")
+	p := g.Voting(keys.Ed25519)
+	if p.Rule == nil || p.Distinct() != 2 || p.Needed() != 2 || !p.Reachable() {
+		t.Errorf("policy %+v: %d distinct, %d needed", p, p.Distinct(), p.Needed())
+	}
+	if p.Sufficient([]keys.OperatorPublic{g.Relays[1].Operator, g.Relays[2].Operator}) {
+		t.Error("a family is enough for two")
+	}
+	// Who has no relay in the group can be named, but not needed.
+	g.Policy.Text = strings.Replace(g.Policy.Text, "group two 2 O1 O2 O3", "operator X "+operatorOf(9).Public().String()+"\ngroup two 2 O1 O2 O3 X", 1)
+	strict(t, member.ParseGenesis, g.Append(nil), g)
 }
 
 // The founder's order of relays is part of the group: R1 is R1 for everybody.
@@ -170,24 +217,56 @@ func TestGenesisRefused(t *testing.T) {
 		change func(*member.Genesis)
 		want   error
 	}{
-		"no name":             {func(g *member.Genesis) { g.Name = "" }, member.ErrName},
-		"name too long":       {func(g *member.Genesis) { g.Name = strings.Repeat("x", 65) }, wire.ErrTooLong},
-		"no founder":          {func(g *member.Genesis) { g.Founder = keys.SigningPublic{} }, wire.ErrFormat},
-		"created too late":    {func(g *member.Genesis) { g.Created = time.Unix(253402300800, 0) }, wire.ErrFormat},
-		"no relays":           {func(g *member.Genesis) { g.Relays = nil }, wire.ErrFormat},
-		"relay twice":         {func(g *member.Genesis) { g.Relays[2].Key = g.Relays[0].Key }, wire.ErrFormat},
-		"relay without key":   {func(g *member.Genesis) { g.Relays[0].Key = keys.RelayPublic{} }, wire.ErrFormat},
-		"no operator key":     {func(g *member.Genesis) { g.Relays[1].Operator = keys.OperatorPublic{} }, wire.ErrFormat},
-		"operator name":       {func(g *member.Genesis) { g.Relays[1].OperatorName = "a\nb" }, member.ErrName},
-		"address with space":  {func(g *member.Genesis) { g.Relays[1].Addrs[0] = "/ip4/1 2" }, wire.ErrFormat},
-		"empty address":       {func(g *member.Genesis) { g.Relays[1].Addrs[0] = "" }, wire.ErrTooLong},
-		"long address":        {func(g *member.Genesis) { g.Relays[1].Addrs[0] = strings.Repeat("/", 257) }, wire.ErrTooLong},
-		"nine addresses":      {func(g *member.Genesis) { g.Relays[1].Addrs = slices.Repeat([]string{"/a"}, 9) }, wire.ErrTooLong},
-		"quorum of four":      {func(g *member.Genesis) { g.Policy.Quorum = 4 }, wire.ErrFormat},
-		"mode":                {func(g *member.Genesis) { g.Policy.Mode = 2 }, wire.ErrFormat},
-		"suite":               {func(g *member.Genesis) { g.Policy.Suite = 2 }, member.ErrSuite},
-		"no deadline":         {func(g *member.Genesis) { g.Policy.Deadline = 0 }, wire.ErrFormat},
-		"no retention":        {func(g *member.Genesis) { g.Policy.Retention = 0 }, wire.ErrFormat},
+		"no name":            {func(g *member.Genesis) { g.Name = "" }, member.ErrName},
+		"name too long":      {func(g *member.Genesis) { g.Name = strings.Repeat("x", 65) }, wire.ErrTooLong},
+		"no founder":         {func(g *member.Genesis) { g.Founder = keys.SigningPublic{} }, wire.ErrFormat},
+		"created too late":   {func(g *member.Genesis) { g.Created = time.Unix(253402300800, 0) }, wire.ErrFormat},
+		"no relays":          {func(g *member.Genesis) { g.Relays = nil }, wire.ErrFormat},
+		"relay twice":        {func(g *member.Genesis) { g.Relays[2].Key = g.Relays[0].Key }, wire.ErrFormat},
+		"relay without key":  {func(g *member.Genesis) { g.Relays[0].Key = keys.RelayPublic{} }, wire.ErrFormat},
+		"no operator key":    {func(g *member.Genesis) { g.Relays[1].Operator = keys.OperatorPublic{} }, wire.ErrFormat},
+		"operator name":      {func(g *member.Genesis) { g.Relays[1].OperatorName = "a\nb" }, member.ErrName},
+		"address with space": {func(g *member.Genesis) { g.Relays[1].Addrs[0] = "/ip4/1 2" }, wire.ErrFormat},
+		"empty address":      {func(g *member.Genesis) { g.Relays[1].Addrs[0] = "" }, wire.ErrTooLong},
+		"long address":       {func(g *member.Genesis) { g.Relays[1].Addrs[0] = strings.Repeat("/", 257) }, wire.ErrTooLong},
+		"nine addresses":     {func(g *member.Genesis) { g.Relays[1].Addrs = slices.Repeat([]string{"/a"}, 9) }, wire.ErrTooLong},
+		"quorum of four":     {func(g *member.Genesis) { g.Policy.Quorum = 4 }, wire.ErrFormat},
+		"mode":               {func(g *member.Genesis) { g.Policy.Mode = 2 }, wire.ErrFormat},
+		"suite":              {func(g *member.Genesis) { g.Policy.Suite = 2 }, member.ErrSuite},
+		"no deadline":        {func(g *member.Genesis) { g.Policy.Deadline = 0 }, wire.ErrFormat},
+		"no retention":       {func(g *member.Genesis) { g.Policy.Retention = 0 }, wire.ErrFormat},
+		"seventeen carriers": {func(g *member.Genesis) { g.Policy.Carriers = 17 }, wire.ErrFormat},
+		"text and quorum":    {func(g *member.Genesis) { *g = *familyGenesis(t); g.Policy.Quorum = 1 }, wire.ErrFormat},
+		"text and strict":    {func(g *member.Genesis) { *g = *familyGenesis(t); g.Policy.Strict = true }, wire.ErrFormat},
+		"no policy text":     {func(g *member.Genesis) { g.Policy.Text = "two of three" }, crossverify.ErrRule},
+		"text too long":      {func(g *member.Genesis) { g.Policy.Text = strings.Repeat("#", 8193) }, wire.ErrTooLong},
+		"text of others": {func(g *member.Genesis) {
+			*g = *familyGenesis(t)
+			for i := range g.Relays {
+				g.Relays[i].Operator = operatorOf(byte(i + 1)).Public()
+			}
+		}, member.ErrUnreachable},
+		"declaration twice": {func(g *member.Genesis) {
+			*g = *familyGenesis(t)
+			g.Relays[1].Families = slices.Repeat(g.Relays[1].Families, 2)
+		}, wire.ErrFormat},
+		"declaration of one": {func(g *member.Genesis) {
+			*g = *familyGenesis(t)
+			d := &g.Relays[1].Families[0]
+			d.Second = d.First
+		}, crossverify.ErrDeclaration},
+		"five declarations": {func(g *member.Genesis) {
+			g.Relays[0].Families = nil
+			for i := range 5 {
+				g.Relays[0].Families = append(g.Relays[0].Families, crossverify.Declaration{First: fill(1), Second: fill(byte(2 + i))})
+			}
+		}, wire.ErrTooLong},
+		"longer than an entry": {func(g *member.Genesis) {
+			g.Relays = manyRelays(16)
+			for i := range g.Relays {
+				g.Relays[i].Addrs = slices.Repeat([]string{strings.Repeat("/", 256)}, 8)
+			}
+		}, wire.ErrTooLong},
 		"seventeen relays":    {func(g *member.Genesis) { g.Relays = manyRelays(17) }, nil},
 		"not whole (unsaved)": {func(g *member.Genesis) { g.Policy.Deadline = 1500 * time.Millisecond }, nil},
 		"too long (unsaved)":  {func(g *member.Genesis) { g.Policy.Deadline = 65536 * time.Second }, nil},
@@ -243,7 +322,7 @@ func TestNeeded(t *testing.T) {
 			g.Relays[i].Operator = keys.OperatorPublic(fill(o))
 		}
 		g.Policy.Quorum, g.Policy.Strict = c.quorum, c.strict
-		if got := g.Needed(); got != c.want {
+		if got := g.Voting(keys.Ed25519).Needed(); got != c.want {
 			t.Errorf("operators %v, quorum %d, strict %v: needed %d, want %d", c.operators, c.quorum, c.strict, got, c.want)
 		}
 	}
@@ -299,5 +378,6 @@ func TestShortID(t *testing.T) {
 }
 
 func FuzzParseGenesis(f *testing.F) {
+	f.Add(familyGenesis(f).Append(nil))
 	fuzzObject(f, exampleGenesis().Append(nil), member.ParseGenesis, func(g *member.Genesis) []byte { return g.Append(nil) })
 }

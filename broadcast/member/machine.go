@@ -103,6 +103,7 @@ type Machine struct {
 	answers  []broadcast.Answer
 	jobs     []broadcast.Job
 	links    []broadcast.WantLink // as last handed over
+	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
 	meta     *metaRecord
@@ -113,6 +114,8 @@ type Machine struct {
 	paths    []*path
 	byLink   map[broadcast.Link]*path
 	ledger   *crossverify.Ledger
+	voting   *crossverify.Policy // made when first needed
+	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
 	seats    map[wire.Seat]*seatState
 	invites  map[[16]byte]*InviteRecord
 	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
@@ -151,6 +154,9 @@ type Machine struct {
 	digests  digestsSeen
 	awake    bool // deadlines run
 	extended bool // the joining's deadline was moved once
+
+	founder   wire.Seat // by founderOf
+	founderOf *Genesis
 }
 
 // waiter is a command that is answered when done says so.
@@ -364,9 +370,10 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.turn++
 		r.Turn = m.turn
 	}
-	if want := m.wantLinks(); !m.linksSet || !sameLinks(want, m.links) {
-		m.links, m.linksSet = want, true
-		r.Links = want
+	m.wanted = m.wantLinks(m.wanted[:0])
+	if !m.linksSet || !sameLinks(m.wanted, m.links) {
+		m.links, m.linksSet = append([]broadcast.WantLink{}, m.wanted...), true
+		r.Links = m.links
 	}
 	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
 	clear(m.opAt)

@@ -139,7 +139,7 @@ func (m *Machine) loadMessage(key, value []byte) error {
 	}
 	m.messages[msg.key] = msg
 	m.digests.of[msg.d] = msg.key
-	m.ledger.Restore(msg.key.subject(), msg.d, msg.status)
+	m.ledger.Restore(msg.key.subject(), msg.d, msg.status, 0)
 	if msg.kind == KindText {
 		m.recent = append(m.recent, msg)
 	}

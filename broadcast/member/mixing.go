@@ -3,7 +3,6 @@ package member
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -29,26 +28,24 @@ func (m *Machine) mixingOf(in func(*path) bool) ratchet.Paths {
 	if m.unmixed() {
 		return paths
 	}
-	has := map[keys.OperatorPublic]int{}
+	var over []crossverify.Path
+	var set uint64
 	for _, p := range m.paths {
 		if in(p) {
 			paths.Relays = append(paths.Relays, p.ref.Key)
-			has[p.ref.Operator]++
+			over, set = append(over, crossverify.Path(p.index)), set|1<<p.index
 		}
 	}
 	slices.SortFunc(paths.Relays, func(a, b keys.RelayPublic) int { return slices.Compare(a[:], b[:]) })
-	if m.genesis.Policy.Strict {
-		paths.K = len(paths.Relays)
-		return paths
+	// Shares go to relays, and whoever runs several of them must not count for
+	// several: operators who are not enough never hold k.
+	policy := m.policy()
+	k, ok := m.shares[set]
+	if !ok {
+		k = max(1, policy.Shares(over)) // 0 would say unmixed
+		m.shares[set] = k
 	}
-	// One more than the relays of any q-1 operators: shares go to relays, and
-	// whoever runs several of them must not count for several.
-	paths.K = 1
-	counts := slices.Sorted(maps.Values(has))
-	for _, n := range counts[max(0, len(counts)-max(0, m.genesis.Needed()-1)):] {
-		paths.K += n
-	}
-	paths.K = max(1, min(paths.K, len(paths.Relays)))
+	paths.K = k
 	return paths
 }
 

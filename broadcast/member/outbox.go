@@ -328,6 +328,9 @@ func (m *Machine) onPost(p *path, msg proto.Message) {
 		if f.Name == "" || CheckName(f.Name) != nil {
 			f.Name = "operator " + f.Operator.String()[:8]
 		}
+		f.Families = slices.DeleteFunc(f.Families, func(d crossverify.Declaration) bool { return d.Check(m.cfg.Verify) != nil })
+		slices.SortFunc(f.Families, compareDeclarations)
+		f.Families = slices.Compact(f.Families)
 		p.post.operator = &f
 	case proto.Receipt:
 		m.receipt(p, f)

@@ -19,7 +19,7 @@ func (m *Machine) status() Status {
 	}
 	for _, p := range m.paths {
 		s.Relays = append(s.Relays, RelayStatus{
-			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Connected: p.read.opened, CaughtUp: p.caughtUp,
+			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Addrs: p.ref.Addrs, Standing: StandingInUse, Connected: p.read.opened, CaughtUp: p.caughtUp,
 			SetAside: p.aside, Position: p.position, Outbox: len(p.queue), Problem: p.problem,
 			Matched: p.stats[crossverify.Matched], Dissented: p.stats[crossverify.Dissented],
 			Silent: p.stats[crossverify.Silent], Failed: p.stats[crossverify.Failed],

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"parallax/crossverify"
+	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
@@ -109,11 +111,11 @@ type Dispute struct {
 	Settled    bool // a fork: an owner acted
 }
 
-// Needed is how many operators of the relays in force make a fact Agreed, as
-// Genesis.Needed has it, but never more than there are.
-func (s *State) Needed() int {
-	g := Genesis{Policy: s.Policy, Relays: s.Relays}
-	return min(g.Needed(), g.operators())
+// Voting is Genesis.Voting for the policy and the relays in force: where the
+// relays' operators cannot meet the policy, all of them that it names are needed,
+// and all there are where it names none of them.
+func (s *State) Voting(verify keys.Verify) crossverify.Policy {
+	return voting(&s.Policy, s.Relays, verify)
 }
 
 // Member finds a seat among the members.

@@ -20,7 +20,7 @@ func TestRosterGenesis(t *testing.T) {
 	if len(s.Epochs) != 1 || s.Epochs[0].Operation != wire.Digest(g.ID()) || s.Epochs[0].Number != member.FirstEpoch {
 		t.Errorf("epochs: %+v", s.Epochs)
 	}
-	if s.Headless || s.Ordinal != 0 || s.Policy != g.Policy || s.Needed() != g.Needed() || len(r.Heads()) != 0 {
+	if s.Headless || s.Ordinal != 0 || s.Policy != g.Policy || s.Voting(keys.Ed25519).Needed() != g.Voting(keys.Ed25519).Needed() || len(r.Heads()) != 0 {
 		t.Errorf("state: %+v", s)
 	}
 	gid := g.ID()
@@ -316,13 +316,13 @@ func TestRosterLists(t *testing.T) {
 	p.Strict = true
 	f.does("fay", member.OpPolicy{Policy: p})
 	s = f.roster(f.ops...).State()
-	if s.Ordinal != 2 || s.Relays[0].Key != relayKey(4) || len(s.Disputes) != 0 || s.Policy != p || s.Needed() != 1 {
+	if s.Ordinal != 2 || s.Relays[0].Key != relayKey(4) || len(s.Disputes) != 0 || s.Policy != p || s.Voting(keys.Ed25519).Needed() != 1 {
 		t.Errorf("relays: %d %v, %+v, %+v", s.Ordinal, s.Relays, s.Policy, s.Disputes)
 	}
 	p.Strict, p.Quorum = false, 3 // more than the operators in force: those must do
 	f.does("fay", member.OpPolicy{Policy: p})
-	if s = f.roster(f.ops...).State(); s.Needed() != 1 {
-		t.Errorf("needed: %d of 1", s.Needed())
+	if s = f.roster(f.ops...).State(); s.Voting(keys.Ed25519).Needed() != 1 {
+		t.Errorf("needed: %d of 1", s.Voting(keys.Ed25519).Needed())
 	}
 }
 

@@ -104,7 +104,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, carriers: h.Carriers}
 	m.messages[k] = msg
 	m.digests.of[d] = k
-	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)))
+	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	m.saveMessage(msg)
@@ -192,7 +192,7 @@ const badPrekeys = -2
 
 // reading tells whether a quorum of operators has been read to its end.
 func (m *Machine) reading() bool {
-	return m.operators(func(p *path) bool { return p.read.opened && p.caughtUp }) >= m.needed()
+	return m.enough(func(p *path) bool { return p.read.opened && p.caughtUp })
 }
 
 // sendText sends a text; the answer waits as the wish says. While jobs begin
@@ -277,7 +277,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 			case WaitAll:
 				return info, nil, n == len(posts)
 			default:
-				enough := m.operators(gone) >= m.needed() && carried()
+				enough := m.enough(gone) && carried()
 				if !enough && !pending() {
 					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.paths), info.ID), true
 				}

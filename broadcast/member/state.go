@@ -106,7 +106,7 @@ type counters struct {
 }
 
 func (m *Machine) saveCounters() {
-	b := wire.AppendU64(nil, m.counters.sequence)
+	b := wire.AppendU64(make([]byte, 0, 64), m.counters.sequence)
 	b = wire.AppendU64(b, m.counters.event)
 	b = wire.AppendU64(b, m.counters.order)
 	b = wire.AppendU64(b, m.counters.messages)
@@ -297,12 +297,14 @@ func (m *Machine) setUp() (err error) {
 	return nil
 }
 
+// policy is what the paths are compared by. It is made once: declarations have
+// signatures to check.
 func (m *Machine) policy() crossverify.Policy {
-	p := crossverify.Policy{Quorum: m.genesis.Needed(), Strict: m.genesis.Policy.Strict, Deadline: m.genesis.Policy.Deadline}
-	for _, r := range m.genesis.Relays {
-		p.Operators = append(p.Operators, r.Operator)
+	if m.voting == nil {
+		p := m.genesis.Voting(m.cfg.Verify)
+		m.voting, m.shares = &p, map[uint64]int{}
 	}
-	return p
+	return *m.voting
 }
 
 // finishLoad rebuilds what follows from the records.

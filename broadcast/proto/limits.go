@@ -27,6 +27,8 @@ const (
 	MaxToken = 64
 	// MaxName is the longest name of an operator or of a limit.
 	MaxName = 64
+	// MaxFamilies is how many family declarations a relay hands over.
+	MaxFamilies = 4
 	// MaxText is the longest sentence in a refusal and the longest address.
 	MaxText = 256
 	// MaxProof is the longest board proof.
@@ -39,6 +41,10 @@ const (
 	// far enough for a relay that was restored from an old backup, and so
 	// little that no mistake uses the ordinals up. Default: 1,048,576.
 	MaxRotationStep = 1 << 20
+	// MaxAdmins is how many admin keys a channel has.
+	MaxAdmins = 64
+	// MaxEnded is how many mailboxes one Rotate ends.
+	MaxEnded = 1024
 
 	// MaxBoardEntries is how many entries a page has at most: what fits when
 	// all values are empty.

@@ -39,24 +39,46 @@ func parseWelcome(r *wire.Reader) Message {
 	return m
 }
 
-// InfoIs says who operates the relay, in the operator's own signature.
+// InfoIs says who operates the relay, in the operator's own signature, and whom
+// the operator belongs together with, in both sides' signatures.
 type InfoIs struct {
 	Operator  keys.OperatorPublic
 	Name      string    // at most MaxName bytes
 	Signature Signature // by Operator, over the relay key
+	Families  []crossverify.Declaration
 }
 
 func (InfoIs) Type() uint8 { return TypeInfoIs }
 func (m InfoIs) Append(b []byte) []byte {
 	b = append(b, m.Operator[:]...)
 	b = appendText(b, m.Name)
-	return append(b, m.Signature[:]...)
+	b = append(b, m.Signature[:]...)
+	b = append(b, uint8(len(m.Families)))
+	for _, d := range m.Families {
+		b = d.Append(b)
+	}
+	return b
 }
 func parseInfoIs(r *wire.Reader) Message {
 	var m InfoIs
 	r.Fixed(m.Operator[:])
 	m.Name = text(r, MaxName)
 	r.Fixed(m.Signature[:])
+	n := int(r.U8())
+	if n > MaxFamilies {
+		r.Fail(wire.ErrTooLong)
+	}
+	for range n {
+		raw := r.Raw(crossverify.DeclarationSize)
+		if r.Err() != nil {
+			break
+		}
+		d, err := crossverify.ParseDeclaration(raw)
+		if err != nil {
+			r.Fail(err)
+		}
+		m.Families = append(m.Families, d)
+	}
 	return m
 }
 

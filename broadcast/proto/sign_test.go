@@ -3,6 +3,7 @@ package proto
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"testing"
 
 	"parallax/broadcast"
@@ -35,7 +36,7 @@ func signedMessages() []signed {
 	create.Sign(admin, testRelay, testChannel)
 	grant := Grant{PostID: fill16(1), Posting: fill32(2), Uses: 3, PerHour: 4, Expires: 5, Revoke: true}
 	grant.Sign(admin, testRelay, testChannel)
-	rotate := Rotate{PostID: fill16(1), Rotation: 2, Posting: fill32(3), Admin: fill32(4)}
+	rotate := Rotate{PostID: fill16(1), Rotation: 2, Posting: fill32(3), Admins: []Admin{{fill32(4), RankAdmin}, {fill32(5), RankOwner}}, Ended: []wire.MailboxID{fill16(6)}}
 	rotate.Sign(admin, testRelay, testChannel)
 	register := Register{Mailbox: fill32(1)}
 	register.Sign(posting, testRelay, testChannel)
@@ -78,7 +79,7 @@ func signedMessages() []signed {
 		{
 			"grant", grant,
 			func(m Message, r keys.RelayPublic, c wire.ChannelID) bool {
-				return m.(Grant).Verify(keys.Ed25519, admin.Public(), r, c)
+				return m.(Grant).Verify(keys.Ed25519, r, c)
 			},
 			[][2]int{{0, 16}},
 			"parallax/1/grant",
@@ -88,10 +89,14 @@ func signedMessages() []signed {
 		{
 			"rotate", rotate,
 			func(m Message, r keys.RelayPublic, c wire.ChannelID) bool {
-				return m.(Rotate).Verify(keys.Ed25519, admin.Public(), r, c)
+				return m.(Rotate).Verify(keys.Ed25519, r, c)
 			},
 			[][2]int{{0, 16}},
-			"parallax/1/rotate", [][]byte{relay, channel, wire.U64(2), fill(3, 32), fill(4, 32)},
+			"parallax/1/rotate",
+			[][]byte{
+				relay, channel, wire.U64(2), fill(3, 32),
+				slices.Concat([]byte{2}, fill(4, 32), []byte{1}, fill(5, 32), []byte{2}), slices.Concat([]byte{0, 0, 0, 1}, fill(6, 16)),
+			},
 			rotate.Signature[:], admin.Public(),
 		},
 		{
@@ -294,7 +299,7 @@ func TestOpenedAndTrimmed(t *testing.T) {
 var signatureGoldens = map[string]string{
 	"create":                "4d504a3e19fefbea374aa1559e625ff3",
 	"grant":                 "1cad844b39b183ba227a038003311785",
-	"rotate":                "5d8d39b4fae119d8b5f361941a94be8a",
+	"rotate":                "51f7d3428e3bd270d1fddbc26a5986f2",
 	"register":              "bf7be832486b32003d09b1e6b74238bd",
 	"open":                  "d4f9c97460bdf8b262acd6af00c44e5b",
 	"open with known":       "1fab3d68cfc8f6bd087dfd2317dd24c8",

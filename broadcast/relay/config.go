@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"parallax/broadcast"
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
 	"parallax/internal/keys"
 )
 
@@ -15,7 +17,10 @@ type Config struct {
 	Operator          keys.OperatorPublic
 	OperatorName      string // at most 64 bytes
 	OperatorSignature []byte // 64 bytes: Sign(operator, "operator", relay key)
-	Verify            keys.Verify
+	// Families is whom the operator belongs together with, handed to whoever
+	// asks: at most proto.MaxFamilies, each signed by both of its sides.
+	Families []crossverify.Declaration
+	Verify   keys.Verify
 
 	// Tokens let their holder create a channel. Empty: nobody may, unless
 	// OpenCreation. A token may be used for several channels.
@@ -80,6 +85,14 @@ func (c *Config) Validate() error {
 	}
 	if !c.Operator.Verify(c.Verify, c.OperatorSignature, tagOperator, relay[:]) {
 		return fmt.Errorf("%w: operator %s did not sign for relay %s; sign it again with the operator key", ErrConfig, c.Operator, relay)
+	}
+	if len(c.Families) > proto.MaxFamilies {
+		return fmt.Errorf("%w: %d family declarations, at most %d", ErrConfig, len(c.Families), proto.MaxFamilies)
+	}
+	for i, d := range c.Families {
+		if err := d.Check(c.Verify); err != nil {
+			return fmt.Errorf("%w: family declaration %d: %w", ErrConfig, i+1, err)
+		}
 	}
 	for i, t := range c.Tokens {
 		if len(t) == 0 || len(t) > maxTextLength {

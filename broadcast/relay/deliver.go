@@ -83,6 +83,10 @@ func (m *machine) push(lk *link, msg proto.Message) {
 // it; whatever is in neither chunk nor memory is asked for.
 func (m *machine) serve(lk *link, chunk []*entry) {
 	s := lk.sub
+	if m.st.boxes[s.box] == nil { // a rotation ended it
+		m.refuse(lk, proto.TypeOpen, wire.PostID{}, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errMailbox}, true)
+		return
+	}
 	if s.lineage != m.durable.lineage() {
 		m.reopened(lk)
 	}

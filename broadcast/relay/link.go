@@ -118,7 +118,7 @@ func (m *machine) received(lk *link, f broadcast.Frame) error {
 	case proto.Ping:
 		m.tell(lk, proto.Pong(msg))
 	case proto.Info:
-		info := proto.InfoIs{Operator: m.cfg.Operator, Name: m.cfg.OperatorName}
+		info := proto.InfoIs{Operator: m.cfg.Operator, Name: m.cfg.OperatorName, Families: m.cfg.Families}
 		copy(info.Signature[:], m.cfg.OperatorSignature)
 		m.tell(lk, info)
 	case proto.Bye:

@@ -20,7 +20,7 @@ func (m *machine) create(q *request, c proto.Create) {
 	}
 	if m.st.exists {
 		meta := &m.st.meta
-		again := meta.admin == c.Admin && meta.posting == c.Posting || meta.creation.D == c.Digest()
+		again := proto.RankOf(meta.admins, c.Admin) == proto.RankOwner && meta.posting == c.Posting || meta.creation.D == c.Digest()
 		if again && meta.channel == q.link.channel {
 			m.reply(q, proto.Receipt{PostID: q.post, Statement: meta.creation})
 		} else {
@@ -38,7 +38,7 @@ func (m *machine) create(q *request, c proto.Create) {
 		return
 	}
 	m.st.exists = true
-	m.st.meta = meta{relay: m.self, channel: q.link.channel, admin: c.Admin, posting: c.Posting}
+	m.st.meta = meta{relay: m.self, channel: q.link.channel, posting: c.Posting, admins: []proto.Admin{{Key: c.Admin, Rank: proto.RankOwner}}}
 	m.begin(lineage, c.Digest())
 	m.reply(q, proto.Receipt{PostID: q.post, Statement: m.st.meta.creation})
 }

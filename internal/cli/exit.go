@@ -62,6 +62,7 @@ var exits = []struct {
 	}},
 	{Usage, []error{
 		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName,
+		member.ErrNotOwner, member.ErrReader, member.ErrOut, member.ErrRestoring, member.ErrNotEntitled, member.ErrNothingToDo, member.ErrLastOwner,
 		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath, node.ErrNotEmpty,
 	}},
 	{Unexpected, []error{context.Canceled}},
