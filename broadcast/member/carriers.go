@@ -143,11 +143,11 @@ func (m *Machine) carries(p *path, carriers uint16) bool {
 	return carriers == 0 || carriers&(1<<m.rank(p)) != 0
 }
 
-// digestLabels are the labels of a set of paths.
-func (m *Machine) digestLabels(set uint64) (list []string) {
+// inSet are the paths of a set.
+func (m *Machine) inSet(set uint64) (list []*path) {
 	for _, p := range m.paths {
 		if set&p.bit() != 0 {
-			list = append(list, p.label())
+			list = append(list, p)
 		}
 	}
 	return list
@@ -241,17 +241,6 @@ func (m *Machine) hasten(q *postItem) {
 	}
 }
 
-// carriersLeft is how many relays that are not set aside gave their receipt for
-// the full copy.
-func (m *Machine) carriersLeft(r *repair) (n int) {
-	for _, p := range m.inUse() {
-		if r.got&p.bit() != 0 {
-			n++
-		}
-	}
-	return n
-}
-
 // mend posts bundles in full on further relays for carriers that have not given
 // their receipt, and forgets bundles that were kept long enough.
 func (m *Machine) mend() {
@@ -261,7 +250,7 @@ func (m *Machine) mend() {
 	kept := 0
 	for _, order := range slices.Backward(slices.Sorted(maps.Keys(m.repairs))) {
 		r := m.repairs[order]
-		lacks := r.want - m.carriersLeft(r)
+		lacks := r.want - bits.OnesCount64(r.got)
 		switch {
 		case lacks <= 0 || m.everywhereFull(r):
 			r.due = time.Time{}

@@ -24,10 +24,11 @@ const maxAsks = 2
 // seenDigest is a D that some paths show and under which nothing has opened.
 type seenDigest struct {
 	d     wire.Digest
-	paths uint64    // that show it
-	asks  uint8     // that were made or seen for it
-	since int64     // Unix seconds
-	due   time.Time // when it is asked for, or given up; zero: given up
+	paths uint64      // that show it
+	asks  uint8       // that were made or seen for it
+	since int64       // Unix seconds
+	due   time.Time   // when it is asked for, or given up; zero: given up
+	rank  wire.Digest // by sortedDigests
 }
 
 // digestsSeen are the digests of both kinds.
@@ -37,6 +38,7 @@ type digestsSeen struct {
 	next  time.Time                   // first due; zero: none
 	asked []time.Time                 // own questions of the last hour
 	told  bool                        // that something did not come, in this opening
+	salt  wire.Digest                 // drawn when first needed: nobody can place a digest before others
 }
 
 var errNoEpoch = errors.New("member: no epoch key fits")
@@ -124,17 +126,10 @@ func (m *Machine) sawDigest(p *path, d wire.Digest) {
 // evictDigest drops the one that fewest paths show, those first that were asked
 // for in vain.
 func (m *Machine) evictDigest() {
-	var out *seenDigest
-	rank := func(a, b *seenDigest) int {
-		return cmp.Or(int(b.asks)-int(a.asks), bits.OnesCount64(a.paths)-bits.OnesCount64(b.paths), bytes.Compare(a.d[:], b.d[:]))
-	}
-	for _, s := range m.digests.open {
-		if out == nil || rank(s, out) < 0 {
-			out = s
-		}
-	}
-	if out != nil {
-		m.forgetDigest(out)
+	if list := m.sortedDigests(); len(list) > 0 {
+		m.forgetDigest(slices.MinFunc(list, func(a, b *seenDigest) int {
+			return cmp.Or(int(b.asks)-int(a.asks), bits.OnesCount64(a.paths)-bits.OnesCount64(b.paths))
+		}))
 	}
 }
 
@@ -176,6 +171,9 @@ func (m *Machine) putOff(s *seenDigest, to time.Time) {
 
 // resumeDigests starts the waits of what was kept.
 func (m *Machine) resumeDigests() {
+	if len(m.digests.open) == 0 {
+		return
+	}
 	for _, s := range m.sortedDigests() {
 		if s.asks < maxAsks {
 			m.askLater(s)
@@ -183,12 +181,20 @@ func (m *Machine) resumeDigests() {
 	}
 }
 
+// sortedDigests are those under which nothing has opened, in an order that nobody
+// else can foresee: who posts digests of nothing cannot put them before others.
 func (m *Machine) sortedDigests() []*seenDigest {
+	if m.digests.salt == (wire.Digest{}) {
+		m.digests.salt = m.draw32()
+	}
 	list := make([]*seenDigest, 0, len(m.digests.open))
 	for _, s := range m.digests.open {
+		if s.rank == (wire.Digest{}) {
+			s.rank = wire.Hash("parallax/1/digest/rank", m.digests.salt[:], s.d[:])
+		}
 		list = append(list, s)
 	}
-	slices.SortFunc(list, func(a, b *seenDigest) int { return bytes.Compare(a.d[:], b.d[:]) })
+	slices.SortFunc(list, func(a, b *seenDigest) int { return bytes.Compare(a.rank[:], b.rank[:]) })
 	return list
 }
 
@@ -227,6 +233,8 @@ func (m *Machine) askMissing() {
 			}
 		case m.now.Before(s.due):
 			m.putOff(s, s.due)
+		case m.shownInForce(s) == 0: // what only convicted relays say nobody asks for
+			s.due = time.Time{}
 		case s.asks >= maxAsks:
 			s.due = time.Time{}
 			lost = append(lost, s)
@@ -262,18 +270,21 @@ func (m *Machine) closedDigests() map[wire.Digest]bool {
 	return waits
 }
 
+// shownInForce are the paths that show a digest and are not set aside.
+func (m *Machine) shownInForce(s *seenDigest) (on uint64) {
+	for _, p := range m.inUse() {
+		on |= s.paths & p.bit()
+	}
+	return on
+}
+
 // notCome tells once that messages are announced and do not come.
 func (m *Machine) notCome(lost []*seenDigest) {
 	var on uint64
 	for _, s := range lost {
-		on |= s.paths
+		on |= m.shownInForce(s)
 	}
-	var shown []*path
-	for _, p := range m.paths {
-		if on&p.bit() != 0 {
-			shown = append(shown, p)
-		}
-	}
+	shown := m.inSet(on)
 	m.show(Event{Kind: EventRelay, Text: fmt.Sprintf("%s %s the digest of a message that no relay shows here, and asking for it was in vain: the relays that carry it keep it back, its sender is away, or somebody in the group posted the digest of nothing. If it comes, it is shown. Nothing for you to do.",
 		labels(shown), verb(shown, "has", "have"))})
 }
@@ -297,19 +308,23 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 	m.askedForCopies(st, q.Copies)
 }
 
-// askedForCopies answers with the bundle as it is, on every relay that did not get
-// it in full. That a member asked is known to all, so nobody asks at once again.
+// askedForCopies answers with the bundles as they are, in their order, on every
+// relay that did not get them in full. That a member asked is known to all, so
+// nobody asks at once again.
 func (m *Machine) askedForCopies(st *seatState, list []wire.Digest) {
+	var found []*repair
 	for _, d := range list {
 		if s := m.digests.open[d]; s != nil && !s.due.IsZero() {
 			s.asks = min(s.asks+1, maxAsks)
 			m.saveDigest(s)
 			m.askLater(s)
 		}
-		r := m.repairOf(d)
-		if r == nil || !slices.Contains(m.sets[r.bundle.set].seats, st.seat) || m.everywhereFull(r) {
-			continue
+		if r := m.repairOf(d); r != nil && slices.Contains(m.sets[r.bundle.set].seats, st.seat) && !m.everywhereFull(r) {
+			found = append(found, r)
 		}
+	}
+	slices.SortFunc(found, func(a, b *repair) int { return cmp.Compare(a.bundle.order, b.bundle.order) })
+	for _, r := range found {
 		r.want = len(m.inUse())
 		m.replaceCarriers(r, len(m.paths))
 	}

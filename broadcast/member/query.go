@@ -70,9 +70,13 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 		list = list[len(list)-w.Limit:]
 	}
 	for _, msg := range list {
+		var digests []string
+		for _, p := range m.inSet(msg.digests) {
+			digests = append(digests, p.label())
+		}
 		r := m.ledger.Report(msg.key.subject())
 		v.Messages = append(v.Messages, PathsRow{ID: msg.d.Short(), Member: m.display(m.seatOf(msg.key.seat)), Text: preview(msg.text),
-			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.marks(r.Status), Digests: m.digestLabels(msg.digests)})
+			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.marks(r.Status), Digests: digests})
 	}
 	return v, nil
 }

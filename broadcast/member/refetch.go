@@ -22,7 +22,7 @@ const (
 const (
 	MaxRefetchOperations = 32
 	MaxRefetchSpans      = 16
-	MaxRefetchCopies     = 16
+	MaxRefetchCopies     = 64
 	MaxAgain             = 64 // messages in one answer
 )
 

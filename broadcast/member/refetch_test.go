@@ -30,7 +30,7 @@ func TestRefetchGolden(t *testing.T) {
 		}
 	}
 	for name, bad := range map[string]string{
-		"what": "0401" + spanHex, "no copies": "0300", "many copies": "0311" + zeros(17*32), "empty": "", "none": "0200", "no operations": "0100", "many": "0211", "from zero": "0201" + zeros(40) + zeros(8) + zeros(8),
+		"what": "0401" + spanHex, "no copies": "0300", "many copies": "0341" + zeros(65*32), "empty": "", "none": "0200", "no operations": "0100", "many": "0211", "from zero": "0201" + zeros(40) + zeros(8) + zeros(8),
 		"backwards": "0201" + zeros(40) + "0000000000000004" + "0000000000000003", "longer": "0201" + spanHex + "00",
 	} {
 		if _, err := ParseRefetch(unhex(t, bad)); err == nil {
