@@ -36,7 +36,7 @@ func (m *Machine) inUse() (list []*path) {
 // chooseCarriers draws the relays that carry a bundle in full; 0: all do.
 func (m *Machine) chooseCarriers(kind Kind, set *recipientSet) (full uint64) {
 	list, want := m.inUse(), m.cfg.Limits.Carriers
-	if kind != KindText || want < 0 || len(list) <= want || m.sharesTravel(set) {
+	if kind != KindText && kind != KindAck || want < 0 || len(list) <= want || m.sharesTravel(set) {
 		return 0
 	}
 	list = m.shuffled(list)
@@ -193,7 +193,7 @@ func (m *Machine) keepForRepair(b *bundleRecord, full uint64) {
 
 // carrierWait is how long a carrier may take for its receipt before another relay
 // gets the bundle in full: less than members wait before they ask.
-func (m *Machine) carrierWait() time.Duration { return m.genesis.Policy.Deadline / 2 }
+func (m *Machine) carrierWait() time.Duration { return m.policy().Deadline / 2 }
 
 // saveRepair writes: want u8 | full u64 | got u64 | until u64.
 func (m *Machine) saveRepair(r *repair) {

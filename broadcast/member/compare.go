@@ -41,6 +41,11 @@ func (m *Machine) seatChanged(st *seatState) {
 	case !usable:
 		st.since = time.Time{}
 	}
+	if usable && !st.own && !m.standing(st.seat).in {
+		m.asking[st.seat] = st
+	} else {
+		delete(m.asking, st.seat)
+	}
 	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true

@@ -88,6 +88,7 @@ func (m *Machine) matchDigest(p *path, msg *message) bool {
 		return false
 	}
 	m.ledger.Claim(m.now, at, s, msg.d)
+	m.learn(p, msg)
 	msg.digests |= p.bit()
 	return true
 }
@@ -159,7 +160,7 @@ func (m *Machine) loadDigest(key, value []byte) error {
 func (m *Machine) askLater(s *seenDigest) {
 	j := m.draw32()
 	wait := time.Duration(uint64(j[0])<<8|uint64(j[1])) * m.cfg.Limits.AskJitter / (1 << 16)
-	m.putOff(s, m.now.Add(m.genesis.Policy.Deadline+wait))
+	m.putOff(s, m.now.Add(m.policy().Deadline+wait))
 }
 
 func (m *Machine) putOff(s *seenDigest, to time.Time) {
@@ -220,7 +221,7 @@ func (m *Machine) askMissing() {
 	}
 	ds.next = time.Time{}
 	ds.asked = slices.DeleteFunc(ds.asked, func(t time.Time) bool { return m.now.Sub(t) >= time.Hour })
-	deadline := m.genesis.Policy.Deadline
+	deadline := m.policy().Deadline
 	waits := m.closedDigests()
 	drained := m.drained()
 	var list []wire.Digest

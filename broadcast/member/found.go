@@ -1,6 +1,7 @@
 package member
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -126,7 +127,13 @@ func (m *Machine) found() error {
 		p.ref.Operator, p.ref.OperatorName, p.ref.Families = p.post.operator.Operator, p.post.operator.Name, p.post.operator.Families
 		g.Relays = append(g.Relays, p.ref)
 	}
-	if err := g.Check(); err != nil {
+	if err := g.Check(); errors.Is(err, ErrUnreachable) {
+		var keys []string
+		for _, r := range g.Relays {
+			keys = append(keys, fmt.Sprintf("%s (%s)", r.Operator, r.OperatorName))
+		}
+		return fmt.Errorf("%w: %s", ErrUnreachable, strings.Join(keys, ", "))
+	} else if err != nil {
 		return err
 	}
 	if !g.Voting(m.cfg.Verify).Reachable() {
@@ -135,6 +142,7 @@ func (m *Machine) found() error {
 	m.genesis, m.gid = g, g.ID()
 	meta.Genesis = g.Append(nil)
 	m.ledger = crossverify.NewLedger(m.policy())
+	m.beginRoster()
 	m.announce(0, wire.Digest{})
 	st := m.seatOf(m.self)
 	st.own, st.shown, st.ann, st.digest = true, true, k.ann, k.ann.Digest()

@@ -177,6 +177,7 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 		p.ref.Operator, p.ref.OperatorName, p.ref.Families = g.Relays[i].Operator, g.Relays[i].OperatorName, g.Relays[i].Families
 	}
 	m.ledger = crossverify.NewLedger(m.policy())
+	m.beginRoster()
 	m.saveMeta()
 }
 

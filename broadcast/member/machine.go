@@ -36,6 +36,8 @@ type Limits struct {
 	AnswerWait     time.Duration // for the shares of an answer, before beginning again. Default: 10 min
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
+	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
+	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 	Carriers       int           // relays that carry a text in full, the others its digest; negative: all carry it. Default: 3
 	RepairTime     time.Duration // how long a bundle is kept that not all relays carry. Default: 1 h
@@ -67,6 +69,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Digests, 4096)
 	set(&l.AskJitter, 5*time.Second)
 	set(&l.AsksPerHour, 12)
+	set(&l.AdoptWait, 30*time.Second)
+	set(&l.AdoptLate, 24*time.Hour)
 	return l
 }
 
@@ -127,7 +131,14 @@ type Machine struct {
 	bundles  map[uint64]*bundleRecord
 	sets     map[wire.Digest]*recipientSet
 	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
-	roster   wire.Digest               // of the same seats, for views
+	roster   *Roster                   // nil: the genesis is not known yet
+	state    *State                    // of roster, as it was last followed up
+	log      map[wire.Digest]*logged   // what roster has and what waits in it
+	pages    [][]*logged               // what the own roster pages carry
+	live     map[[16]byte]bool         // invites that count and are not revoked
+	asking   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	duty     duty                      // of an admin
+	toldOnce map[string]bool           // events about the roster shown since opening
 	seen     map[wire.Digest]helloSeen // transcripts of hellos
 	lacking  map[wire.Seat]*seatState  // that a hello may be for
 	evidence []*evidenceRecord
@@ -206,6 +217,9 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		log:      map[wire.Digest]*logged{},
+		toldOnce: map[string]bool{},
+		asking:   map[wire.Seat]*seatState{},
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -260,6 +274,7 @@ func (m *Machine) wakeUp() {
 	if m.ledger == nil {
 		return
 	}
+	m.claimLog()
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
 		if m.usable(st) {
@@ -305,6 +320,7 @@ func (m *Machine) settle() {
 	m.rotate()
 	m.sweep()
 	m.refuseTexts()
+	m.doDuty()
 	m.greet()
 	m.runExchanges()
 	m.askMissing()
@@ -407,6 +423,9 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.sweepAt)
 	soonest(m.mendAt())
 	soonest(m.askAt())
+	if !m.starting.underWay() {
+		soonest(m.duty.at)
+	}
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

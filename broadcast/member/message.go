@@ -2,6 +2,7 @@ package member
 
 import (
 	"slices"
+	"time"
 
 	"parallax/crossverify"
 	"parallax/internal/wire"
@@ -40,9 +41,10 @@ type message struct {
 	mismatch bool
 	text     string // what is shown; of a shown message its beginning
 	status   []crossverify.Status
-	order    uint64 // of opening
-	carriers uint16 // of its header
-	digests  uint64 // paths, by index, that match it by its digest alone
+	order    uint64    // of opening
+	carriers uint16    // of its header
+	digests  uint64    // paths, by index, that match it by its digest alone
+	known    time.Time // first, in this opening
 }
 
 // showMessage hands a message to the application, once.

@@ -137,10 +137,11 @@ func (m *Machine) process(it *item, hold func()) {
 func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
 	k := it.key()
 	m.counters.messages++
-	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, carriers: it.header.Carriers}
+	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, carriers: it.header.Carriers, known: m.now}
 	m.messages[k] = msg
 	m.digests.of[it.d] = k
 	m.ledger.Opened(m.now, crossverify.Path(it.path.index), k.subject(), it.d)
+	m.learn(it.path, msg)
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	plain, err := broadcast.OpenEnvelope(m.gid, it.header, key, it.envelope)
@@ -214,6 +215,9 @@ func (m *Machine) duplicate(it *item, msg *message) {
 		// Also after another copy: somebody in the group can be faster than
 		// the sender with a spoiled one.
 		m.ledger.Opened(m.now, at, k.subject(), it.d)
+		if first {
+			m.learn(it.path, msg)
+		}
 	case it.d == msg.d && !first && !announced:
 		m.replayed(it)
 		return

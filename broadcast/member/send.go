@@ -16,8 +16,7 @@ import (
 
 // view is what this member saw, for others to compare.
 func (m *Machine) view() View {
-	m.recipients()
-	v := View{Roster: m.roster}
+	v := View{Roster: m.roster.Digest()}
 	for _, p := range m.paths {
 		if p.position > 0 {
 			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head})
@@ -101,7 +100,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	}
 
 	m.counters.messages++
-	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, carriers: h.Carriers}
+	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, carriers: h.Carriers, known: m.now}
 	m.messages[k] = msg
 	m.digests.of[d] = k
 	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)

@@ -36,7 +36,6 @@ const (
 	keyHeld     = 'p' // relay index u8, lineage 16, number u64: a Deliver not opened yet
 	keyHello    = 'w' // transcript 32: helloSeen
 	keyEvidence = 'k' // id 8: evidenceRecord, JSON
-	keyInvite   = 'i' // invite id 16: InviteRecord
 	keyPrekeys  = 'o' // version u64 of the own announcement: ownPrekeys
 	keyKept     = 'h' // seat 32: keptHello
 	keyRepair   = 'u' // bundle order u64: repair
@@ -44,6 +43,7 @@ const (
 	keyReceipt  = 't' // relay index u8, masked name 32: receipt of an own board write
 	// What a person compared; the letter is for "yes".
 	keyConfirmed = 'y' // seat 32: confirmation
+	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 )
 
@@ -175,7 +175,7 @@ func (m *Machine) load(r store.Reader) error {
 		kind byte
 		read func(key, value []byte) error
 	}{
-		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyInvite, m.loadInvite}, {keyBoard, m.loadBoard},
+		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyLog, m.loadLogged}, {keyBoard, m.loadBoard},
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
 		{keyBundle, m.loadBundle}, {keyRepair, m.loadRepair}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
@@ -185,6 +185,9 @@ func (m *Machine) load(r store.Reader) error {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
 		}
+	}
+	if err := m.finishLog(); err != nil {
+		return err
 	}
 	m.finishLoad()
 	return nil
@@ -261,6 +264,7 @@ func (m *Machine) setUp() (err error) {
 		m.gid = m.genesis.ID()
 		refs = m.genesis.Relays
 		m.ledger = crossverify.NewLedger(m.policy())
+		m.beginRoster()
 	case meta.Founding != nil:
 		for _, s := range meta.Founding.Relays {
 			refs = append(refs, RelayRef{Key: s.Key, Addrs: s.Addrs})
@@ -311,6 +315,9 @@ func (m *Machine) policy() crossverify.Policy {
 func (m *Machine) finishLoad() {
 	for _, st := range m.seats {
 		m.review(st)
+		if m.usable(st) && !st.own && !m.standing(st.seat).in {
+			m.asking[st.seat] = st
+		}
 	}
 	m.sortRecent()
 	for _, p := range m.paths {
