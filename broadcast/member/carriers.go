@@ -33,17 +33,22 @@ func (m *Machine) inUse() (list []*path) {
 	return list
 }
 
+// carriersWanted is how many relays carry a text: as the group's policy says, else
+// this member's own limits; negative: all.
+func (m *Machine) carriersWanted() int {
+	if n := int(m.genesis.Policy.Carriers); n > 0 && m.cfg.Limits.Carriers > 0 {
+		return n
+	}
+	return m.cfg.Limits.Carriers
+}
+
 // chooseCarriers draws the relays that carry a bundle in full; 0: all do.
 func (m *Machine) chooseCarriers(kind Kind, set *recipientSet) (full uint64) {
-	list, want := m.inUse(), m.cfg.Limits.Carriers
+	list, want := m.inUse(), m.carriersWanted()
 	if kind != KindText && kind != KindAck || want < 0 || len(list) <= want || m.sharesTravel(set) {
 		return 0
 	}
-	list = m.shuffled(list)
-	ready := func(p *path) bool { return p.post.link != 0 && p.post.welcome }
-	if up := slices.DeleteFunc(slices.Clone(list), func(p *path) bool { return !ready(p) }); len(up) >= want {
-		list = up
-	}
+	list = m.readyFirst(m.shuffled(list))
 	full = pick(list, want)
 	for i := range set.seats { // everybody must have a mailbox where it goes in full
 		if !slices.ContainsFunc(m.paths, func(p *path) bool {
@@ -74,6 +79,20 @@ func pick(list []*path, want int) (full uint64) {
 		full |= p.bit()
 	}
 	return full
+}
+
+// readyFirst puts those whose post link stands before the others.
+func (m *Machine) readyFirst(list []*path) []*path {
+	slices.SortStableFunc(list, func(a, b *path) int {
+		up := func(p *path) int {
+			if p.post.link != 0 && p.post.welcome {
+				return 0
+			}
+			return 1
+		}
+		return up(a) - up(b)
+	})
+	return list
 }
 
 // shuffled is the list in a random order.
@@ -111,7 +130,7 @@ func (m *Machine) sharesTravel(set *recipientSet) bool {
 // and tells whether that is news to the session's record.
 func (m *Machine) everywhere(st *seatState) bool {
 	s := st.out
-	if s == nil || s.everywhere >= sharesEverywhere || len(m.paths) <= m.cfg.Limits.Carriers {
+	if s == nil || s.everywhere >= sharesEverywhere || len(m.paths) <= m.carriersWanted() {
 		return false
 	}
 	s.everywhere++
@@ -283,16 +302,7 @@ func (m *Machine) forgetRepair(r *repair) {
 // replaceCarriers posts a bundle in full on so many relays that did not get it
 // so; those whose link stands first.
 func (m *Machine) replaceCarriers(r *repair, n int) {
-	list := slices.DeleteFunc(m.shuffled(m.inUse()), func(p *path) bool { return r.full&p.bit() != 0 })
-	slices.SortStableFunc(list, func(a, b *path) int {
-		up := func(p *path) int {
-			if p.post.link != 0 && p.post.welcome {
-				return 0
-			}
-			return 1
-		}
-		return up(a) - up(b)
-	})
+	list := m.readyFirst(slices.DeleteFunc(m.shuffled(m.inUse()), func(p *path) bool { return r.full&p.bit() != 0 }))
 	for _, p := range list[:min(n, len(list))] {
 		r.full |= p.bit()
 		m.postOn(p, r.bundle, postBundle)

@@ -112,7 +112,7 @@ func (m *Machine) sawDigest(p *path, d wire.Digest) {
 	seen := m.digests.open[d]
 	if seen == nil {
 		if len(m.digests.open) >= m.cfg.Limits.Digests {
-			m.evictDigest()
+			m.evictDigests()
 		}
 		seen = &seenDigest{d: d, since: m.now.Unix()}
 		m.digests.open[d] = seen
@@ -124,13 +124,18 @@ func (m *Machine) sawDigest(p *path, d wire.Digest) {
 	}
 }
 
-// evictDigest drops the one that fewest paths show, those first that were asked
-// for in vain.
-func (m *Machine) evictDigest() {
-	if list := m.sortedDigests(); len(list) > 0 {
-		m.forgetDigest(slices.MinFunc(list, func(a, b *seenDigest) int {
-			return cmp.Or(int(b.asks)-int(a.asks), bits.OnesCount64(a.paths)-bits.OnesCount64(b.paths))
-		}))
+// evictShare of the digests leave at once when there are too many.
+const evictShare = 16
+
+// evictDigests drops those that fewest paths show, first of all those that were
+// asked for in vain.
+func (m *Machine) evictDigests() {
+	list := m.sortedDigests()
+	slices.SortStableFunc(list, func(a, b *seenDigest) int {
+		return cmp.Or(int(b.asks)-int(a.asks), bits.OnesCount64(a.paths)-bits.OnesCount64(b.paths))
+	})
+	for _, s := range list[:min(len(list), 1+len(list)/evictShare)] {
+		m.forgetDigest(s)
 	}
 }
 
