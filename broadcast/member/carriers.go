@@ -81,11 +81,11 @@ func pick(list []*path, want int) (full uint64) {
 	return full
 }
 
-// readyFirst puts those whose post link stands before the others.
+// readyFirst puts those to which a link stands before the others.
 func (m *Machine) readyFirst(list []*path) []*path {
 	slices.SortStableFunc(list, func(a, b *path) int {
 		up := func(p *path) int {
-			if p.post.link != 0 && p.post.welcome {
+			if p.read.opened || p.post.link != 0 && p.post.welcome {
 				return 0
 			}
 			return 1
