@@ -17,8 +17,6 @@ var kinds = []struct {
 	{keySet, false, false},
 	{keyBundle, false, false},
 	{keyPost, false, false},
-	{keyRepair, false, false},
-	{keyDigest, false, true},  // the message may still come
 	{keyMessage, false, true}, // received and perhaps not shown yet
 	{keyReceived, false, true},
 	{keyEvent, false, true},
@@ -30,6 +28,9 @@ var kinds = []struct {
 	{keyKept, false, false}, // of a session that a restore replaces
 	{keyConfirmed, false, true},
 	{keyDelivery, false, true}, // as history
+	{keyText, false, false},    // history has what they say
+	{keyLack, false, true},
+	{keyCarried, false, false}, // of bundles that a restore does not have
 	{keyReceipt, false, true},
 }
 

@@ -73,6 +73,7 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 	m.savePath(p)
 	m.readBoard(p, board)
 	m.absences(p)
+	m.readToEnd(p)
 	m.compareReceipts(p, f.Statement)
 	m.putMissing(p)
 }
@@ -97,6 +98,10 @@ func (m *Machine) loadBoard(key, value []byte) error {
 // entry is a board write that the relay pushes.
 func (m *Machine) entry(p *path, f proto.Entry) {
 	value := crossverify.ValueDigest(f.Value)
+	if p.once(f.N) {
+		m.again(p, f.N, crossverify.BoardDigest(f.Name, f.Version, value), f.Root, f.Signature)
+		return
+	}
 	if !m.next(p, f.N, crossverify.BoardDigest(f.Name, f.Version, value), f.Root, f.Signature) {
 		return
 	}

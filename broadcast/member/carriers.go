@@ -192,6 +192,22 @@ func (m *Machine) digestFrame(p *path, q *postItem) broadcast.Frame {
 	return proto.Encode(f)
 }
 
+// Parts of the records under keyCarried; u8 after it.
+const (
+	partRepair = 0 // bundle order u64: repair
+	partDigest = 1 // D 32: seenDigest
+)
+
+func (m *Machine) loadCarried(key, value []byte) error {
+	switch {
+	case len(key) == 1+8 && key[0] == partRepair:
+		return m.loadRepair(key[1:], value)
+	case len(key) == 1+32 && key[0] == partDigest:
+		return m.loadDigest(key[1:], value)
+	}
+	return wire.ErrFormat
+}
+
 // repair is what becomes of a bundle that not all relays carry. Its bundle is
 // kept after all receipts came, for who asks.
 type repair struct {
@@ -218,16 +234,12 @@ func (m *Machine) carrierWait() time.Duration { return m.policy().Deadline / 2 }
 func (m *Machine) saveRepair(r *repair) {
 	b := wire.AppendU64([]byte{byte(r.want)}, r.full)
 	b = wire.AppendU64(wire.AppendU64(b, r.got), uint64(r.until))
-	m.put(m.key(keyRepair, wire.U64(r.bundle.order)), b)
+	m.put(m.key(keyCarried, []byte{partRepair}, wire.U64(r.bundle.order)), b)
 }
 
 func (m *Machine) loadRepair(key, value []byte) error {
-	kr, r := wire.NewReader(key), wire.NewReader(value)
-	order := kr.U64()
+	order, r := wire.NewReader(key).U64(), wire.NewReader(value)
 	x := &repair{bundle: m.bundles[order], want: int(r.U8()), full: r.U64(), got: r.U64(), until: int64(r.U64())}
-	if err := kr.Done(); err != nil {
-		return err
-	}
 	if x.bundle == nil {
 		return wire.ErrFormat
 	}
@@ -295,7 +307,7 @@ func (m *Machine) everywhereFull(r *repair) bool {
 
 func (m *Machine) forgetRepair(r *repair) {
 	delete(m.repairs, r.bundle.order)
-	m.del(m.key(keyRepair, wire.U64(r.bundle.order)))
+	m.del(m.key(keyCarried, []byte{partRepair}, wire.U64(r.bundle.order)))
 	m.forgetBundle(r.bundle)
 }
 

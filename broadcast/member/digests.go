@@ -18,8 +18,8 @@ import (
 // Digest mode at a receiver (docs/protocol.md section 6.2): digests are compared
 // with what opened, and what only digests tell of is asked for.
 
-// maxAsks is how often one digest is asked for, by whomever.
-const maxAsks = 2
+// maxCopyAsks is how often one digest is asked for, by whomever.
+const maxCopyAsks = 2
 
 // seenDigest is a D that some paths show and under which nothing has opened.
 type seenDigest struct {
@@ -141,19 +141,16 @@ func (m *Machine) evictDigests() {
 
 func (m *Machine) forgetDigest(s *seenDigest) {
 	delete(m.digests.open, s.d)
-	m.del(m.key(keyDigest, s.d[:]))
+	m.del(m.key(keyCarried, []byte{partDigest}, s.d[:]))
 }
 
 // saveDigest writes: paths u64 | asks u8 | since u64.
 func (m *Machine) saveDigest(s *seenDigest) {
 	b := append(wire.AppendU64(nil, s.paths), s.asks)
-	m.put(m.key(keyDigest, s.d[:]), wire.AppendU64(b, uint64(s.since)))
+	m.put(m.key(keyCarried, []byte{partDigest}, s.d[:]), wire.AppendU64(b, uint64(s.since)))
 }
 
 func (m *Machine) loadDigest(key, value []byte) error {
-	if len(key) != len(wire.Digest{}) {
-		return wire.ErrFormat
-	}
 	r := wire.NewReader(value)
 	s := &seenDigest{d: wire.Digest(key), paths: r.U64(), asks: r.U8(), since: int64(r.U64())}
 	m.digests.open[s.d] = s
@@ -163,9 +160,7 @@ func (m *Machine) loadDigest(key, value []byte) error {
 // askLater sets when a digest is asked for, or given up: after a deadline, and a
 // random wait, so that one of many asks.
 func (m *Machine) askLater(s *seenDigest) {
-	j := m.draw32()
-	wait := time.Duration(uint64(j[0])<<8|uint64(j[1])) * m.cfg.Limits.AskJitter / (1 << 16)
-	m.putOff(s, m.now.Add(m.policy().Deadline+wait))
+	m.putOff(s, m.now.Add(m.policy().Deadline+m.jitter(m.cfg.Limits.AskJitter)))
 }
 
 func (m *Machine) putOff(s *seenDigest, to time.Time) {
@@ -181,7 +176,7 @@ func (m *Machine) resumeDigests() {
 		return
 	}
 	for _, s := range m.sortedDigests() {
-		if s.asks < maxAsks {
+		if s.asks < maxCopyAsks {
 			m.askLater(s)
 		}
 	}
@@ -206,22 +201,17 @@ func (m *Machine) sortedDigests() []*seenDigest {
 
 // askAt is when a digest is due; zero: never, or not while nothing is sent.
 func (m *Machine) askAt() time.Time {
-	if !m.asks() {
+	if !m.mayAsk() {
 		return time.Time{}
 	}
 	return m.digests.next
-}
-
-// asks tells whether this member may ask now.
-func (m *Machine) asks() bool {
-	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay()
 }
 
 // askMissing asks for the full copies of digests that are due: many in one
 // question, and only a few questions an hour.
 func (m *Machine) askMissing() {
 	ds := &m.digests
-	if ds.next.IsZero() || m.now.Before(ds.next) || !m.asks() {
+	if ds.next.IsZero() || m.now.Before(ds.next) || !m.mayAsk() {
 		return
 	}
 	ds.next = time.Time{}
@@ -241,7 +231,7 @@ func (m *Machine) askMissing() {
 			m.putOff(s, s.due)
 		case m.shownInForce(s) == 0: // what only convicted relays say nobody asks for
 			s.due = time.Time{}
-		case s.asks >= maxAsks:
+		case s.asks >= maxCopyAsks:
 			s.due = time.Time{}
 			lost = append(lost, s)
 		case !drained || waits[s.d] || len(list) == MaxRefetchCopies:
@@ -295,23 +285,14 @@ func (m *Machine) notCome(lost []*seenDigest) {
 		labels(shown), verb(shown, "has", "have"))})
 }
 
-// missing is how many messages are announced by digests and were asked for.
-func (m *Machine) missing() (n int) {
+// toldOf is how many messages are announced by digests and were asked for.
+func (m *Machine) toldOf() (n int) {
 	for _, s := range m.digests.open {
 		if s.asks > 0 {
 			n++
 		}
 	}
 	return n
-}
-
-// sawRefetch takes what a member asks for.
-func (m *Machine) sawRefetch(st *seatState, body []byte) {
-	q, err := ParseRefetch(body)
-	if err != nil {
-		return // of a later version, or nonsense
-	}
-	m.askedForCopies(st, q.Copies)
 }
 
 // askedForCopies answers with the bundles as they are, in their order, on every
@@ -321,7 +302,7 @@ func (m *Machine) askedForCopies(st *seatState, list []wire.Digest) {
 	var found []*repair
 	for _, d := range list {
 		if s := m.digests.open[d]; s != nil && !s.due.IsZero() {
-			s.asks = min(s.asks+1, maxAsks)
+			s.asks = min(s.asks+1, maxCopyAsks)
 			m.saveDigest(s)
 			m.askLater(s)
 		}
@@ -334,4 +315,34 @@ func (m *Machine) askedForCopies(st *seatState, list []wire.Digest) {
 		r.want = len(m.inUse())
 		m.replaceCarriers(r, len(m.paths))
 	}
+}
+
+// askedTexts are texts of this member's, or of others, that a member asks for by
+// their digests and that it may be sent again: those whose bundle is not kept.
+func (m *Machine) askedTexts(st *seatState, list []wire.Digest) (own, others []*keptText) {
+	for _, t := range m.texts.list {
+		if !slices.Contains(list, t.d) || t.order < st.came || st.came == 0 || m.repairOf(t.d) != nil {
+			continue
+		}
+		if t.key.seat == m.self {
+			own = append(own, t)
+		} else if t.key.seat != st.seat {
+			others = append(others, t)
+		}
+	}
+	return own, others
+}
+
+// carried tells whether all that is missing of a source is asked for by digests:
+// full copies say more than what is sent again.
+func (m *Machine) carried(l *lack, spans []span) bool {
+	for _, s := range spans {
+		for n := s.first; n <= s.last; n++ {
+			seen := m.digests.open[l.named[n].d]
+			if seen == nil || seen.due.IsZero() {
+				return false
+			}
+		}
+	}
+	return true
 }

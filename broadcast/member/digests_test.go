@@ -157,9 +157,9 @@ func TestDigestFirst(t *testing.T) {
 	if seen == nil || seen.paths != 0b11100 {
 		t.Fatalf("%+v", seen)
 	}
-	op := m.ops[m.opAt[string(m.key(keyDigest, it.d[:]))]]
+	op := m.ops[m.opAt[string(m.key(keyCarried, []byte{partDigest}, it.d[:]))]]
 	clear(m.digests.open)
-	if err := m.loadDigest(op.Key[17:], op.Value); err != nil {
+	if err := m.loadCarried(op.Key[17:], op.Value); err != nil {
 		t.Fatal(err)
 	}
 	x.on(m.paths[0], it)
@@ -262,8 +262,8 @@ func TestQuestionsAreFew(t *testing.T) {
 	if n := m.told(EventRelay, "in vain"); n > 1 {
 		t.Errorf("told %d times", n)
 	}
-	if m.missing() == 0 || m.missing() > 12*MaxRefetchCopies {
-		t.Errorf("%d missing", m.missing())
+	if m.toldOf() == 0 || m.toldOf() > 12*MaxRefetchCopies {
+		t.Errorf("%d missing", m.toldOf())
 	}
 }
 
@@ -290,8 +290,8 @@ func TestOneAsks(t *testing.T) {
 	for range 10 {
 		m.Tick(m.now.Add(m.policy().Deadline))
 	}
-	if n := m.asked(t); n != 2 || m.told(EventRelay, "in vain") != 1 || m.missing() != 1 {
-		t.Errorf("%d questions, told %d, missing %d", n, m.told(EventRelay, "in vain"), m.missing())
+	if n := m.asked(t); n != 2 || m.told(EventRelay, "in vain") != 1 || m.toldOf() != 1 {
+		t.Errorf("%d questions, told %d, missing %d", n, m.told(EventRelay, "in vain"), m.toldOf())
 	}
 	if at := m.askAt(); !at.IsZero() {
 		t.Errorf("it wakes at %v", at)
@@ -519,23 +519,25 @@ func TestDigestRecords(t *testing.T) {
 	m.saveDigest(&seenDigest{d: wire.Digest{1}, paths: 2, asks: 3, since: 4})
 	op := m.ops[len(m.ops)-1]
 	z := func(n int) string { return strings.Repeat("00", n) }
-	if got := hex.EncodeToString(op.Key[16:]) + " " + hex.EncodeToString(op.Value); got != "6a01"+z(31)+" "+z(7)+"0203"+z(7)+"04" {
+	if got := hex.EncodeToString(op.Key[16:]) + " " + hex.EncodeToString(op.Value); got != "7a0101"+z(31)+" "+z(7)+"0203"+z(7)+"04" {
 		t.Errorf("digest %s", got)
 	}
 	m.bundles[5] = &bundleRecord{order: 5}
 	m.saveRepair(&repair{bundle: m.bundles[5], want: 3, full: 6, got: 2, until: 9})
 	rep := m.ops[len(m.ops)-1]
-	if got := hex.EncodeToString(rep.Key[16:]) + " " + hex.EncodeToString(rep.Value); got != "75"+z(7)+"05 03"+z(7)+"06"+z(7)+"02"+z(7)+"09" {
+	if got := hex.EncodeToString(rep.Key[16:]) + " " + hex.EncodeToString(rep.Value); got != "7a00"+z(7)+"05 03"+z(7)+"06"+z(7)+"02"+z(7)+"09" {
 		t.Errorf("repair %s", got)
 	}
 	for name, err := range map[string]error{
-		"short key":        m.loadDigest(op.Key[18:], op.Value),
-		"digest, cut":      m.loadDigest(op.Key[17:], op.Value[1:]),
-		"digest, longer":   m.loadDigest(op.Key[17:], append(slices.Clone(op.Value), 0)),
-		"repair, cut":      m.loadRepair(rep.Key[17:], rep.Value[1:]),
-		"repair, longer":   m.loadRepair(rep.Key[17:], append(slices.Clone(rep.Value), 0)),
-		"repair of none":   m.loadRepair(wire.U64(6), rep.Value),
-		"repair, long key": m.loadRepair(append(wire.U64(5), 0), rep.Value),
+		"short key":        m.loadCarried(op.Key[17:49], op.Value),
+		"digest, cut":      m.loadCarried(op.Key[17:], op.Value[1:]),
+		"digest, longer":   m.loadCarried(op.Key[17:], append(slices.Clone(op.Value), 0)),
+		"repair, cut":      m.loadCarried(rep.Key[17:], rep.Value[1:]),
+		"repair, longer":   m.loadCarried(rep.Key[17:], append(slices.Clone(rep.Value), 0)),
+		"another part":     m.loadCarried(append([]byte{2}, rep.Key[18:]...), rep.Value),
+		"nothing":          m.loadCarried(nil, nil),
+		"repair of none":   m.loadCarried(append([]byte{0}, wire.U64(6)...), rep.Value),
+		"repair, long key": m.loadCarried(append(slices.Clone(rep.Key[17:]), 0), rep.Value),
 	} {
 		if err == nil {
 			t.Errorf("%s is taken", name)

@@ -239,6 +239,37 @@ func TestTrueCopyAfterSpoiled(t *testing.T) {
 	}
 }
 
+// TestSpoiledAfterForged: a spoiled copy after a forged envelope, or after another
+// spoiled one, is no repetition: an insider can post both, before the sender.
+func TestSpoiledAfterForged(t *testing.T) {
+	m := laidDown(t, 1)
+	x := newPeer(t, m, "Bob")
+	x.everywhere(x.text(t, "first"))
+	it := x.text(t, "hello")
+	x.on(m.paths[0], it)
+	x.on(m.paths[1], x.forged(t, it.header.Sequence))
+	x.on(m.paths[1], x.spoiled(it))
+	x.on(m.paths[2], x.spoiled(it))
+	x.on(m.paths[2], x.spoiled(it))
+	for i, want := range []crossverify.Status{crossverify.Matched, crossverify.Failed, crossverify.Failed} {
+		if s := m.ledger.Report(it.key().subject()).Status[i]; s != want {
+			t.Errorf("R%d: %v, want %v", i+1, s, want)
+		}
+	}
+	x.on(m.paths[1], it)
+	x.on(m.paths[1], x.spoiled(it))
+	if s := m.ledger.Report(it.key().subject()).Status[1]; s != crossverify.Matched {
+		t.Errorf("R2 carried the true one: %v", s)
+	}
+	if n := m.told(EventRelay, "repeated"); n > 0 {
+		t.Errorf("%d relays are said to have repeated something", n)
+	}
+	x.on(m.paths[1], it)
+	if n := m.told(EventRelay, "repeated"); n != 1 {
+		t.Errorf("a true repetition is told %d times", n)
+	}
+}
+
 // TestOtherEnvelopeUnderOneNumber: a second envelope under a number that is
 // matched is no repetition, and two that open are the sender's doing.
 func TestOtherEnvelopeUnderOneNumber(t *testing.T) {

@@ -36,6 +36,7 @@ type path struct {
 	queue   []*postItem // unanswered posts, in order
 	retryAt time.Time
 
+	missed   []span // numbers read of which nothing is here, ascending
 	caughtUp bool
 	caughtAt time.Time          // since when, if it is
 	delays   crossverify.Delays // of messages, in this opening
@@ -158,6 +159,8 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	p.newest = crossverify.Statement{}
 	p.heads, p.ownHead = nil, map[uint64]crossverify.Statement{}
 	p.listed, p.listedAt = false, 0
+	p.missed = nil
+	m.saveMissed(p)
 	m.forgetClaims(p)
 	m.endReceipts(p, l)
 	m.savePath(p)
@@ -165,6 +168,9 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 
 // wantLinks is which links the membership wants now.
 func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
+	if m.gone() {
+		return want
+	}
 	for _, p := range m.paths {
 		if m.meta.Phase != phaseFounding || p.post.founded {
 			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
@@ -194,11 +200,14 @@ type readLink struct {
 	bytes  int                // of their values
 	root   wire.Digest        // that the first page was signed under
 	tries  int                // listings that the board changed under
+	tell   time.Time          // when what it does not show is told; zero: it was not read to its end
+	told   bool
 	acked  uint64
 	shown  crossverify.Position // what Open showed
 	shownS crossverify.Statement
 
 	compared comparedRoot
+	fetch    *fetching // nil: nothing is read once more
 }
 
 // postLink is the state of the link that posts.
@@ -326,6 +335,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
 			p.caughtUp, p.caughtAt = true, m.now
+			m.readToEnd(p)
 			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
 		}
@@ -333,7 +343,13 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.boardPage(p, f)
 	case proto.BoardProof:
 		m.boardProof(p, f)
+	case proto.StatementIs:
+		m.statementIs(p, f.Statement)
 	case proto.Refused:
+		if f.Of == proto.TypeFetch || f.Of == proto.TypeStatementOf {
+			m.fetchRefused(p, f)
+			return
+		}
 		p.problem = fmt.Sprintf("relay %s refused: %s", p.label(), f.Text)
 		if !m.isMember() {
 			m.noteRefusal(p, f)
@@ -516,7 +532,12 @@ func (m *Machine) relayEvent(p *path, cause, member, text string) {
 }
 
 func (m *Machine) bare(p *path, f proto.Bare) {
+	if p.once(f.N) {
+		m.again(p, f.N, f.D, f.Root, f.Signature)
+		return
+	}
 	if m.next(p, f.N, f.D, f.Root, f.Signature) {
 		m.checkRoot(p, f.N, f.Root)
+		m.passOver(p, f.N)
 	}
 }

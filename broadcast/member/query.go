@@ -13,7 +13,7 @@ func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 
 // status answers GetStatus.
 func (m *Machine) status() Status {
-	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Evidence: len(m.evidence), Missing: m.missing(), Events: m.counters.event, Messages: uint64(len(m.recent))}
+	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Messages: uint64(len(m.recent))}
 	if m.genesis != nil {
 		s.Strict, s.Quorum = m.genesis.Policy.Strict, m.needed()
 	}
@@ -30,12 +30,13 @@ func (m *Machine) status() Status {
 		return s
 	}
 	for _, st := range m.sortedSeats() {
-		if st.ann == nil {
+		if st.ann == nil || m.out(st.seat) {
 			continue
 		}
 		r := m.report(st)
 		ms := MemberStatus{Seat: st.seat.String(), Name: st.ann.Name, Label: m.display(st), Verdict: strings.ToLower(r.Verdict.String()), Usable: m.usable(st),
-			Session: m.sender(st) != nil, Own: st.own, Founder: m.isFounder(st), Operators: r.Operators, Marks: m.marks(r.Status)}
+			Session: m.sender(st) != nil, Own: st.own, Founder: m.isFounder(st), Role: m.roleWord(st), Operators: r.Operators, Marks: m.marks(r.Status)}
+		ms.Missing = m.holes(source{st.seat, st.ann.Incarnation})
 		m.showConfirmed(&ms, st)
 		if st.verified() {
 			s.Verified++

@@ -28,8 +28,19 @@ func (m *Machine) view() View {
 			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
 		}
 	}
+	own := 0
+	for i := len(m.recent) - 1; i >= 0 && own < maxOwnRecents; i-- {
+		if msg := m.recent[i]; msg.own {
+			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
+			own++
+		}
+	}
 	return v
 }
+
+// maxOwnRecents is how many own texts a view names, so that each names those
+// before it: who got one by another's hand learns from the next that it is ours.
+const maxOwnRecents = 2
 
 // sendBundle encrypts once, gives every session a slot, and puts the bundle
 // into the outbox of every path. Everything is durable before a byte leaves.
@@ -73,6 +84,10 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		if c := b.classes[i]; c == broadcast.FirstContact || c == broadcast.Control || c == broadcast.Answering && full == 0 && m.everywhere(st) {
 			begun = append(begun, st)
 		}
+	}
+	if kind == KindText {
+		a := &Again{Header: h, Sealed: [broadcast.SealedHeaderSize]byte(envelope), Key: content, Content: c.Append(nil)}
+		m.keepText(a, d, m.counters.messages+1)
 	}
 	content.Zero()
 	m.saveVector()
@@ -208,6 +223,9 @@ func (m *Machine) sendText(id uint64, w SendText) {
 		return
 	case m.meta.Superseded:
 		fail(ErrSuperseded)
+		return
+	case m.mute() != nil:
+		fail(m.mute())
 		return
 	case m.waitingBundles()+len(m.starting.texts) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, m.waitingBundles()+len(m.starting.texts)))

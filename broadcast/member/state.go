@@ -38,13 +38,14 @@ const (
 	keyEvidence = 'k' // id 8: evidenceRecord, JSON
 	keyPrekeys  = 'o' // version u64 of the own announcement: ownPrekeys
 	keyKept     = 'h' // seat 32: keptHello
-	keyRepair   = 'u' // bundle order u64: repair
-	keyDigest   = 'j' // D 32: seenDigest
 	keyReceipt  = 't' // relay index u8, masked name 32: receipt of an own board write
 	// What a person compared; the letter is for "yes".
 	keyConfirmed = 'y' // seat 32: confirmation
 	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
+	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
+	keyLack      = 'u' // part u8, and what it names (gaps.go)
+	keyCarried   = 'z' // part u8, and what it names (carriers.go, digests.go)
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
@@ -65,6 +66,7 @@ const (
 	phaseFounding = "founding"
 	phaseJoining  = "joining"
 	phaseMember   = "member"
+	phaseLeft     = "left" // by its own will: nothing is read or sent any more
 )
 
 // metaRecord is what rarely changes. Secrets stand in it as bytes: the store
@@ -84,6 +86,7 @@ type metaRecord struct {
 	Invite      []byte // invite secret of the link, or of the founder's newest
 	Channels    []byte
 	Epochs      []epochRecord
+	Begun       []begunEpoch `json:",omitempty"`
 	Incarnation []byte
 	Mailboxes   [][]byte // seeds, in the order of relays
 	Announced   []byte   // own announcement
@@ -177,10 +180,10 @@ func (m *Machine) load(r store.Reader) error {
 	}{
 		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyLog, m.loadLogged}, {keyBoard, m.loadBoard},
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
-		{keyBundle, m.loadBundle}, {keyRepair, m.loadRepair}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
+		{keyBundle, m.loadBundle}, {keyCarried, m.loadCarried}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery}, {keyDigest, m.loadDigest},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
