@@ -154,7 +154,7 @@ func (m *Machine) relayOf(dl *delivery, p *path) RelayDelivery {
 		case p.aside:
 			v.Why = "It is set aside since, by its own signatures."
 		case rd.digest:
-			v.Why = "It has the digest; other relays carry the message."
+			v.Why = "It has the digest: other relays carry the message."
 		}
 	case rd.phase == relayRefused:
 		v.State, v.Why = RelayRefused, fmt.Sprintf("It refused it: %s.", rd.reason)
