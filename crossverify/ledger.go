@@ -155,7 +155,7 @@ func (p *Policy) counts(o *Policy) bool {
 			return false
 		}
 	}
-	return slices.Equal(p.Families, o.Families) && p.Quorum == o.Quorum && p.Rule == o.Rule && p.Strict == o.Strict && p.Deadline == o.Deadline
+	return slices.Equal(p.Families, o.Families) && p.Quorum == o.Quorum && p.Rule.equal(o.Rule) && p.Strict == o.Strict && p.Deadline == o.Deadline
 }
 
 // Claim: path showed digest for subject. For Signed and Open the caller has

@@ -3,6 +3,7 @@ package member
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -230,6 +231,7 @@ func (m *Machine) hasNothing(s Span) {
 				m.unhold(h)
 			}
 		}
+		maps.DeleteFunc(l.seen, func(n uint64, _ bool) bool { return first <= n && n <= last })
 		if got := m.received[src]; got != nil && last < got.spans[len(got.spans)-1].last {
 			m.addReceivedSpan(src, span{first, last})
 		}

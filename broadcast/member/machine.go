@@ -111,6 +111,7 @@ type Machine struct {
 	voting   *crossverify.Policy // made when first needed
 	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
 	seats    map[wire.Seat]*seatState
+	prefixes map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
 	invites  map[[16]byte]*InviteRecord
 	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
 	chains   chainVector
@@ -158,6 +159,7 @@ type Machine struct {
 	agained    map[againID]time.Time // what was sent again, by whomever
 	passed     map[wire.Digest]*passedOn
 	settling   bool // within settlePassed
+	forced     bool // within unstall: what was skipped may be lost
 
 	reads    []broadcast.Read // that the next Ready hands over
 	readers  map[uint64]func([]store.KV)
@@ -230,6 +232,7 @@ func (m *Machine) reset() {
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
 		agained:  map[againID]time.Time{},
+		prefixes: map[[8]byte][]wire.Seat{},
 		passed:   map[wire.Digest]*passedOn{},
 		readers:  map[uint64]func([]store.KV){},
 		lastRead: m.lastRead,
@@ -354,6 +357,7 @@ func (m *Machine) settle() {
 	m.runNews()
 	m.runExchanges()
 	m.stepLeaving()
+	m.unstall()
 	m.runLacks()
 	m.runAnswers()
 	m.trimMessages()
@@ -475,6 +479,7 @@ func (m *Machine) wake() (t time.Time) {
 			}
 		}
 	}
+	soonest(m.nextStall())
 	soonest(m.nextLack())
 	soonest(m.nextAnswer())
 	if len(m.starting.texts) > 0 && m.meta.Restored {

@@ -122,6 +122,10 @@ func (m *Machine) process(it *item, hold func()) {
 	}
 	held := hold
 	hold = func() { held(); m.mayLackOf(it) }
+	if it.path.stops(k.seat) {
+		hold()
+		return
+	}
 	// Every slot is tried, of every path: who may write to the channel can
 	// spoil slots in anybody's name, and a relay may never end its listing, so
 	// no rule that waits for other paths keeps what is true from being shown.
@@ -136,6 +140,9 @@ func (m *Machine) process(it *item, hold func()) {
 	case errors.Is(err, errCopies):
 		hold()
 	default:
+		if tooFarAhead(err) {
+			m.stall(it.path, k.seat)
+		}
 		hold()
 		return
 	}
@@ -177,8 +184,8 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 	}
 	key.Zero()
 	m.arrived(k)
-	if got := m.received[k.source]; len(got.spans) > 1 || got.base > 0 && got.base < got.spans[0].first {
-		m.mayLack(k.source)
+	if got := m.received[k.source]; !got.has(k.sequence-1) && (!first || got.base > 0) {
+		m.mayLack(k.source, k.sequence-1)
 	}
 	m.copies(k, msg)
 	m.marksChanged(msg)
@@ -228,6 +235,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	}
 	m.compareRosters(st, c.View.Roster)
 	m.noteNamed(msg.key, c)
+	m.noteSeen(st.seat, c.View)
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }
