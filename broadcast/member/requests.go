@@ -236,22 +236,25 @@ func (m *Machine) goOn(id uint64, w SendText, begun []byte) bool {
 		m.answer(id, nil, fmt.Errorf("%w: the text was sent, its receipts are not known any more", ErrNoSuch))
 		return true
 	}
-	info := SentInfo{Relays: len(m.paths)}
+	var d wire.Digest
 	if dl != nil {
-		info.ID = dl.d.Short()
+		d = dl.d
 	} else {
-		info.ID = msg.d.Short()
+		d = msg.d
 	}
-	s := sentText{info: info, posts: map[int]wire.PostID{}, took: map[int]bool{}}
+	s := sentText{info: SentInfo{ID: d.Short(), Relays: len(m.paths)}, posts: map[int]wire.PostID{}, took: map[int]bool{}, repair: m.repairOf(d)}
 	for _, p := range m.paths {
 		for _, q := range p.queue {
-			if b := m.bundles[q.bundle]; q.kind == postBundle && b != nil && b.key == k {
+			if b := m.bundles[q.bundle]; (q.kind == postBundle || q.kind == postDigest) && b != nil && b.key == k {
 				s.posts[p.index] = q.id
 			}
 		}
 		if dl != nil && dl.relays[p.index].phase == relayReceipt {
 			s.took[p.index] = true
 		}
+	}
+	if s.repair != nil {
+		s.info.Carriers = s.repair.want
 	}
 	if dl != nil {
 		for _, state := range dl.set.states {
