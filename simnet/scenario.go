@@ -370,7 +370,7 @@ func (s *Scenario) substituteAt(r *Relay, victim, hide, accomplice string, alone
 	if err != nil {
 		return err
 	}
-	insider := &adversary.Insider{Relay: r.Key.Public(), Group: inv.Group, Door: &inv.Door}
+	insider := &adversary.Insider{Relay: r.Key.Public(), Group: inv.Group, Door: &inv.Door, Channels: &inv.Channels}
 	hidden := map[wire.Seat]bool{}
 	r.Fork.FromBirth = true
 	r.Fork.Choose = func(at adversary.Place, _ proto.Message) adversary.Side {

@@ -3,6 +3,7 @@ package member
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -236,6 +237,7 @@ func (m *Machine) hasNothing(s Span) {
 				m.unhold(h)
 			}
 		}
+		maps.DeleteFunc(l.seen, func(n uint64, _ bool) bool { return first <= n && n <= last })
 		if got := m.received[src]; got != nil && last < got.spans[len(got.spans)-1].last {
 			m.addReceivedSpan(src, span{first, last})
 		}
@@ -278,13 +280,12 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 // carriersIn are the carriers of a message that was sent again, as its sealed
 // header names them.
 func (m *Machine) carriersIn(a *Again) uint16 {
-	for i := range m.keyring.epochs {
-		if e := &m.keyring.epochs[i]; e.Number == a.Header.Epoch {
-			h, _ := broadcast.OpenSealed(m.gid, &e.Key, &a.Key, a.Sealed[:])
-			return h.Carriers
-		}
+	e := m.keyring.epochAt(a.Header.Epoch)
+	if e == nil {
+		return 0
 	}
-	return 0
+	h, _ := broadcast.OpenSealed(m.gid, &e.Key, &a.Key, a.Sealed[:])
+	return h.Carriers
 }
 
 // PassOn passes on the newest texts that this member has to everybody, such as

@@ -188,11 +188,10 @@ func (m *Machine) postOn(p *path, b *bundleRecord, kind postKind) {
 // every time.
 func (m *Machine) digestFrame(p *path, q *postItem) broadcast.Frame {
 	b := m.bundles[q.bundle]
-	epoch := &m.keyring.epochs[b.epoch].Key
-	posting := p.postingAt(epoch)
-	f := proto.PostDigest{PostID: q.id, Hint: posting.hint, Nonce: q.nonce, Sealed: broadcast.SealDigest(m.gid, epoch, p.ref.Key, q.nonce, b.d)}
+	epoch := m.keysOf(p).at(b.epoch)
+	f := proto.PostDigest{PostID: q.id, Hint: epoch.hint, Nonce: q.nonce, Sealed: broadcast.SealDigest(m.gid, &epoch.Key, p.ref.Key, q.nonce, b.d)}
 	q.d = f.Digest()
-	f.Sign(posting.key, p.ref.Key, p.channel, q.d)
+	f.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel, q.d)
 	return proto.Encode(f)
 }
 

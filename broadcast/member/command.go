@@ -197,6 +197,7 @@ type Status struct {
 	Quorum   int            `json:"quorum"`
 	Ready    bool           `json:"ready"`   // joined
 	Joining  bool           `json:"joining"` // by link, not at its end yet
+	Left     bool           `json:"left,omitempty"`
 	Relays   []RelayStatus  `json:"relays"`
 	Former   []RelayStatus  `json:"former,omitempty"` // relays that were retired
 	Ordinal  uint32         `json:"ordinal"`          // of the list in use; 0: the genesis'

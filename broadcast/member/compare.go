@@ -308,15 +308,13 @@ func (m *Machine) compareView(st *seatState, v View) {
 
 func (m *Machine) messagesOf(rec Recent) map[messageKey]*message {
 	var found map[messageKey]*message
-	for _, st := range m.seats {
-		if [8]byte(st.seat[:8]) == rec.Seat {
-			k := messageKey{source{st.seat, rec.Incarnation}, rec.Sequence}
-			if msg := m.messages[k]; msg != nil && msg.opened {
-				if found != nil {
-					return nil // which one is meant is not known
-				}
-				found = map[messageKey]*message{k: msg}
+	for _, seat := range m.prefixes[rec.Seat] {
+		k := messageKey{source{seat, rec.Incarnation}, rec.Sequence}
+		if msg := m.messages[k]; msg != nil && msg.opened {
+			if found != nil {
+				return nil // which one is meant is not known
 			}
+			found = map[messageKey]*message{k: msg}
 		}
 	}
 	return found

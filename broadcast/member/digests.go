@@ -70,10 +70,9 @@ func (m *Machine) deliverDigest(p *path, f proto.DeliverDigest) {
 
 // openDigest takes the relay's seal off.
 func (m *Machine) openDigest(p *path, f proto.DeliverDigest) (wire.Digest, error) {
-	for i := range m.keyring.epochs {
-		e := &m.keyring.epochs[i].Key
-		if broadcast.Hint(e, p.ref.Key) == f.Hint {
-			return broadcast.OpenDigest(m.gid, e, p.ref.Key, f.Nonce, f.Sealed)
+	for _, e := range m.keysOf(p).epochs {
+		if e.hint == f.Hint {
+			return broadcast.OpenDigest(m.gid, &e.Key, p.ref.Key, f.Nonce, f.Sealed)
 		}
 	}
 	return wire.Digest{}, errNoEpoch

@@ -1,18 +1,9 @@
 package member
 
 import (
-	"bytes"
-	"slices"
-
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
-
-// begunEpoch is the key of an epoch that an operation began.
-type begunEpoch struct {
-	Operation []byte
-	Key       []byte
-}
 
 // newEpoch makes the operation that begins an epoch with a fresh key, and keeps
 // the key. It merges every epoch head that the roster has by now.
@@ -38,16 +29,20 @@ func (m *Machine) learnEpoch(operation wire.Digest, key keys.EpochKey) {
 		return
 	}
 	if b, ok := l.op.Body.(OpEpoch); ok && b.Fits(m.gid, &key) {
-		m.meta.Begun = append(m.meta.Begun, begunEpoch{slices.Clone(operation[:]), slices.Clone(key.Expose())})
-		m.saveMeta()
+		m.keyring.hold(Epoch{Number: b.Number, Key: key}, true)
+		m.saveEpochs()
 	}
 }
 
 // epochSecret is the key of the epoch that an operation begins, if it is here.
 func (m *Machine) epochSecret(l *logged) (key keys.EpochKey, ok bool) {
-	i := slices.IndexFunc(m.meta.Begun, func(e begunEpoch) bool { return bytes.Equal(e.Operation, l.digest[:]) })
-	if i < 0 || key.Set(m.meta.Begun[i].Key) != nil {
+	b, ok := l.op.Body.(OpEpoch)
+	if !ok {
 		return key, false
 	}
-	return key, true
+	e := m.keyring.epochAt(b.Number)
+	if e == nil || !b.Fits(m.gid, &e.Key) {
+		return key, false
+	}
+	return e.Key, true
 }

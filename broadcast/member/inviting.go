@@ -42,7 +42,7 @@ func (m *Machine) mayInvite() error {
 	if err := m.mayChange(RoleAdmin); err != nil {
 		return err
 	}
-	if len(m.meta.Admin) == 0 { // the relays would refuse its grant
+	if !m.isFounder(m.seats[m.self]) { // the relays would refuse its grant
 		return ErrNotAdmin
 	}
 	return nil
@@ -51,7 +51,7 @@ func (m *Machine) mayInvite() error {
 // newInvite draws an invitation and makes the operation that issues it.
 func (m *Machine) newInvite(uses uint32, valid time.Duration) (*Invitation, *InviteRecord, *logged, error) {
 	k := m.keyring
-	inv := &Invitation{Group: m.gid, Door: k.door, Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
+	inv := &Invitation{Group: m.gid, Door: DoorKey(&k.epoch().Key, m.gid), Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
 		Expires: unixTime(m.now.Add(valid)), Role: RoleMember}
 	for _, p := range m.paths {
 		inv.Relays = append(inv.Relays, LinkRelay{Key: p.ref.Key, Addrs: p.ref.Addrs})
@@ -69,7 +69,7 @@ func (m *Machine) grant(inv *Invitation, rec *InviteRecord, posts map[wire.PostI
 		if p.aside {
 			continue
 		}
-		admin := ChannelAdmin(m.keyring.admin, p.ref.Key)
+		admin := ChannelAdmin(m.keyring.owner, p.ref.Key)
 		g := proto.Grant{PostID: m.drawID(), Posting: inv.InvitePosting(p.ref.Key).Public(), Uses: rec.Uses, PerHour: rec.PerHour, Expires: uint64(rec.Expires.Unix())}
 		g.Sign(admin, p.ref.Key, p.channel)
 		m.enqueue(p, &postItem{kind: postGrant, id: g.PostID, d: g.Digest(), frame: proto.Encode(g)})

@@ -123,6 +123,7 @@ type Machine struct {
 	voting   *crossverify.Policy // made when first needed
 	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
 	seats    map[wire.Seat]*seatState
+	prefixes map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
 	invites  map[[16]byte]*InviteRecord
 	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
 	chains   chainVector
@@ -170,6 +171,7 @@ type Machine struct {
 	agained    map[againID]time.Time // what was sent again, by whomever
 	passed     map[wire.Digest]*passedOn
 	settling   bool // within settlePassed
+	forced     bool // within unstall: what was skipped may be lost
 
 	reads    []broadcast.Read // that the next Ready hands over
 	readers  map[uint64]func([]store.KV)
@@ -247,6 +249,7 @@ func (m *Machine) reset() {
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
 		agained:  map[againID]time.Time{},
+		prefixes: map[[8]byte][]wire.Seat{},
 		passed:   map[wire.Digest]*passedOn{},
 		readers:  map[uint64]func([]store.KV){},
 		lastRead: m.lastRead,
@@ -357,11 +360,13 @@ func (m *Machine) settle() {
 			m.subjectChanged(s)
 		}
 	}
+	m.unstash()
 	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
 	m.rotate()
+	m.eraseEpochs()
 	m.sweep()
 	m.refuseTexts()
 	m.doDuty()
@@ -370,6 +375,7 @@ func (m *Machine) settle() {
 	m.runNews()
 	m.runExchanges()
 	m.stepLeaving()
+	m.unstall()
 	m.runLacks()
 	m.runAnswers()
 	m.askMissing()
@@ -475,6 +481,8 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
+	soonest(m.unstashAt())
+	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
 	soonest(m.mendAt())
@@ -493,6 +501,7 @@ func (m *Machine) wake() (t time.Time) {
 			}
 		}
 	}
+	soonest(m.nextStall())
 	soonest(m.nextLack())
 	soonest(m.nextAnswer())
 	if len(m.starting.texts) > 0 && m.meta.Restored {

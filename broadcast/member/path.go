@@ -42,13 +42,12 @@ type path struct {
 	delays   crossverify.Delays // of messages, in this opening
 	problem  string
 	aside    bool
-	noted    map[string]bool            // relay events shown since opening: once for one cause
-	stash    []proto.BoardEntry         // board entries that came before the epoch key
-	orphans  int                        // admissions of its board that wait for their invite
-	shelf    []broadcast.BoardKeys      // of the epochs, made when first needed
-	hints    [][broadcast.HintSize]byte // likewise
-	refused  error                      // why it refused a newcomer or a founder
-	posting  posting                    // made when first needed
+	noted    map[string]bool // relay events shown since opening: once for one cause
+	stash    stash
+	orphans  int // admissions of its board that wait for their invite
+	keys     pathKeys
+	refused  error   // why it refused a newcomer or a founder
+	posting  posting // made when first needed
 }
 
 // pathRecord is what a path keeps; fixed layout, rewritten with each position.
@@ -76,7 +75,7 @@ func (p *path) name() string {
 
 func (m *Machine) savePath(p *path) {
 	b := wire.AppendBool(make([]byte, 0, 384), p.registered)
-	b = wire.AppendBool(b, p.listed && p.orphans == 0) // what waits in memory is read again
+	b = wire.AppendBool(b, p.listed && p.orphans == 0 && len(p.stash.entries) == 0) // what waits in memory is read again
 	b = wire.AppendU64(b, p.listedAt)
 	b = append(b, p.lineage[:]...)
 	b = wire.AppendU64(b, p.position)
@@ -208,6 +207,9 @@ type readLink struct {
 
 	compared comparedRoot
 	fetch    *fetching // nil: nothing is read once more
+	stalls   map[wire.Seat]stalled
+	from     uint64 // position when the mailbox was opened
+	target   uint64 // and the relay's newest number then
 }
 
 // postLink is the state of the link that posts.
@@ -369,7 +371,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 func (m *Machine) register(p *path) {
 	var capability keys.PostingPrivate
 	if len(m.keyring.epochs) > 0 {
-		capability = PostingKey(&m.keyring.epoch().Key, p.ref.Key)
+		capability = p.postingAt(&m.keyring.epoch().Key)
 	} else {
 		inv := Invitation{Secret: m.keyring.invite}
 		capability = inv.InvitePosting(p.ref.Key)
@@ -459,6 +461,7 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 		}
 		m.startLineage(p, s.Lineage)
 	}
+	p.read.from, p.read.target = p.position, s.N
 	m.checkHead(p, s)
 	m.keepStatement(p, s)
 	m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("Relay %s is connected.", p.name())})
@@ -504,11 +507,19 @@ func (m *Machine) next(p *path, n uint64, d, root wire.Digest, sig [64]byte) boo
 	m.checkHead(p, s)
 	m.keepRead(p, s)
 	m.savePath(p)
-	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) {
-		p.read.acked = n
-		m.send(p.read.link, proto.Ack{UpTo: n})
+	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) && len(p.read.stalls) == 0 {
+		m.ack(p)
 	}
+	m.tellProgress(p)
 	return true
+}
+
+// ack opens the window of a path again.
+func (m *Machine) ack(p *path) {
+	if p.read.opened && p.read.acked < p.position {
+		p.read.acked = p.position
+		m.send(p.read.link, proto.Ack{UpTo: p.position})
+	}
 }
 
 // pathFailed notes what the relay broke and ends the link: status only.

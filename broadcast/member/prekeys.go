@@ -106,7 +106,7 @@ func (m *Machine) announce(version uint64, previous wire.Digest) {
 	a.Seat = NewSeat(m.gid, a.Signing)
 	copy(a.KEM[:], o.KEM.EncapsulationKey().Bytes())
 	for _, p := range m.paths {
-		a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox})
+		a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox, Admin: ChannelAdmin(k.owner, p.ref.Key).Public()})
 	}
 	a.Sign(k.signing)
 	k.ann = a

@@ -22,7 +22,6 @@ type item struct {
 	lineage  wire.Lineage
 	header   broadcast.Header
 	d        wire.Digest
-	epoch    int
 	envelope []byte
 	slot     []byte
 	spoiled  bool // its share does not open: the path failed for this message
@@ -75,20 +74,18 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 // unmask takes the relay's mask off and reads the header; nil if no epoch key
 // fits.
 func (m *Machine) unmask(p *path, f proto.Deliver, l wire.Lineage) *item {
-	for i := len(p.hints); i < len(m.keyring.epochs); i++ {
-		p.hints = append(p.hints, broadcast.Hint(&m.keyring.epochs[i].Key, p.ref.Key))
-	}
-	for i, hint := range p.hints {
-		if hint != f.Hint {
+	epochs := m.keysOf(p).epochs
+	for i := range epochs {
+		if epochs[i].hint != f.Hint {
 			continue
 		}
-		e := &m.keyring.epochs[i].Key
-		it := &item{path: p, n: f.N, lineage: l, epoch: i, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
-		mask := broadcast.NewMasker(e, p.ref.Key, f.Nonce)
+		e := &epochs[i]
+		it := &item{path: p, n: f.N, lineage: l, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
+		mask := broadcast.NewMasker(&e.Key, p.ref.Key, f.Nonce)
 		mask.Mask(it.envelope, 0)
 		mask.Mask(it.slot, len(f.Envelope)+int(f.Offset))
 		var err error
-		if it.header, it.d, err = broadcast.ReadHeader(m.gid, e, it.envelope); err == nil {
+		if it.header, it.d, err = broadcast.ReadHeader(m.gid, &e.Key, it.envelope); err == nil && it.header.Epoch == e.Number {
 			return it
 		}
 	}
@@ -127,6 +124,10 @@ func (m *Machine) process(it *item, hold func()) {
 	}
 	held := hold
 	hold = func() { held(); m.mayLackOf(it) }
+	if it.path.stops(k.seat) {
+		hold()
+		return
+	}
 	// Every slot is tried, of every path: who may write to the channel can
 	// spoil slots in anybody's name, and a relay may never end its listing, so
 	// no rule that waits for other paths keeps what is true from being shown.
@@ -141,6 +142,9 @@ func (m *Machine) process(it *item, hold func()) {
 	case errors.Is(err, errCopies):
 		hold()
 	default:
+		if tooFarAhead(err) {
+			m.stall(it.path, k.seat)
+		}
 		hold()
 		return
 	}
@@ -183,8 +187,8 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 	}
 	key.Zero()
 	m.arrived(k)
-	if got := m.received[k.source]; len(got.spans) > 1 || got.base > 0 && got.base < got.spans[0].first {
-		m.mayLack(k.source)
+	if got := m.received[k.source]; !got.has(k.sequence-1) && (!first || got.base > 0) {
+		m.mayLack(k.source, k.sequence-1)
 	}
 	m.copies(k, msg)
 	m.matchDigests(msg)
@@ -235,6 +239,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	}
 	m.compareRosters(st, c.View.Roster)
 	m.noteNamed(msg.key, c)
+	m.noteSeen(st.seat, c.View)
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }

@@ -259,10 +259,11 @@ func (m *Machine) loadHello(key, value []byte) error {
 	return r.Done()
 }
 
-// drained tells whether every path that is connected has nothing waiting.
+// drained tells whether every path that is connected has nothing waiting, or was
+// stopped.
 func (m *Machine) drained() bool {
 	for _, p := range m.paths {
-		if p.read.opened && !p.caughtUp {
+		if p.read.opened && !p.caughtUp && len(p.read.stalls) == 0 && !m.forced {
 			return false
 		}
 	}

@@ -81,12 +81,12 @@ type metaRecord struct {
 	Signing     []byte
 	Identity    []byte
 	Owner       []byte
-	Admin       []byte `json:",omitempty"`
-	Door        []byte
+	Door        []byte `json:",omitempty"` // of the link, while joining
 	Invite      []byte // invite secret of the link, or of the founder's newest
 	Channels    []byte
 	Epochs      []epochRecord
-	Begun       []begunEpoch `json:",omitempty"`
+	InUse       uint64 // number of the epoch in use
+	Welcomed    uint64 `json:",omitempty"` // version of the own welcome
 	Incarnation []byte
 	Mailboxes   [][]byte // seeds, in the order of relays
 	Announced   []byte   // own announcement
@@ -94,11 +94,6 @@ type metaRecord struct {
 	Joined      bool
 	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
 	Superseded  bool `json:",omitempty"` // another installation took the seat over
-}
-
-type epochRecord struct {
-	Number uint64
-	Key    []byte
 }
 
 // counters: sequence, event, bundle order, previous D.
@@ -221,19 +216,18 @@ type keyring struct {
 	signing  keys.SigningPrivate
 	identity keys.IdentityPrivate
 	prekeys  []*ownPrekeys // in the order of versions
-	door     keys.DoorKey
+	door     keys.DoorKey  // of the link, while joining
 	invite   keys.InviteSecret
 	channels keys.ChannelSecret
 	owner    [32]byte
-	admin    [32]byte
-	epochs   []Epoch
+	epochs   []*heldEpoch // ascending by number
+	inUse    uint64
+	turns    int // how often the keys in epochs changed
 	boxes    []keys.MailboxPrivate
 	inc      wire.Incarnation
 	ann      *Announcement
 	adm      *Admission
 }
-
-func (k *keyring) epoch() *Epoch { return &k.epochs[len(k.epochs)-1] }
 
 // setUp builds keyring, genesis and paths from meta.
 func (m *Machine) setUp() (err error) {
@@ -244,16 +238,22 @@ func (m *Machine) setUp() (err error) {
 		dst interface{ Set([]byte) error }
 		src []byte
 	}{{&k.door, meta.Door}, {&k.invite, meta.Invite}, {&k.channels, meta.Channels}} {
+		if len(s.src) == 0 && s.dst == &k.door {
+			continue
+		}
 		if err := s.dst.Set(s.src); err != nil {
 			return fmt.Errorf("%w: meta: %w", ErrStore, err)
 		}
 	}
 	k.signing = keys.NewPrivate[keys.RoleMember](seed(meta.Signing))
 	k.identity = keys.NewDHPrivate[keys.RoleIdentity](seed(meta.Identity))
-	k.owner, k.admin = seed(meta.Owner), seed(meta.Admin)
+	k.owner = seed(meta.Owner)
 	copy(k.inc[:], meta.Incarnation)
 	for _, e := range meta.Epochs {
-		k.epochs = append(k.epochs, Epoch{Number: e.Number, Key: keys.NewSecret[keys.RoleEpoch](seed(e.Key))})
+		k.hold(Epoch{Number: e.Number, Key: keys.NewSecret[keys.RoleEpoch](seed(e.Key))}, e.Checked).until = e.Until
+	}
+	if k.inUse = meta.InUse; len(k.epochs) > 0 && (k.epoch() == nil || k.first() == nil) {
+		return fmt.Errorf("%w: meta: the key of the epoch in use, or of the first, is missing: %w", ErrStore, wire.ErrFormat)
 	}
 	for _, s := range meta.Mailboxes {
 		k.boxes = append(k.boxes, keys.NewPrivate[keys.RoleMailbox](seed(s)))
