@@ -72,6 +72,7 @@ var causes = map[string]error{
 	"port":      ErrPortInUse,
 	"address":   ErrAddress,
 	"other-key": ErrOtherKey,
+	"no-relay":  ErrNoRelay,
 	"no-answer": ErrNoAnswer,
 	"socket":    ErrSocketPath,
 	"backup":    ErrBackup,

@@ -85,6 +85,7 @@ type Membership struct {
 	Name  string // of the group; empty: not known yet
 	ID    string // group id, hex; empty: not known yet
 	Ready bool
+	Left  bool  // for good: what it has can be read
 	Err   error // why it could not be opened, or failed
 }
 
@@ -315,7 +316,11 @@ func (m *Member) Do(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ms.do(ctx, r.Wish)
+	v, err := ms.do(ctx, r.Wish)
+	if _, leaves := r.Wish.(member.LeaveGroup); leaves && err == nil {
+		err = ms.refresh()
+	}
+	return v, err
 }
 
 // begin makes a membership for a founding or a joining.

@@ -34,6 +34,7 @@ type membership struct {
 	name    string
 	id      string
 	ready   bool
+	left    bool
 	err     error // why closed is closed
 }
 
@@ -76,14 +77,14 @@ func (m *membership) refresh() error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.name, m.id, m.ready = s.Group, s.ID, s.Ready
+	m.name, m.id, m.ready, m.left = s.Group, s.ID, s.Ready, s.Left
 	return nil
 }
 
 func (m *membership) describe() Membership {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Membership{Unit: hex.EncodeToString(m.unit[:]), Name: m.name, ID: m.id, Ready: m.ready, Err: m.err}
+	return Membership{Unit: hex.EncodeToString(m.unit[:]), Name: m.name, ID: m.id, Ready: m.ready, Left: m.left, Err: m.err}
 }
 
 // do gives a command to the machine and waits for its answer.
