@@ -136,6 +136,7 @@ type SentInfo struct {
 	Held     int    `json:"held"`     // seats that are contested: nothing is sent to them
 	Receipts int    `json:"receipts"` // relays that gave theirs
 	Relays   int    `json:"relays"`
+	Carriers int    `json:"carriers,omitempty"` // relays that get it in full, the others its digest; 0: all
 }
 
 // Mark is what one path did for one subject: awaiting, matched, dissented,
@@ -202,6 +203,7 @@ type Status struct {
 	Disputes int            `json:"disputes"`
 	Verified int            `json:"verified"` // members verified in person, under the keys they have now
 	Outbox   int            `json:"outbox"`   // posts that wait for receipts
+	Missing  int            `json:"missing"`  // messages that digests tell of, asked for and not come
 	Messages uint64         `json:"messages"`
 	Events   uint64         `json:"events"` // number of the newest event
 }
@@ -265,6 +267,7 @@ type PathsRow struct {
 	Text    string          `json:"text"`
 	Verdict string          `json:"verdict"`
 	Marks   map[string]Mark `json:"marks"`
+	Digests []string        `json:"digests,omitempty"` // labels of relays that match it by its digest alone
 }
 
 // CodeInfo answers GetCode.

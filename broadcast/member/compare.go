@@ -467,6 +467,7 @@ func (m *Machine) convict(p *path, e crossverify.Evidence) {
 	m.show(Event{Kind: EventEvidence, Relay: p.label(), Evidence: rec.ID,
 		Text: fmt.Sprintf("Relay %s is convicted by its own signatures: %s It is set aside: nothing is posted to it and it does not count; it is still read and compared. Nothing for you to do.", p.name(), f.Sentence)})
 	for _, q := range p.queue {
+		m.hasten(q)
 		m.forgetPost(p, q)
 	}
 	p.queue = nil

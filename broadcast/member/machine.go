@@ -40,6 +40,12 @@ type Limits struct {
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
 	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
+	Carriers       int           // relays that carry a text in full, the others its digest; negative: all carry it. Default: 3
+	RepairTime     time.Duration // how long a bundle is kept that not all relays carry. Default: 1 h
+	RepairBytes    int           // of such bundles that nothing waits for. Default: 4 MiB
+	Digests        int           // digests kept under which nothing has opened. Default: 4,096
+	AskJitter      time.Duration // before what carriers do not show is asked for. Default: 5 s
+	AsksPerHour    int           // of such questions, at most. Default: 12
 }
 
 func (l Limits) withDefaults() Limits {
@@ -59,6 +65,12 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Reinforced, 100)
 	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
+	set(&l.Carriers, 3)
+	set(&l.RepairTime, time.Hour)
+	set(&l.RepairBytes, 4<<20)
+	set(&l.Digests, 4096)
+	set(&l.AskJitter, 5*time.Second)
+	set(&l.AsksPerHour, 12)
 	set(&l.AdoptWait, 30*time.Second)
 	set(&l.AdoptLate, 24*time.Hour)
 	return l
@@ -170,6 +182,9 @@ type Machine struct {
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
 
+	repairs map[uint64]*repair // bundles that not all relays carry, by order
+	digests digestsSeen
+
 	fresh       []*logged // of log, that came in this opening and that too few boards show
 	exchanged   exchangeOfOperations
 	endsUnknown bool      // no epoch in force was begun by who knew of somebody's end
@@ -215,6 +230,8 @@ func (m *Machine) reset() {
 		messages: map[messageKey]*message{},
 		held:     map[heldKey]*heldItem{},
 		bundles:  map[uint64]*bundleRecord{},
+		repairs:  map[uint64]*repair{},
+		digests:  digestsSeen{of: map[wire.Digest]messageKey{}, open: map[wire.Digest]*seenDigest{}},
 		sets:     map[wire.Digest]*recipientSet{},
 		seen:     map[wire.Digest]helloSeen{},
 		lacking:  map[wire.Seat]*seatState{},
@@ -309,6 +326,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.resumeDigests()
 	m.lookForLacks()
 }
 
@@ -360,6 +378,8 @@ func (m *Machine) settle() {
 	m.unstall()
 	m.runLacks()
 	m.runAnswers()
+	m.askMissing()
+	m.mend()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
@@ -465,6 +485,8 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	soonest(m.mendAt())
+	soonest(m.askAt())
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
 		if m.roster != nil && m.admin() {

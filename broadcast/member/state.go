@@ -45,6 +45,7 @@ const (
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
 	keyLack      = 'u' // part u8, and what it names (gaps.go)
+	keyCarried   = 'z' // part u8, and what it names (carriers.go, digests.go)
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
@@ -174,7 +175,7 @@ func (m *Machine) load(r store.Reader) error {
 	}{
 		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyLog, m.loadLogged}, {keyBoard, m.loadBoard},
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
-		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
+		{keyBundle, m.loadBundle}, {keyCarried, m.loadCarried}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
 		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack},

@@ -57,6 +57,8 @@ type memberNode struct {
 	offline  bool
 	controls []int // control slots of each post
 	command  uint64
+	sent     func(r *relayNode, f broadcast.Frame) // what it sends, or nil
+	got      func(r *relayNode, f broadcast.Frame) // what it gets, likewise
 }
 
 type actor struct {
@@ -266,6 +268,12 @@ func (a *actor) deliver(s broadcast.Send) {
 			frames = a.ends[s.Link].relay.filter(e.actor.owner, s.Frame)
 		}
 		for _, f := range frames {
+			if a.owner != nil && a.owner.sent != nil {
+				a.owner.sent(e.relay, f)
+			}
+			if n := e.actor.owner; n != nil && n.got != nil {
+				n.got(a.ends[s.Link].relay, f)
+			}
 			e.actor.in = append(e.actor.in, broadcast.Received{Link: s.Link, Frame: f})
 		}
 	}
