@@ -31,7 +31,8 @@ var kinds = []struct {
 	{keyText, false, false},    // history has what they say
 	{keyLack, false, true},
 	{keyCarried, false, false}, // of bundles that a restore does not have
-	{keyRequest, false, true},
+	{keyRequest, false, false}, // of the lost installation's commands
+	{keyAcked, false, true},
 	{keyReceipt, false, true},
 }
 

@@ -44,7 +44,8 @@ const (
 	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
-	keyRequest   = 'z' // part u8, and what it names (requests.go)
+	keyRequest   = 'A' // command id u64: answerRecord, JSON
+	keyAcked     = 'B' // reader's name: event number u64
 	keyLack      = 'u' // part u8, and what it names (gaps.go)
 	keyCarried   = 'z' // part u8, and what it names (carriers.go, digests.go)
 )
@@ -183,7 +184,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyBundle, m.loadBundle}, {keyCarried, m.loadCarried}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest}, {keyAcked, m.loadAcked},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
