@@ -214,8 +214,9 @@ func (w *world) removal(random *rand.Rand) {
 	ann, bob, cat := w.people[0], w.people[1], w.people[2]
 	before := cat.history()
 	for range removeKills {
-		time.AfterFunc(time.Duration(random.IntN(400))*time.Millisecond, func() { ann.kill() })
+		late := time.AfterFunc(time.Duration(random.IntN(400))*time.Millisecond, func() { ann.kill() })
 		ann.try("member", "remove", "Cat", "--yes")
+		late.Stop()
 	}
 	// Another time is harmless: it says that there is nothing to do.
 	r := ann.try("member", "remove", "Cat", "--yes")
