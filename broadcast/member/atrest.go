@@ -31,6 +31,7 @@ var kinds = []struct {
 	{keyText, false, false},    // history has what they say
 	{keyLack, false, true},
 	{keyCarried, false, false}, // of bundles that a restore does not have
+	{keyRequest, false, true},
 	{keyReceipt, false, true},
 }
 

@@ -36,7 +36,11 @@ func (m *Machine) inUse() (list []*path) {
 // carriersWanted is how many relays carry a text: as the group's policy says, else
 // this member's own limits; negative: all.
 func (m *Machine) carriersWanted() int {
-	if n := int(m.genesis.Policy.Carriers); n > 0 && m.cfg.Limits.Carriers > 0 {
+	p := &m.genesis.Policy
+	if m.state != nil {
+		p = &m.state.Policy
+	}
+	if n := int(p.Carriers); n > 0 && m.cfg.Limits.Carriers > 0 {
 		return n
 	}
 	return m.cfg.Limits.Carriers

@@ -22,6 +22,9 @@ type CreateGroup struct {
 	// Policy is a policy text (docs/protocol.md section 9.1) that says which
 	// operators are enough; empty: a majority, or all if Strict.
 	Policy string `json:"policy,omitempty"`
+	// Carriers is how many relays carry a text in full, where others get its
+	// digest; zero: 3. At most MaxRelays.
+	Carriers uint8 `json:"carriers,omitempty"`
 }
 
 // FoundingSpot is a relay that a founder names.
@@ -206,6 +209,7 @@ type Status struct {
 	Missing  int            `json:"missing"`  // messages that digests tell of, asked for and not come
 	Messages uint64         `json:"messages"`
 	Events   uint64         `json:"events"` // number of the newest event
+	Acked    uint64         `json:"acked"`  // number up to which the application acknowledged them
 }
 
 // RelayStatus is one path.
@@ -318,6 +322,8 @@ var (
 	ErrTooLong    = errors.New("the text is longer than a message may be")
 	ErrOutboxFull = errors.New("too many messages wait for receipts")
 	ErrExpired    = errors.New("the invitation has expired or is used up")
+
+	ErrTooMany = errors.New("there are too many of these already")
 
 	ErrCodeDiffers = errors.New("the codes differ")
 )

@@ -179,6 +179,7 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 		m.show(Event{Kind: EventBlame, ID: it.d.Short(), Seat: k.seat.String(), Member: m.display(st),
 			Text: fmt.Sprintf("%s sent a message that does not open although its key does: %v. It is not shown.", m.display(st), err)})
 	} else {
+		m.heardOf(c.Kind)
 		if c.Kind == KindText {
 			a := &Again{Header: it.header, Sealed: [broadcast.SealedHeaderSize]byte(it.envelope), Key: *key, Content: plain}
 			m.keepText(a, it.d, msg.order)
