@@ -149,8 +149,17 @@ func (m *Machine) entryName(p *path, name string) wire.Digest {
 // fits finds the held key of an epoch head.
 func (m *Machine) fits(h *EpochHead) *heldEpoch {
 	e := m.keyring.epochAt(h.Number)
-	if e == nil || h.Operation == wire.Digest(m.gid) && FirstCommitment(&e.Key) != m.genesis.Epoch ||
-		h.Operation != wire.Digest(m.gid) && !(OpEpoch{Commitment: h.Commitment, Postings: h.Postings}).Fits(m.gid, &e.Key) {
+	switch {
+	case e == nil:
+		return nil
+	case h.Operation == wire.Digest(m.gid):
+		e.checked = e.checked || FirstCommitment(&e.Key) == m.genesis.Epoch
+	case EpochCommitment(m.gid, &e.Key) != h.Commitment:
+		return nil
+	case !e.checked:
+		e.checked = OpEpoch{Commitment: h.Commitment, Postings: h.Postings}.Fits(m.gid, &e.Key)
+	}
+	if !e.checked {
 		return nil
 	}
 	return e
@@ -171,7 +180,6 @@ func (m *Machine) turnEpoch(heads []EpochHead) {
 		if e == nil {
 			return
 		}
-		e.checked = true
 		list = append(list, e.Key)
 		standing[e.Number] = true
 	}
@@ -185,6 +193,12 @@ func (m *Machine) turnEpoch(heads []EpochHead) {
 		return
 	}
 	k.inUse = held.Number
+	for _, p := range m.paths {
+		if p.taking.number == 0 {
+			p.taking.number = was // until it is refused: relays go over one by one
+		}
+		p.retryPosts()
+	}
 	standing[held.Number] = true
 	for _, e := range k.epochs {
 		switch {
@@ -195,6 +209,28 @@ func (m *Machine) turnEpoch(heads []EpochHead) {
 		}
 	}
 	m.saveEpochs()
+	m.sealAgain()
+}
+
+// sealAgain writes the own entries that never expire anew under the epoch in use,
+// so that no old key is needed to read them once it is gone.
+func (m *Machine) sealAgain() {
+	if !m.isMember() || m.meta.Restored || m.meta.Superseded || m.out(m.self) {
+		return
+	}
+	for _, p := range m.paths {
+		for i := range m.pages {
+			if !p.aside {
+				m.putPage(p, i)
+			}
+		}
+	}
+}
+
+// pageVersion is the version of a roster page with so many operations, as it is
+// sealed now: it grows with the page and with the epoch's generation.
+func (m *Machine) pageVersion(operations int) uint64 {
+	return generation(m.keyring.inUse)<<32 | uint64(operations)
 }
 
 // eraseEpochs forgets keys that the retention time is over for, unless something

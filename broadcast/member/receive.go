@@ -61,10 +61,10 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 	m.checkRoot(p, f.N, f.Root)
 	it := m.unmask(p, f, p.lineage)
 	if it == nil {
-		p.stats[crossverify.Failed]++
-		m.savePath(p)
-		if m.genesis != nil && len(m.keyring.epochs) > 0 {
-			m.relayEvent(p, "header", "", fmt.Sprintf("Relay %s delivered a message whose header does not open: it was altered there, or made by somebody without the group's key. The other paths carry the true one. Nothing for you to do.", p.name()))
+		if m.isMember() && m.unknownHint(p, f) {
+			m.keepUnread(p, f)
+		} else {
+			m.badHeader(p)
 		}
 		return
 	}

@@ -34,6 +34,7 @@ func (m *Machine) rosterChanged(before, after *State) {
 			}
 		}
 	}
+	m.turnEpoch(after.Epochs)
 	m.tellRoster(before, after)
 }
 

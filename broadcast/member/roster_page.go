@@ -162,7 +162,7 @@ func (m *Machine) pageValue(page int) []byte {
 }
 
 func (m *Machine) putPage(p *path, page int) {
-	m.putEntry(p, epochKey, pageName(m.self, page), uint64(len(m.pages[page])), m.pageValue(page), m.keyring.owner)
+	m.putEntry(p, epochKey, pageName(m.self, page), m.pageVersion(len(m.pages[page])), m.pageValue(page), m.keyring.owner)
 }
 
 // keptBy counts the operators all of whose relays' posts among these have a
