@@ -60,7 +60,9 @@ const (
 // layDown founds a group on the relays there are and lays n members down: the
 // founder, the witness and n-2 others, asleep.
 func layDown(s *Scenario, n int, founding member.CreateGroup) (*laid, error) {
-	l := &laid{s: s, founder: s.AddMember("founder")}
+	waits := s.Member
+	waits.Limits.HelloWait = 1000 * time.Hour // for hellos of those who sleep
+	l := &laid{s: s, founder: s.addMember("founder", member.Open(waits))}
 	if err := s.Found(l.founder, founding); err != nil {
 		return nil, err
 	}
@@ -91,20 +93,25 @@ func layDown(s *Scenario, n int, founding member.CreateGroup) (*laid, error) {
 		return nil, err
 	}
 
+	l.founder.Start()
+	if err := s.Run(time.Duration(10+n/member.MaxAdopted) * time.Minute); err != nil { // it adopts all of them
+		return nil, err
+	}
 	l.witness = s.addMember("witness", jobless(member.Open(s.Member)))
 	s.Wish(l.witness, member.JoinGroup{Link: s.Link, Name: "witness"})
-	if err := s.Run(30 * time.Second); err != nil {
+	if err := s.Run(10 * time.Minute); err != nil {
 		return nil, err
 	}
-	v, err := s.Do(l.witness, member.GetStatus{})
-	if err != nil {
-		return nil, err
-	}
-	if st := v.(member.Status); !st.Ready || len(st.Members) != n {
-		return nil, fmt.Errorf("the witness knows %d members of %d", len(st.Members), n)
-	}
-	l.witness.Stop()
 	for _, m := range []*Node{l.founder, l.witness} {
+		v, err := s.Do(m, member.GetStatus{})
+		if err != nil {
+			return nil, err
+		}
+		if st := v.(member.Status); !st.Ready || len(st.Members) != n {
+			return nil, fmt.Errorf("%s knows %d members of %d", m.name, len(st.Members), n)
+		}
+		m.Stop()
+		m.open = member.Open(s.Member)
 		o, err := l.known(m)
 		if err != nil {
 			return nil, err
@@ -121,7 +128,6 @@ func layDown(s *Scenario, n int, founding member.CreateGroup) (*laid, error) {
 			return nil, err
 		}
 	}
-	l.witness.open = member.Open(s.Member)
 	return l, nil
 }
 
@@ -239,7 +245,7 @@ func (l *laid) complete(i int, o *laidSeat) error {
 	seed := l.s.Seed("laid", o.name, "ratchet")
 	var err error
 	if o.ratchet, err = ecdh.X25519().NewPrivateKey(seed[:]); err != nil || i < 2 {
-		return err
+		return err // two have disks of their own
 	}
 	all := map[string]json.RawMessage{}
 	for k, v := range l.meta {
@@ -272,18 +278,25 @@ func (l *laid) wake(n *Node, i int) {
 	l.awake = append(l.awake, n)
 	o := l.seats[i]
 	n.Stop()
-	d := l.disk.Snapshot()
+	d, unit := l.disk.Snapshot(), l.unit
+	if i < 2 {
+		d, unit = n.disk.Snapshot(), n.unit
+	}
 	key := func(kind byte, parts ...[]byte) []byte {
-		k := append(l.unit[:len(l.unit):len(l.unit)], kind)
+		k := append(unit[:len(unit):len(unit)], kind)
 		for _, p := range parts {
 			k = append(k, p...)
 		}
 		return k
 	}
-	base, err := d.Revision(l.unit)
-	b := store.Batch{Unit: l.unit, Base: base}
+	base, err := d.Revision(unit)
+	b := store.Batch{Unit: unit, Base: base}
 	put := func(k, v []byte) { b.Ops = append(b.Ops, store.Op{Key: k, Value: v}) }
-	for _, kind := range []byte{recordReceipts, recordSessions} {
+	drop := []byte{recordSessions}
+	if i >= 2 {
+		drop = append(drop, recordReceipts)
+	}
+	for _, kind := range drop {
 		kvs, more, e := d.Scan(key(kind), key(kind+1), 1<<30)
 		if err = errors.Join(err, e); more {
 			panic("simnet: a scan without a limit has one")
@@ -292,8 +305,10 @@ func (l *laid) wake(n *Node, i int) {
 			put(kv.Key, nil)
 		}
 	}
-	put(key(recordMeta), o.meta)
-	put(key(recordPrekeys, wire.U64(1)), o.prekeys)
+	if i >= 2 {
+		put(key(recordMeta), o.meta)
+		put(key(recordPrekeys, wire.U64(1)), o.prekeys)
+	}
 	var vector []byte
 	for j, p := range l.seats {
 		if j != i {
@@ -310,7 +325,7 @@ func (l *laid) wake(n *Node, i int) {
 	if err = errors.Join(err, d.Apply([]store.Batch{b})[0]); err != nil {
 		panic("simnet: a disk cannot be laid down: " + err.Error())
 	}
-	n.disk, n.unit = d, l.unit
+	n.disk, n.unit = d, unit
 	l.s.seats[o.seat.Short()] = o.name
 	n.Start()
 }

@@ -17,8 +17,7 @@ var manyMembers = flag.Int("members", 100, "how large TestThousand's group is wh
 const (
 	thousandJoins    = 10
 	thousandMessages = 30
-	thousandAwake    = 40 // machines of those laid down; the others sleep
-	thousandSleepers = 10 // of them that wake in the end
+	thousandSleepers = 6 // that wake in the end
 )
 
 // A group of a thousand over five relays, of which two collude: they show one of
@@ -59,6 +58,7 @@ func thousand(t *testing.T, relays, colluding int) (b thousandBytes) {
 	s := NewScenario(cfg)
 	s.Honest = colluding == 0
 	s.Relay.Limits.PostsPerMinute = 1 << 20 // the feeder does in seconds what joins do in weeks
+	s.Member.Limits.Reinforced = -1         // as in any group of more than a hundred
 	s.AddRelays(relays)
 	step := func(err error) {
 		t.Helper()
@@ -68,12 +68,12 @@ func thousand(t *testing.T, relays, colluding int) (b thousandBytes) {
 	}
 	l, err := layDown(s, *manyMembers-thousandJoins, member.CreateGroup{})
 	step(err)
-	awake := min(thousandAwake, len(l.seats)-thousandSleepers)
+	awake := min(max(16, *manyMembers/25), 40, len(l.seats)-thousandSleepers) // machines; the others sleep
 	for i := range awake {
 		l.wake(l.node(i), i)
 	}
 	lap("laid down")
-	step(s.Run(10 * time.Second))
+	step(s.Run(20 * time.Minute)) // until the founder has adopted all of them
 	total := func(nodes ...*Node) (up, down uint64) {
 		for _, n := range nodes {
 			for _, r := range s.Relays {
@@ -96,10 +96,7 @@ func thousand(t *testing.T, relays, colluding int) (b thousandBytes) {
 		texts = append(texts, sentText{text, s.Elapsed()})
 	}
 
-	// What one text costs, before anything happens; the first also carries
-	// encapsulations, in groups up to Limits.Reinforced.
-	say(l.founder)
-	step(s.Run(2 * time.Second))
+	// What one text costs, before anything happens.
 	up, _ := total(l.founder)
 	_, down := total(members[1:]...)
 	say(l.founder)

@@ -58,16 +58,19 @@ type year struct {
 type person struct {
 	*Node
 	since   time.Duration // when it had joined and it was quiet
+	began   time.Duration // when it had joined, or went on from a backup
 	away    time.Duration // until when it is; 0: it is here
 	left    time.Duration // when it went away last
 	backup  []store.KV
 	backed  time.Duration // when the backup was made
 	missing []stretch     // texts sent then cannot be read any more
-	device  int
 }
 
-// stretch is a part of the year.
-type stretch struct{ from, to time.Duration }
+// stretch is a part of the year, and whose texts of it are meant; nil: all.
+type stretch struct {
+	from, to time.Duration
+	by       *person
+}
 
 // yearText is a text with those who have to get it.
 type yearText struct {
@@ -256,7 +259,7 @@ func (y *year) join() error {
 	if err := y.s.Run(time.Minute); err != nil {
 		return err
 	}
-	p.since = y.s.Elapsed()
+	p.since, p.began = y.s.Elapsed(), y.s.Elapsed()
 	y.people = append(y.people, p)
 	return nil
 }
@@ -283,7 +286,14 @@ func (y *year) comeBack() error {
 		y.s.Logf("== %s is back", p.name)
 		// What was sent longer ago than the relays keep is gone.
 		if until := y.s.Elapsed() - retained; until > p.left {
-			p.missing = append(p.missing, stretch{p.left - time.Hour, until})
+			p.missing = append(p.missing, stretch{p.left - time.Hour, until, nil})
+			// The hellos of who began meanwhile were trimmed, and when one is
+			// repeated its sender's announcement may be a newer one.
+			for _, o := range y.people {
+				if o.began > p.left {
+					p.missing = append(p.missing, stretch{p.left, y.s.Elapsed(), o})
+				}
+			}
 		}
 		p.Start()
 		if err := y.s.Run(5 * time.Minute); err != nil {
@@ -398,7 +408,8 @@ func (y *year) loseDevice() error {
 	if err := y.s.Run(5 * time.Minute); err != nil {
 		return err
 	}
-	p.missing = append(p.missing, stretch{p.backed - time.Hour, y.s.Elapsed()})
+	p.missing = append(p.missing, stretch{p.backed - time.Hour, y.s.Elapsed(), nil})
+	p.began = y.s.Elapsed()
 	p.backup = nil // of an installation that is no more
 	return nil
 }
@@ -525,7 +536,7 @@ func (y *year) received(p *person) error {
 	for _, x := range y.texts {
 		n := got[x.text]
 		delete(got, x.text)
-		excused := x.at < p.since || x.not[p.name] || slices.ContainsFunc(p.missing, func(s stretch) bool { return s.from <= x.at && x.at <= s.to })
+		excused := x.at < p.since || x.not[p.name] || slices.ContainsFunc(p.missing, func(s stretch) bool { return s.from <= x.at && x.at <= s.to && (s.by == nil || s.by == x.by) })
 		if n > 1 || n == 0 && !excused {
 			return fmt.Errorf("%s was shown %q of day %.2f %d times", p.name, x.text, x.at.Hours()/24, n)
 		}

@@ -45,6 +45,7 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 	if err != nil {
 		return
 	}
+	m.askedOperations(st, q.Operations)
 	m.othersAsk(q.Messages)
 	if !m.mayAsk() || len(m.answersDue)+2 > maxAnswers {
 		return

@@ -235,6 +235,7 @@ type MemberStatus struct {
 	Session   bool            `json:"session"`
 	Own       bool            `json:"own"`
 	Founder   bool            `json:"founder"`
+	Role      Role            `json:"role"`
 	Operators int             `json:"operators"` // that show it
 	Marks     map[string]Mark `json:"marks"`
 	Missing   uint64          `json:"missing,omitempty"`  // messages of it that did not arrive, between those that did

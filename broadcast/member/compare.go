@@ -57,7 +57,9 @@ func (m *Machine) seatChanged(st *seatState) {
 		m.show(Event{Kind: EventJoined, Seat: st.seat.String(), Member: m.display(st), Marks: m.marks(r.Status),
 			Text: fmt.Sprintf("%s is in the group: %s.", m.display(st), m.agreed(r))})
 	}
-	m.disputes(st, usable)
+	if !m.out(st.seat) {
+		m.disputes(st, usable)
+	}
 	m.saveSeat(st)
 }
 
@@ -391,7 +393,7 @@ func (m *Machine) share(p *path, a, b crossverify.Statement) {
 }
 
 func (m *Machine) runExchanges() {
-	if !m.isMember() || m.starting.underWay() {
+	if !m.isMember() || m.starting.underWay() || m.silent() {
 		return
 	}
 	due := m.exchange

@@ -137,7 +137,7 @@ func (m *Machine) holes(s source) (n uint64) {
 // mayAsk: this installation speaks, and knows what there is to know from the
 // relays.
 func (m *Machine) mayAsk() bool {
-	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay()
+	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay() && !m.silent()
 }
 
 // nextLack is when something is missing for long enough.

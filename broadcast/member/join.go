@@ -41,7 +41,21 @@ func (m *Machine) command(c broadcast.Command) {
 			answer(m.status(), nil)
 			return
 		}
-		answer(nil, ErrNotReady)
+		if m.meta == nil || !m.gone() {
+			answer(nil, ErrNotReady)
+			return
+		}
+		switch c.Wish.(type) { // what there is stays readable
+		case GetPaths, GetDelivery, GetEvidence, GetRoster, GetCoalition:
+		case LeaveGroup:
+			answer(OperationInfo{What: fmt.Sprintf("You left %s before.", m.meta.Group), Seat: m.self.String(), Member: m.meta.Name}, nil)
+			return
+		default:
+			answer(nil, fmt.Errorf("%w: you left it", ErrOut))
+			return
+		}
+	}
+	if w, ok := c.Wish.(Wish); ok && m.rosterWish(c.ID, w) {
 		return
 	}
 	switch w := c.Wish.(type) {
@@ -74,6 +88,8 @@ func (m *Machine) command(c broadcast.Command) {
 	case GetEvidence:
 		v, err := m.evidenceOf(w)
 		answer(v, err)
+	case GetRoster:
+		answer(m.rosterInfo(w), nil)
 	default:
 		answer(nil, fmt.Errorf("member: wish of type %T", c.Wish))
 	}
@@ -137,7 +153,7 @@ func (m *Machine) joinWait() time.Duration {
 
 // resume goes on with a founding or joining that a restart cut off.
 func (m *Machine) resume() {
-	if m.meta.Phase == phaseMember || !m.deadline.IsZero() {
+	if m.meta.Phase == phaseMember || m.meta.Phase == phaseLeft || !m.deadline.IsZero() {
 		return
 	}
 	m.deadline = m.now.Add(m.joinWait())
@@ -281,7 +297,7 @@ func (m *Machine) stepJoining() {
 	}), m.enough(func(p *path) bool { return p.listed }), true
 	seats, agreed := 0, 0
 	for _, st := range m.sortedSeats() {
-		if st.own || st.ann == nil {
+		if st.own || st.ann == nil || m.out(st.seat) {
 			continue
 		}
 		seats++

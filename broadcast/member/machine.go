@@ -171,6 +171,11 @@ type Machine struct {
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
 
+	fresh       []*logged // of log, that came in this opening and that too few boards show
+	exchanged   exchangeOfOperations
+	endsUnknown bool      // no epoch in force was begun by who knew of somebody's end
+	leaveAt     time.Time // when a member that left ends, at the latest
+
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
 }
@@ -222,6 +227,8 @@ func (m *Machine) reset() {
 		answered: map[uint64]broadcast.Answer{},
 		log:      map[wire.Digest]*logged{},
 		toldOnce: map[string]bool{},
+		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
+			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
@@ -238,6 +245,12 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 	m.advance(now)
 	m.wakeUp()
 	var err error
+	if m.gone() {
+		switch in.(type) {
+		case broadcast.Up, broadcast.Received, broadcast.Finished:
+			return nil
+		}
+	}
 	switch in := in.(type) {
 	case broadcast.Up:
 		m.up(in)
@@ -320,6 +333,10 @@ func (m *Machine) changed(r store.Reader) error {
 // settle follows up on whatever the input changed: deadlines, joining, hellos,
 // exchanges, answers to commands.
 func (m *Machine) settle() {
+	if m.gone() {
+		m.answerWaiting()
+		return
+	}
 	if m.ledger != nil {
 		for _, s := range m.ledger.Advance(m.now) {
 			m.subjectChanged(s)
@@ -337,7 +354,10 @@ func (m *Machine) settle() {
 	m.refuseTexts()
 	m.doDuty()
 	m.greet()
+	m.ask()
+	m.runNews()
 	m.runExchanges()
+	m.stepLeaving()
 	m.runLacks()
 	m.runAnswers()
 	m.govern()
@@ -418,14 +438,18 @@ func (m *Machine) wake() (t time.Time) {
 			t = u
 		}
 	}
+	if m.gone() {
+		return t
+	}
 	if m.ledger != nil {
 		soonest(m.ledger.Next())
 	}
 	soonest(m.deadline)
+	soonest(m.leaveAt)
 	for _, w := range m.waiting {
 		soonest(w.until)
 	}
-	if m.isMember() && !m.starting.underWay() { // until then nothing is sent
+	if m.isMember() && !m.starting.underWay() && !m.silent() { // until then nothing is sent
 		for _, e := range m.exchange {
 			soonest(e.at)
 		}
@@ -446,6 +470,17 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.sweepAt)
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
+		if m.roster != nil && m.admin() {
+			soonest(m.nextUncarried())
+		}
+		if m.isMember() && m.mayTell() {
+			if m.drained() {
+				soonest(m.exchanged.askAt)
+			}
+			if len(m.exchanged.due) > 0 {
+				soonest(m.exchanged.dueAt)
+			}
+		}
 	}
 	soonest(m.nextLack())
 	soonest(m.nextAnswer())
@@ -495,5 +530,8 @@ func (m *Machine) hint(e Event) {
 	e.Time = m.now.UTC()
 	m.events = append(m.events, broadcast.Event{Body: e})
 }
+
+// gone tells whether this membership ended.
+func (m *Machine) gone() bool { return m.meta != nil && m.meta.Phase == phaseLeft }
 
 func (m *Machine) isMember() bool { return m.meta != nil && m.meta.Phase == phaseMember }

@@ -29,7 +29,7 @@ const (
 func (m *Machine) passedOn(by *seatState, a *Again, d wire.Digest) {
 	k := a.key()
 	c, err := ParseContent(a.Content)
-	if err != nil || c.Kind != KindText || m.passed[d] != nil {
+	if err != nil || c.Kind != KindText || m.passed[d] != nil || m.role(by) == RoleReader { // who does not speak passes nothing on in its own name
 		return
 	}
 	of := m.known(k.seat)

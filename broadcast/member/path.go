@@ -169,6 +169,9 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 
 // wantLinks is which links the membership wants now.
 func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
+	if m.gone() {
+		return want
+	}
 	for _, p := range m.paths {
 		if m.meta.Phase != phaseFounding || p.post.founded {
 			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})

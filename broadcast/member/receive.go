@@ -107,7 +107,16 @@ func (m *Machine) process(it *item, hold func()) {
 	if k.seat == m.self && k.incarnation != m.keyring.inc {
 		return // of an earlier installation of one's own
 	}
-	if st == nil || k.seat == m.self || !m.usable(st) {
+	switch {
+	case st == nil || k.seat == m.self:
+		hold()
+		return
+	case m.usable(st):
+	case m.out(k.seat): // what counts of it is read, and the rest is told apart
+		if len(it.slot) == ratchet.HelloSlotSize && !m.counts(st, k) {
+			return
+		}
+	default:
 		hold()
 		return
 	}
@@ -190,15 +199,20 @@ func (m *Machine) awaitCopies(msg *message) {
 // content acts on what a message says.
 func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	msg.kind, msg.sent = c.Kind, c.Sent.Unix()
+	if !m.heard(st, msg, c) {
+		return
+	}
 	switch {
 	case c.Kind == KindText:
-		msg.text = strings.ToValidUTF8(string(c.Body), "\uFFFD")
+		msg.text = textOf(c.Body)
 		if !m.genesis.Policy.Strict {
 			m.showMessage(msg)
 		}
 		m.recent = append(m.recent, msg)
 	case c.Kind == KindHello:
 		m.sawHello(st, c.Body)
+	case c.Kind == KindRoster:
+		m.sawNews(c.Body)
 	case c.Kind == KindStatements:
 		m.sawStatements(c.Body)
 	case c.Kind == KindRefetch:
@@ -212,10 +226,14 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 		msg.text = "(a message that needs a newer version of parallax)"
 		m.showMessage(msg)
 	}
+	m.compareRosters(st, c.View.Roster)
 	m.noteNamed(msg.key, c)
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }
+
+// textOf is a text as it is shown.
+func textOf(body []byte) string { return strings.ToValidUTF8(string(body), "\uFFFD") }
 
 // duplicate compares another path's copy with the message that opened.
 func (m *Machine) duplicate(it *item, msg *message) {

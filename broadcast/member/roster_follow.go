@@ -21,6 +21,8 @@ func (m *Machine) follow() {
 // rosterChanged follows up on every change of what the roster says.
 func (m *Machine) rosterChanged(before, after *State) {
 	m.current = nil
+	m.noteDigest()
+	m.endsUnknown = m.roster.endsUnknown()
 	invites := m.readInvites()
 	for _, seat := range changedSeats(before, after) {
 		if st := m.seats[seat]; st != nil {
@@ -159,7 +161,7 @@ func (m *Machine) tellRoster(before, after *State) {
 	}
 	for i := range after.Members {
 		x := &after.Members[i]
-		if was, ok := before.Member(x.Seat); ok && was.Role != x.Role || !ok && privilege(x.Role) > privilege(RoleMember) {
+		if was, ok := before.Member(x.Seat); ok && was.Role != x.Role || !ok && x.Role != RoleMember {
 			roles = append(roles, x.Seat)
 		}
 	}
@@ -258,6 +260,8 @@ func (m *Machine) disputeText(d *Dispute) string {
 func describePolicy(p *Policy) string {
 	quorum := "a majority of the relays' operators must agree"
 	switch {
+	case p.Text != "":
+		quorum = "of the relays' operators must agree: " + p.Text
 	case p.Strict:
 		quorum = "all of the relays' operators must agree"
 	case p.Quorum > 0:

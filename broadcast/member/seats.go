@@ -40,6 +40,8 @@ type seatState struct {
 	repeat   bool                 // it asked for the kept one
 	stuck    time.Time            // since when an answer lacks shares, in this opening
 
+	unheard int // messages sent after it was removed, in this opening
+
 	confirmed confirmation // by a person
 
 	plain   string // of ann's name, as plainName has it

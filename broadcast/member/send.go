@@ -53,6 +53,9 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		panic("member: entropy: " + err.Error())
 	}
 	epoch := m.keyring.epoch()
+	if kind == KindRoster { // also for who lacks the key in use, which may be in it
+		epoch = m.keyring.first()
+	}
 	h := broadcast.Header{Epoch: epoch.Number, Seat: m.self, Incarnation: m.keyring.inc, Sequence: k.sequence}
 	envelope, d, err := broadcast.SealEnvelope(m.gid, &epoch.Key, h, &content, c.Append(nil))
 	if err != nil {
@@ -217,6 +220,9 @@ func (m *Machine) sendText(id uint64, w SendText) {
 		return
 	case m.meta.Superseded:
 		fail(ErrSuperseded)
+		return
+	case m.mute() != nil:
+		fail(m.mute())
 		return
 	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))

@@ -57,6 +57,14 @@ func (s *sequences) has(n uint64) bool {
 	return i < len(s.spans) && s.spans[i].first <= n
 }
 
+// greatest is the greatest number that opened; 0: none did.
+func (s *sequences) greatest() uint64 {
+	if s == nil || len(s.spans) == 0 {
+		return 0
+	}
+	return s.spans[len(s.spans)-1].last
+}
+
 func (s *sequences) add(n uint64) {
 	if s.has(n) {
 		return

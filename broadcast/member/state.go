@@ -66,6 +66,7 @@ const (
 	phaseFounding = "founding"
 	phaseJoining  = "joining"
 	phaseMember   = "member"
+	phaseLeft     = "left" // by its own will: nothing is read or sent any more
 )
 
 // metaRecord is what rarely changes. Secrets stand in it as bytes: the store

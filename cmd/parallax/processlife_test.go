@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	whileAway = 600 // messages that a member misses
+	whileAway = 400 // messages that a member misses
 	catchKill = 5   // kills while it reads them
 )
 
