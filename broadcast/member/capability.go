@@ -15,9 +15,9 @@ import (
 
 // taking is what a path knows of the posting key that its relay takes.
 type taking struct {
-	number uint64 // of the epoch; 0: that in use
-	works  uint64 // of the epoch whose key signed what was taken last; 0: nothing was, in this opening
-	rounds int    // times in a row that all were refused
+	number  uint64 // of the epoch; 0: that in use
+	works   uint64 // of the epoch whose key signed what was taken last; 0: nothing was, in this opening
+	refused int    // keys refused in a row
 }
 
 // maxCapabilities bounds the epochs that are tried at one relay. Default: 8.
@@ -54,12 +54,10 @@ func (m *Machine) nextCapability(p *path, refused uint64) bool {
 		return true // it was refused by then, and another is tried
 	}
 	i := slices.IndexFunc(list, func(e *heldEpoch) bool { return e.Number == refused })
-	next := (i + 1) % len(list)
-	p.taking.number = list[next].Number
-	if next == 0 {
-		p.taking.rounds++
+	p.taking.number = list[(i+1)%len(list)].Number
+	if p.taking.refused++; p.taking.refused >= len(list) { // all were: time has to tell
+		p.retryAt = m.now.Add(m.cfg.Limits.RetryPost << min(p.taking.refused/len(list)-1, 5))
 	}
-	p.retryAt = m.now.Add(m.cfg.Limits.RetryPost << min(p.taking.rounds, 5))
 	return len(list) > 1
 }
 
@@ -79,7 +77,7 @@ func (m *Machine) postAgain(p *path, q *postItem, code proto.Code) bool {
 // taken notes that the relay took what an epoch's key signed.
 func (m *Machine) taken(p *path, q *postItem) {
 	if q.signed != 0 {
-		p.taking.works, p.taking.rounds = q.signed, 0
+		p.taking.works, p.taking.refused = q.signed, 0
 	}
 }
 
@@ -99,4 +97,4 @@ func (m *Machine) frameOf(p *path, q *postItem) broadcast.Frame {
 
 // retryPosts lets what was refused go at once: another key is in use, or the
 // relay took a rotation.
-func (p *path) retryPosts() { p.retryAt, p.taking.rounds = time.Time{}, 0 }
+func (p *path) retryPosts() { p.retryAt, p.taking.refused = time.Time{}, 0 }

@@ -72,9 +72,11 @@ func (m *Machine) adminKey(seat wire.Seat, relay keys.RelayPublic) keys.AdminPub
 	return keys.AdminPublic{}
 }
 
-// ended are the mailboxes on a relay of who is out, the newest announced ones,
-// but those that somebody who stays names too.
+// ended are the mailboxes on a relay of who is out for longer than anything is
+// kept, the newest announced ones, but those that somebody who stays names too. Until
+// then an admin may let them in again, and they are told by their mailboxes.
 func (m *Machine) ended(p *path) (list []wire.MailboxID) {
+	before := m.now.Add(-m.retention())
 	stay := map[wire.MailboxID]bool{}
 	gone := map[wire.MailboxID]bool{}
 	for _, st := range m.seats {
@@ -85,7 +87,7 @@ func (m *Machine) ended(p *path) (list []wire.MailboxID) {
 			if b.Relay != p.ref.Key {
 				continue
 			}
-			if m.out(st.seat) {
+			if m.outSince(st.seat).Before(before) {
 				gone[b.ID] = true
 			} else {
 				stay[b.ID] = true
@@ -99,6 +101,20 @@ func (m *Machine) ended(p *path) (list []wire.MailboxID) {
 	}
 	slices.SortFunc(list, func(a, b wire.MailboxID) int { return slices.Compare(a[:], b[:]) })
 	return list[:min(len(list), proto.MaxEnded)]
+}
+
+// outSince is when the newest operation that ended a seat says it was made; the
+// far future: it is not out.
+func (m *Machine) outSince(seat wire.Seat) (t time.Time) {
+	if !m.out(seat) {
+		return time.Unix(maxSeconds, 0)
+	}
+	for _, i := range m.standing(seat).ends {
+		if at := m.roster.ops[i].op.Time; at.After(t) {
+			t = at
+		}
+	}
+	return t
 }
 
 // govern rotates what is due.

@@ -118,9 +118,11 @@ type Machine struct {
 	messages    map[messageKey]*message
 	recent      []*message // newest last: for views and paths
 	held        map[heldKey]*heldItem
-	unread      []*unreadItem // oldest first
-	unreadTurns int           // turns of the keyring that they were tried with
-	author      bool          // this member changed the roster in this opening
+	sealed      map[int]uint64 // generations under which own pages were posted in this opening
+	teaching    teaching       // of an admin: epoch keys told to members
+	unread      []*unreadItem  // oldest first
+	unreadTurns int            // turns of the keyring that they were tried with
+	author      bool           // this member changed the roster in this opening
 	bundles     map[uint64]*bundleRecord
 	sets        map[wire.Digest]*recipientSet
 	current     *recipientSet             // whom a bundle goes to now; nil: gather anew
@@ -355,6 +357,7 @@ func (m *Machine) settle() {
 	m.doDuty()
 	m.greet()
 	m.ask()
+	m.teach()
 	m.runNews()
 	m.runExchanges()
 	m.stepLeaving()
@@ -465,6 +468,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.unstashAt())
 	soonest(m.unreadAt())
 	soonest(m.governAt())
+	soonest(m.teachAt())
 	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)

@@ -263,7 +263,9 @@ func (m *Machine) putMissing(p *path) {
 	}
 	again(epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
 	for i := range m.pages {
-		again(epochKey, pageName(m.self, i), m.pageVersion(len(m.pages[i])), m.pageValue(i), k.owner)
+		if n := len(m.pages[i]); operationsOf(m.shownVersion(p, pageName(m.self, i))) < uint64(n) {
+			again(epochKey, pageName(m.self, i), m.pageVersion(n), m.pageValue(i), k.owner)
+		}
 	}
 	if k.adm != nil {
 		again(epochKey, "admission/"+m.self.String(), 1, m.meta.Admitted, k.owner)

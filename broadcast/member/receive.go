@@ -149,6 +149,7 @@ func (m *Machine) process(it *item, hold func()) {
 func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skips int) {
 	k := it.key()
 	first := m.received[k.source] == nil
+	st.epoch = it.header.Epoch
 	m.counters.messages++
 	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, known: m.now}
 	m.messages[k] = msg

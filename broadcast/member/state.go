@@ -89,6 +89,7 @@ type metaRecord struct {
 	Welcomed    uint64   `json:",omitempty"` // version of the own welcome
 	WelcomeOf   uint64   `json:",omitempty"` // number of the epoch whose door it is under
 	Governed    [][]byte `json:",omitempty"` // what each relay was told to obey (govern.go)
+	Taught      int64    `json:",omitempty"` // Unix seconds when the keys of epochs were told to all last
 	Incarnation []byte
 	Mailboxes   [][]byte // seeds, in the order of relays
 	Announced   []byte   // own announcement
