@@ -193,6 +193,7 @@ func (m *Machine) turnEpoch(heads []EpochHead) {
 		return
 	}
 	k.inUse = held.Number
+	m.governed = false
 	m.meta.Taught = m.now.Unix() // by who began it
 	for _, p := range m.paths {
 		if p.taking.number == 0 {

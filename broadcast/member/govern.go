@@ -119,9 +119,11 @@ func (m *Machine) outSince(seat wire.Seat) (t time.Time) {
 
 // govern rotates what is due.
 func (m *Machine) govern() {
-	if m.roster == nil || m.state == nil || !m.admin() || m.starting.underWay() {
+	waits := slices.ContainsFunc(m.paths, func(p *path) bool { return !p.governing.at.IsZero() })
+	if m.governed && !waits || m.roster == nil || m.state == nil || !m.admin() || m.starting.underWay() {
 		return
 	}
+	m.governed = true
 	changed := false
 	for _, p := range m.paths {
 		r := m.rotation(p)
@@ -131,7 +133,7 @@ func (m *Machine) govern() {
 		}
 		want := governedBy(r.Posting, r.Admins)
 		g := &p.governing
-		if want == m.governed(p) || m.rotating(p) {
+		if want == m.obeyed(p) || m.rotating(p) {
 			g.at = time.Time{}
 			continue
 		}
@@ -205,7 +207,7 @@ func (m *Machine) beganEpoch() bool {
 // nothing waiting for a receipt there, the operations and the key are.
 func (m *Machine) toldEpoch() bool {
 	return m.enough(func(p *path) bool {
-		return !slices.ContainsFunc(p.queue, func(q *postItem) bool { return q.kind == postBoard || q.kind == postBundle })
+		return !slices.ContainsFunc(p.queue, func(q *postItem) bool { return q.kind == postBoard || q.ofBundle() })
 	})
 }
 
@@ -240,6 +242,7 @@ func (m *Machine) rotated(p *path, q *postItem) {
 	}
 	r := msg.(proto.Rotate)
 	p.governing.inForce = max(p.governing.inForce, r.Rotation)
+	m.governed = false
 	m.setGoverned(p, governedBy(r.Posting, r.Admins))
 	if e := m.keyring.epoch(); r.Posting == p.postingAt(&e.Key).Public() {
 		p.taking.number, p.taking.works = e.Number, e.Number
@@ -260,6 +263,7 @@ func (m *Machine) rotateRefused(p *path, f proto.Refused) {
 		wait = m.cfg.Limits.AnswerWait
 	}
 	g.at = m.now.Add(wait)
+	m.governed = false
 }
 
 // governedBy names a posting key and admin keys.
@@ -267,9 +271,9 @@ func governedBy(posting keys.PostingPublic, admins []proto.Admin) wire.Digest {
 	return wire.Hash(tagGoverned, posting[:], proto.AppendAdmins(nil, admins))
 }
 
-// governed is what a relay was told last, by this member or as far as it can
+// obeyed is what a relay was told last, by this member or as far as it can
 // tell by another.
-func (m *Machine) governed(p *path) (d wire.Digest) {
+func (m *Machine) obeyed(p *path) (d wire.Digest) {
 	if p.index < len(m.meta.Governed) {
 		copy(d[:], m.meta.Governed[p.index])
 	}

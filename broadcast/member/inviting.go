@@ -68,6 +68,7 @@ func (m *Machine) grant(inv *Invitation, rec *InviteRecord, posts map[wire.PostI
 		g.Sign(admin, p.ref.Key, p.channel)
 		m.enqueue(p, &postItem{kind: postGrant, id: g.PostID, d: g.Digest(), frame: proto.Encode(g)})
 		posts[g.PostID] = p
+		m.governed = false
 	}
 }
 

@@ -38,8 +38,15 @@ type Limits struct {
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	AckEvery       time.Duration // that a member says nothing before it sends a view, at least; 10 min a member. Default: 24 h
 	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
+	Carriers       int           // relays that carry a text in full, the others its digest; negative: all carry it. Default: 3
+	RepairTime     time.Duration // how long a bundle is kept that not all relays carry. Default: 1 h
+	RepairBytes    int           // of such bundles that nothing waits for. Default: 4 MiB
+	Digests        int           // digests kept under which nothing has opened. Default: 4,096
+	AskJitter      time.Duration // before what carriers do not show is asked for. Default: 5 s
+	AsksPerHour    int           // of such questions, at most. Default: 12
 }
 
 func (l Limits) withDefaults() Limits {
@@ -57,8 +64,15 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
+	set(&l.AckEvery, 24*time.Hour)
 	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
+	set(&l.Carriers, 3)
+	set(&l.RepairTime, time.Hour)
+	set(&l.RepairBytes, 4<<20)
+	set(&l.Digests, 4096)
+	set(&l.AskJitter, 5*time.Second)
+	set(&l.AsksPerHour, 12)
 	set(&l.AdoptWait, 30*time.Second)
 	set(&l.AdoptLate, 24*time.Hour)
 	return l
@@ -111,6 +125,7 @@ type Machine struct {
 	voting      *crossverify.Policy // made when first needed
 	shares      map[uint64]int      // k of first contacts, by the set of paths that they go over
 	seats       map[wire.Seat]*seatState
+	prefixes    map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
 	invites     map[[16]byte]*InviteRecord
 	orphans     map[wire.Seat][]orphan // admissions whose invite is not known yet
 	chains      chainVector
@@ -118,11 +133,6 @@ type Machine struct {
 	messages    map[messageKey]*message
 	recent      []*message // newest last: for views and paths
 	held        map[heldKey]*heldItem
-	sealed      map[int]uint64 // generations under which own pages were posted in this opening
-	teaching    teaching       // of an admin: epoch keys told to members
-	unread      []*unreadItem  // oldest first
-	unreadTurns int            // turns of the keyring that they were tried with
-	author      bool           // this member changed the roster in this opening
 	bundles     map[uint64]*bundleRecord
 	sets        map[wire.Digest]*recipientSet
 	current     *recipientSet             // whom a bundle goes to now; nil: gather anew
@@ -142,7 +152,10 @@ type Machine struct {
 	counters    counters
 	waiting     []waiter
 	answered    map[uint64]broadcast.Answer // first answers of this opening, by command id
-	commands    []uint64                    // their ids, oldest first
+	durable     map[uint64]*answerRecord    // of commands with an effect, also of earlier openings
+	wishes      map[uint64]Wish             // not answered yet
+	commands    []uint64                    // ids of what was answered, oldest first
+	acked       map[string]uint64           // event number by reader
 	deadline    time.Time                   // founding or joining ends
 	views       map[viewKey][]claimedHead
 	claims      map[claimant][]uint64 // numbers in views, by who claimed them
@@ -154,6 +167,12 @@ type Machine struct {
 	retrying    bool                  // within retryHeld
 	kept        int                   // messages left by the last trimMessages
 	progress    int
+	governed    bool           // all relays were looked at since anything changed (govern.go)
+	sealed      map[int]uint64 // generations under which own pages were posted in this opening
+	teaching    teaching       // of an admin: epoch keys told to members
+	unread      []*unreadItem  // oldest first
+	unreadTurns int            // turns of the keyring that they were tried with
+	author      bool           // this member changed the roster in this opening
 
 	texts      keptTexts // that can be sent again
 	lacks      map[source]*lack
@@ -162,7 +181,9 @@ type Machine struct {
 	answersDue []*dueAnswer
 	agained    map[againID]time.Time // what was sent again, by whomever
 	passed     map[wire.Digest]*passedOn
-	settling   bool // within settlePassed
+	settling   bool      // within settlePassed
+	ackAt      time.Time // when an envelope of nothing but a view is due, after its jitter
+	forced     bool      // within unstall: what was skipped may be lost
 
 	reads    []broadcast.Read // that the next Ready hands over
 	readers  map[uint64]func([]store.KV)
@@ -172,6 +193,9 @@ type Machine struct {
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
+
+	repairs map[uint64]*repair // bundles that not all relays carry, by order
+	digests digestsSeen
 
 	fresh       []*logged // of log, that came in this opening and that too few boards show
 	exchanged   exchangeOfOperations
@@ -218,6 +242,8 @@ func (m *Machine) reset() {
 		messages: map[messageKey]*message{},
 		held:     map[heldKey]*heldItem{},
 		bundles:  map[uint64]*bundleRecord{},
+		repairs:  map[uint64]*repair{},
+		digests:  digestsSeen{of: map[wire.Digest]messageKey{}, open: map[wire.Digest]*seenDigest{}},
 		sets:     map[wire.Digest]*recipientSet{},
 		seen:     map[wire.Digest]helloSeen{},
 		lacking:  map[wire.Seat]*seatState{},
@@ -227,6 +253,9 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		durable:  map[uint64]*answerRecord{},
+		wishes:   map[uint64]Wish{},
+		acked:    map[string]uint64{},
 		log:      map[wire.Digest]*logged{},
 		toldOnce: map[string]bool{},
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
@@ -235,6 +264,7 @@ func (m *Machine) reset() {
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
 		agained:  map[againID]time.Time{},
+		prefixes: map[[8]byte][]wire.Seat{},
 		passed:   map[wire.Digest]*passedOn{},
 		readers:  map[uint64]func([]store.KV){},
 		lastRead: m.lastRead,
@@ -311,6 +341,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.resumeDigests()
 	m.lookForLacks()
 }
 
@@ -361,39 +392,16 @@ func (m *Machine) settle() {
 	m.runNews()
 	m.runExchanges()
 	m.stepLeaving()
+	m.unstall()
 	m.runLacks()
 	m.runAnswers()
+	m.askMissing()
+	m.mend()
+	m.runAcks()
 	m.govern()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
-}
-
-// maxAnswered is how many first answers are kept for a command that is
-// repeated.
-const maxAnswered = 256
-
-// answer ends a command, and remembers how.
-func (m *Machine) answer(id uint64, v any, err error) {
-	a := broadcast.Answer{ID: id, Value: v, Err: err}
-	m.answers = append(m.answers, a)
-	if _, had := m.answered[id]; had {
-		return
-	}
-	m.answered[id] = a
-	if m.commands = append(m.commands, id); len(m.commands) > maxAnswered {
-		delete(m.answered, m.commands[0])
-		m.commands = m.commands[1:]
-	}
-}
-
-// repeated answers a command that came before as it was answered then.
-func (m *Machine) repeated(id uint64) bool {
-	if a, ok := m.answered[id]; ok {
-		m.answers = append(m.answers, a)
-		return true
-	}
-	return m.starting.queues(id) || slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
 }
 
 func (m *Machine) answerWaiting() {
@@ -472,6 +480,8 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	soonest(m.mendAt())
+	soonest(m.askAt())
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
 		if m.roster != nil && m.admin() {
@@ -486,8 +496,10 @@ func (m *Machine) wake() (t time.Time) {
 			}
 		}
 	}
+	soonest(m.nextStall())
 	soonest(m.nextLack())
 	soonest(m.nextAnswer())
+	soonest(m.nextAck())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

@@ -209,6 +209,9 @@ type readLink struct {
 
 	compared comparedRoot
 	fetch    *fetching // nil: nothing is read once more
+	stalls   map[wire.Seat]stalled
+	from     uint64 // position when the mailbox was opened
+	target   uint64 // and the relay's newest number then
 }
 
 // postLink is the state of the link that posts.
@@ -327,6 +330,8 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.deliver(p, f)
 	case proto.Bare:
 		m.bare(p, f)
+	case proto.DeliverDigest:
+		m.deliverDigest(p, f)
 	case proto.Entry:
 		m.entry(p, f)
 	case proto.Trimmed:
@@ -461,6 +466,7 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 		}
 		m.startLineage(p, s.Lineage)
 	}
+	p.read.from, p.read.target = p.position, s.N
 	m.checkHead(p, s)
 	m.keepStatement(p, s)
 	m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("Relay %s is connected.", p.name())})
@@ -506,11 +512,19 @@ func (m *Machine) next(p *path, n uint64, d, root wire.Digest, sig [64]byte) boo
 	m.checkHead(p, s)
 	m.keepRead(p, s)
 	m.savePath(p)
-	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) {
-		p.read.acked = n
-		m.send(p.read.link, proto.Ack{UpTo: n})
+	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) && len(p.read.stalls) == 0 {
+		m.ack(p)
 	}
+	m.tellProgress(p)
 	return true
+}
+
+// ack opens the window of a path again.
+func (m *Machine) ack(p *path) {
+	if p.read.opened && p.read.acked < p.position {
+		p.read.acked = p.position
+		m.send(p.read.link, proto.Ack{UpTo: p.position})
+	}
 }
 
 // pathFailed notes what the relay broke and ends the link: status only.

@@ -61,6 +61,7 @@ func (m *Machine) seatOf(s wire.Seat) *seatState {
 		st = &seatState{seat: s, adms: map[wire.Digest]*Admission{}}
 		st.session.index = -1
 		m.seats[s] = st
+		m.prefixes[[8]byte(s[:8])] = append(m.prefixes[[8]byte(s[:8])], s)
 	}
 	return st
 }
