@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"parallax/crossverify"
 	"parallax/internal/wire"
 )
 
@@ -158,7 +159,7 @@ func (m *Machine) about(l *logged, st *seatState, what string) OperationInfo {
 func (m *Machine) notSelf(name, instead string) (*seatState, error) {
 	st, err := m.findMember(name)
 	if err == nil && st.own {
-		return nil, fmt.Errorf("%w: %q is you; %s", ErrNothingToDo, name, instead)
+		return nil, fmt.Errorf("%q is you, so this %w: %s", name, ErrNothingToDo, instead)
 	}
 	return st, err
 }
@@ -266,7 +267,7 @@ func (m *Machine) revokeInvite(id uint64, w RevokeInvite) error {
 		inv := &m.state.Invites[i]
 		if w.ID != "" && strings.HasPrefix(hex.EncodeToString(inv.ID[:]), strings.ToLower(w.ID)) && !slices.Contains(found, inv.ID) {
 			if inv.Revoked {
-				return fmt.Errorf("%w: invitation %x was revoked already", ErrNothingToDo, inv.ID)
+				return fmt.Errorf("invitation %x was revoked already, so this %w", inv.ID, ErrNothingToDo)
 			}
 			found = append(found, inv.ID)
 		}
@@ -299,11 +300,18 @@ func (m *Machine) setPolicy(id uint64, w SetPolicy) error {
 	replace(&p.Retention, w.Retention)
 	replace(&p.Text, w.Policy)
 	if p == m.state.Policy {
-		return fmt.Errorf("%w: that is the policy already", ErrNothingToDo)
+		return fmt.Errorf("that is the policy already, so this %w", ErrNothingToDo)
 	}
 	g := Genesis{Policy: p, Relays: m.state.Relays}
 	if n := g.operators(); int(p.Quorum) > n {
-		return fmt.Errorf("a quorum of %d can never be met by %d operators: %w", p.Quorum, n, wire.ErrFormat)
+		return fmt.Errorf("a quorum of %d of %d operators: %w", p.Quorum, n, ErrUnreachable)
+	}
+	rule, err := p.check()
+	if err != nil {
+		return err
+	}
+	if rule != nil && !(crossverify.Policy{Operators: g.operatorKeys(), Rule: rule}).Reachable() {
+		return ErrUnreachable
 	}
 	c := &change{m: m}
 	l := c.make(OpPolicy{Policy: p})

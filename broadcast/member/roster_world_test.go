@@ -239,7 +239,7 @@ func TestRoles(t *testing.T) {
 	if !slices.Contains(dee.texts(), "Ann: welcome back") {
 		t.Errorf("who was let in again has %q", dee.texts())
 	}
-	if got := cy.told(member.EventRole); !slices.Equal(got, []string{"Bob is an admin now by Ann.", "You are a reader now by Bob."}) {
+	if got := cy.told(member.EventRole); !slices.Equal(got, []string{"Ann made Bob an admin.", "Bob made you a reader."}) {
 		t.Errorf("Cy was told %q", got)
 	}
 }
