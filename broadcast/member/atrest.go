@@ -21,6 +21,7 @@ var kinds = []struct {
 	{keyReceived, false, true},
 	{keyEvent, false, true},
 	{keyHeld, false, false},
+	{keyUnread, false, false},
 	{keyHello, false, false}, // of prekeys that a restore replaces
 	{keyEvidence, false, true},
 	{keyLog, false, true},
