@@ -47,8 +47,8 @@ const (
 	keyRequest   = 'A' // command id u64: answerRecord, JSON
 	keyAcked     = 'B' // reader's name: event number u64
 	keyLack      = 'u' // part u8, and what it names (gaps.go)
-	keyCarried   = 'B' // part u8, and what it names (carriers.go, digests.go)
-	keyUnread    = 'A' // relay index u8, lineage 16, number u64: a Deliver under an epoch whose key is not here
+	keyCarried   = 'z' // part u8, and what it names (carriers.go, digests.go)
+	keyUnread    = 'C' // relay index u8, lineage 16, number u64: a Deliver under an epoch whose key is not here
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
