@@ -44,7 +44,7 @@ const (
 	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
-	keyRequest   = 'z' // part u8, and what it names (requests.go)
+	keyRequest   = 'i' // part u8, and what it names (requests.go)
 	keyLack      = 'u' // part u8, and what it names (gaps.go)
 	keyCarried   = 'z' // part u8, and what it names (carriers.go, digests.go)
 )
