@@ -50,6 +50,7 @@ var causes = map[string]error{
 	"too-long":          member.ErrTooLong,
 	"outbox-full":       member.ErrOutboxFull,
 	"expired":           member.ErrExpired,
+	"too-many":          member.ErrTooMany,
 	"name":              member.ErrName,
 	"newer-format":      member.ErrNewerFormat,
 	"suite":             member.ErrSuite,

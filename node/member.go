@@ -316,7 +316,7 @@ func (m *Member) Do(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := ms.do(ctx, r.Wish)
+	v, err := ms.do(ctx, r.ID, r.Wish)
 	if _, leaves := r.Wish.(member.LeaveGroup); leaves && err == nil {
 		err = ms.refresh()
 	}
@@ -335,7 +335,7 @@ func (m *Member) begin(ctx context.Context, w member.Wish) (Result, error) {
 	if ms == nil {
 		return nil, ErrClosed
 	}
-	v, err := ms.do(ctx, w)
+	v, err := ms.do(ctx, 0, w)
 	return v, m.settled(ms, err)
 }
 
@@ -346,7 +346,7 @@ func (m *Member) resume(ctx context.Context, w member.Wish) (ms *membership, v R
 		if ms.describe().Ready {
 			continue
 		}
-		if v, err := ms.do(ctx, w); !errors.Is(err, member.ErrTaken) {
+		if v, err := ms.do(ctx, 0, w); !errors.Is(err, member.ErrTaken) {
 			return ms, v, err
 		}
 	}
@@ -374,7 +374,7 @@ func (m *Member) settled(ms *membership, err error) error {
 func (m *Member) seated(ms *membership) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWait)
 	defer cancel()
-	v, err := ms.do(ctx, member.GetStatus{})
+	v, err := ms.do(ctx, 0, member.GetStatus{})
 	s, ok := v.(member.Status)
 	return err == nil && ok && s.Seat != "" && s.Joining
 }

@@ -209,6 +209,7 @@ type Status struct {
 	Missing  int            `json:"missing"`  // messages that digests tell of, asked for and not come
 	Messages uint64         `json:"messages"`
 	Events   uint64         `json:"events"` // number of the newest event
+	Acked    uint64         `json:"acked"`  // number up to which the application acknowledged them
 }
 
 // RelayStatus is one path.
@@ -321,6 +322,8 @@ var (
 	ErrTooLong    = errors.New("the text is longer than a message may be")
 	ErrOutboxFull = errors.New("too many messages wait for receipts")
 	ErrExpired    = errors.New("the invitation has expired or is used up")
+
+	ErrTooMany = errors.New("there are too many of these already")
 
 	ErrCodeDiffers = errors.New("the codes differ")
 )

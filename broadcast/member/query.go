@@ -13,7 +13,7 @@ func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 
 // status answers GetStatus.
 func (m *Machine) status() Status {
-	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Left: m.gone(), Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Messages: uint64(len(m.recent))}
+	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Left: m.gone(), Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Acked: m.acked[""], Messages: uint64(len(m.recent))}
 	if m.genesis != nil {
 		s.Strict, s.Quorum = m.genesis.Policy.Strict, m.needed()
 	}
@@ -92,6 +92,10 @@ func (m *Machine) findMember(name string) (*seatState, error) {
 		if st.ann.Name == name || m.display(st) == name || (len(name) >= 4 && strings.HasPrefix(st.seat.String(), strings.ToLower(name))) {
 			found = append(found, st)
 		}
+	}
+	// Who is in the group carries the name, before who was in it once.
+	if in := slices.DeleteFunc(slices.Clone(found), func(st *seatState) bool { return m.out(st.seat) }); len(in) > 0 {
+		found = in
 	}
 	switch len(found) {
 	case 0:

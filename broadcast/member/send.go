@@ -53,6 +53,9 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		panic("member: entropy: " + err.Error())
 	}
 	epoch := m.keyring.epoch()
+	if kind == KindRoster { // also for who lacks the key in use, which may be in it
+		epoch = m.keyring.first()
+	}
 	set := m.recipients()
 	full := m.chooseCarriers(kind, set)
 	h := broadcast.Header{Epoch: epoch.Number, Seat: m.self, Incarnation: m.keyring.inc, Sequence: k.sequence, Carriers: m.carrierBits(full)}
@@ -98,6 +101,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.counters.order++
 	b.order = m.counters.order
 	m.counters.previous = d
+	m.spoke()
 	for _, p := range m.paths {
 		if p.aside {
 			continue
@@ -262,16 +266,34 @@ func (m *Machine) sendText(id uint64, w SendText) {
 			info.Waiting++
 		}
 	}
-	posts := map[int]wire.PostID{}
+	s := sentText{info: info, posts: map[int]wire.PostID{}, repair: repair}
 	for _, p := range m.paths {
 		if !p.aside {
-			posts[p.index] = p.queue[len(p.queue)-1].id
+			s.posts[p.index] = p.queue[len(p.queue)-1].id
 		}
 	}
+	m.begunText(id, msg.key)
+	m.waitSent(id, w.Wait, s)
+}
+
+// sentText is a text in the outbox: its posts by path, and what took it before
+// this opening.
+type sentText struct {
+	info  SentInfo
+	posts map[int]wire.PostID
+	took  map[int]bool
+
+	repair *repair // nil: all relays carry it
+}
+
+// waitSent answers the command of a text when the relays have it that it waits for.
+func (m *Machine) waitSent(id uint64, wait Wait, s sentText) {
+	info, posts := s.info, s.posts
+	repair := s.repair
 	carried := func() bool { return repair == nil || repair.got != 0 } // else it can be read nowhere
 	gone := func(p *path) bool {
 		id, posted := posts[p.index]
-		return posted && !p.aside && !m.queued(p, id) && !m.declined[id]
+		return s.took[p.index] || posted && !p.aside && !m.queued(p, id) && !m.declined[id]
 	}
 	pending := func() bool {
 		return repair != nil && repair.bundle.pending > 0 || slices.ContainsFunc(m.paths, func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
@@ -288,11 +310,11 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
 		done: func() (any, error, bool) {
 			n := count()
-			switch w.Wait {
+			switch wait {
 			case WaitNone:
 				return info, nil, true
 			case WaitAll:
-				return info, nil, n == len(posts)
+				return info, nil, n == len(posts)+len(s.took)
 			default:
 				enough := m.enough(gone) && carried()
 				if !enough && !pending() {
