@@ -36,7 +36,11 @@ func (m *Machine) inUse() (list []*path) {
 // carriersWanted is how many relays carry a text: as the group's policy says, else
 // this member's own limits; negative: all.
 func (m *Machine) carriersWanted() int {
-	if n := int(m.genesis.Policy.Carriers); n > 0 && m.cfg.Limits.Carriers > 0 {
+	p := &m.genesis.Policy
+	if m.state != nil {
+		p = &m.state.Policy
+	}
+	if n := int(p.Carriers); n > 0 && m.cfg.Limits.Carriers > 0 {
 		return n
 	}
 	return m.cfg.Limits.Carriers
@@ -187,7 +191,9 @@ func (m *Machine) digestFrame(p *path, q *postItem) broadcast.Frame {
 	epoch := m.keysOf(p).at(b.epoch)
 	f := proto.PostDigest{PostID: q.id, Hint: epoch.hint, Nonce: q.nonce, Sealed: broadcast.SealDigest(m.gid, &epoch.Key, p.ref.Key, q.nonce, b.d)}
 	q.d = f.Digest()
-	f.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel, q.d)
+	capability := m.capability(p)
+	f.Sign(p.postingAt(&capability.Key), p.ref.Key, p.channel, q.d)
+	q.signed = capability.Number
 	return proto.Encode(f)
 }
 

@@ -22,6 +22,9 @@ type CreateGroup struct {
 	// Policy is a policy text (docs/protocol.md section 9.1) that says which
 	// operators are enough; empty: a majority, or all if Strict.
 	Policy string `json:"policy,omitempty"`
+	// Carriers is how many relays carry a text in full, where others get its
+	// digest; zero: 3. At most MaxRelays.
+	Carriers uint8 `json:"carriers,omitempty"`
 }
 
 // FoundingSpot is a relay that a founder names.

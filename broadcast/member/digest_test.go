@@ -452,3 +452,18 @@ func (n *memberNode) cutFrom(r *relayNode) {
 		}
 	}
 }
+
+// TestCarriersByPolicy: the group's policy says how many carry.
+func TestCarriersByPolicy(t *testing.T) {
+	w := newWorld(t, 4, "Ann")
+	ann := w.nodes[0]
+	var spots []member.FoundingSpot
+	for _, r := range w.relays {
+		spots = append(spots, member.FoundingSpot{Key: r.key.Public(), Addrs: []string{"/memory/1"}, Token: "token"})
+	}
+	ann.must(member.CreateGroup{Group: "Test", Name: "Ann", Relays: spots, Carriers: 2})
+	got := ann.posts(func() { ann.send("text") })
+	if count(got, "full") != 2 || count(got, "digest") != 2 {
+		t.Errorf("posted %v", got)
+	}
+}
