@@ -141,7 +141,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		}
 	}
 	rank := func(o opened) int {
-		return slices.IndexFunc([]string{"genesis", "welcome", "invite/", "announcement/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
+		return slices.IndexFunc([]string{"genesis", "welcome", "invite/", "evidence/", "announcement/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
 	}
 	byRank := func(a, b opened) int {
 		if d := rank(a) - rank(b); d != 0 {
@@ -184,6 +184,10 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	slices.SortFunc(entries, byRank)
 	for _, e := range entries {
 		kind, id, _ := strings.Cut(e.name, "/")
+		if kind == "evidence" {
+			m.boardEvidence(e.value)
+			continue
+		}
 		raw, err := hex.DecodeString(id)
 		if err != nil || len(raw) != 32 {
 			continue

@@ -41,6 +41,7 @@ type path struct {
 	delays   crossverify.Delays // of messages, in this opening
 	problem  string
 	aside    bool
+	shared   time.Time                  // when evidence about it was last sent or came, in this opening
 	noted    map[string]bool            // relay events shown since opening: once for one cause
 	stash    []proto.BoardEntry         // board entries that came before the epoch key
 	orphans  int                        // admissions of its board that wait for their invite
@@ -260,6 +261,9 @@ func (m *Machine) drop(p *path, l broadcast.Link, use broadcast.Use) {
 		m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("The link to relay %s is down.", p.name())})
 	case use == broadcast.PostLink && p.post.link == l:
 		p.post.link, p.post.welcome, p.retryAt = 0, false, time.Time{}
+		if p.aside {
+			m.forgetPosts(p) // of evidence, which nobody dials it for
+		}
 		for _, q := range p.queue {
 			q.inFlight = false
 		}

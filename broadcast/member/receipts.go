@@ -273,6 +273,11 @@ func (m *Machine) putMissing(p *path) {
 			again(doorKey, "invite/"+hex.EncodeToString(id[:]), 1, m.invites[id].Append(nil), k.admin)
 		}
 	}
+	for _, rec := range m.evidence {
+		if rec.Put {
+			again(epochKey, evidenceEntry(m.self, m.paths[rec.Path]), 1, []byte(rec.Text), k.owner)
+		}
+	}
 	again(epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
 	if k.adm != nil {
 		again(epochKey, "admission/"+m.self.String(), 1, m.meta.Admitted, k.owner)

@@ -182,7 +182,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	case c.Kind == KindHello:
 		m.sawHello(st, c.Body)
 	case c.Kind == KindStatements:
-		m.sawStatements(c.Body)
+		m.sawExchange(c.Body)
 	case c.Kind.Known() || c.Kind.Skippable():
 	default:
 		msg.text = "(a message that needs a newer version of parallax)"

@@ -20,7 +20,7 @@ func (m *Machine) view() View {
 	v := View{Roster: m.roster}
 	for _, p := range m.paths {
 		if p.position > 0 {
-			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head})
+			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head, Convicted: p.aside})
 		}
 	}
 	const most = 4
@@ -84,8 +84,8 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	b.order = m.counters.order
 	m.counters.previous = d
 	for _, p := range m.paths {
-		if p.aside {
-			continue
+		if p.aside && (kind != KindStatements || p.post.link == 0) {
+			continue // evidence goes out on every wire that stands: all may be convicted
 		}
 		q := &postItem{kind: postBundle, id: m.drawID(), bundle: b.order}
 		m.draw(q.nonce[:])
