@@ -67,6 +67,12 @@ func (x *Script) questions() map[string]func(words) (string, error) {
 			var b strings.Builder
 			for _, e := range events {
 				switch {
+				case e.Kind == member.EventPassed:
+					fmt.Fprintf(&b, "%s passes on, as of %s: %q\n", e.Member, e.Of, e.Text)
+				case e.Kind == member.EventMessage && e.Passed != "":
+					fmt.Fprintf(&b, "message from %s, passed on by %s: %q\n", e.Member, e.Passed, e.Text)
+				case e.Kind == member.EventMessage && e.Late:
+					fmt.Fprintf(&b, "message from %s, sent again: %q\n", e.Member, e.Text)
 				case e.Kind != member.EventMessage:
 					fmt.Fprintf(&b, "%s: %s\n", e.Kind, e.Text)
 				case e.Own:

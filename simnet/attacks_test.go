@@ -34,7 +34,7 @@ type outcome struct {
 var outcomes = map[string]outcome{
 	"substitute":         {convicted: "R2"},
 	"substitute-insider": {convicted: "R2"},
-	"eclipse":            {convicted: "R1 R2", lost: []string{"for bob only>bob", "for bob only>carol"}},
+	"eclipse":            {convicted: "R1 R2", lost: []string{"for bob only>bob"}},
 	"eclipse-insider": {leaked: []string{"for bob only"}, unnoticed: true,
 		lost: []string{"for bob only>alice", "for bob only>bob", "for bob only>carol", "where is erin>erin"}},
 	"eclipse-crossing":   {convicted: "R1 R2 R3", lost: []string{"for bob only>alice", "for bob only>bob", "for bob only>carol"}},
@@ -58,7 +58,7 @@ var outcomes = map[string]outcome{
 	"equivocate":         {blamed: "mallory"},
 	"equivocate-insider": {},
 	"insider":            {convicted: "R1 R2"},
-	"insider-all":        {lost: []string{"one>erin"}, unnoticed: true},
+	"insider-all":        {unnoticed: true}, // what all relays hid is asked for
 	"frame":              {convicted: "R2"},
 	"frame-insider":      {convicted: "R2"},
 	"noreceipt":          {unnoticed: true},

@@ -23,6 +23,8 @@ import (
 //	invite NAME                             a new invitation
 //	join NAME...                            at once, by the newest invitation
 //	send NAME "text" [wait=quorum|all|none]
+//	passon NAME N                           passes on its N newest texts
+//	falsify NAME of=NAME "text"             what NAME keeps of another's texts says something else
 //	run D
 //	insider NAME [accuses=N]                a member in the coalition; it says that
 //	                                        relay N signed what it never signed
@@ -277,6 +279,8 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 			}
 			return "", s.Run(d)
 		},
+		"passon":  x.passOn,
+		"falsify": x.falsify,
 		"insider": x.insider,
 		"lie":     x.lie,
 		"forge":   x.forge,

@@ -23,11 +23,13 @@ var kinds = []struct {
 	{keyHeld, false, false},
 	{keyHello, false, false}, // of prekeys that a restore replaces
 	{keyEvidence, false, true},
-	{keyInvite, false, true},
+	{keyLog, false, true},
 	{keyPrekeys, true, false},
 	{keyKept, false, false}, // of a session that a restore replaces
 	{keyConfirmed, false, true},
 	{keyDelivery, false, true}, // as history
+	{keyText, false, false},    // history has what they say
+	{keyLack, false, true},
 	{keyReceipt, false, true},
 }
 

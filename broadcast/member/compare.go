@@ -39,6 +39,15 @@ func (m *Machine) seatChanged(st *seatState) {
 	case !usable:
 		st.since = time.Time{}
 	}
+	if usable && !st.own && !m.standing(st.seat).in {
+		m.asking[st.seat] = st
+	} else {
+		delete(m.asking, st.seat)
+	}
+	if usable && st.came == 0 && !st.own {
+		st.came = m.counters.messages + 1
+		m.put(m.key(keyLack, []byte{partCame}, st.seat[:]), wire.AppendU64(nil, st.came))
+	}
 	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true
@@ -46,7 +55,9 @@ func (m *Machine) seatChanged(st *seatState) {
 		m.show(Event{Kind: EventJoined, Seat: st.seat.String(), Member: m.display(st), Marks: m.marks(r.Status),
 			Text: fmt.Sprintf("%s is in the group: %s.", m.display(st), m.agreed(r))})
 	}
-	m.disputes(st, usable)
+	if !m.out(st.seat) {
+		m.disputes(st, usable)
+	}
 	m.saveSeat(st)
 }
 
@@ -115,14 +126,8 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 	if r.Verdict != crossverify.Contested {
 		st.dispute = false
 	}
-	if usable && r.Settled && len(shown) > 0 {
-		for _, p := range missing {
-			if p.read.opened && p.listed && p.caughtUp && !st.own {
-				m.relayEvent(p, "hides "+st.seat.String(), m.display(st),
-					fmt.Sprintf("Relay %s does not show %s, whom %s %s. Messages reach %s over the others. Nothing for you to do.",
-						p.name(), m.display(st), labels(shown), verb(shown, "shows", "show"), st.ann.Name))
-			}
-		}
+	if usable {
+		m.hides(st)
 	}
 }
 
@@ -304,15 +309,13 @@ func (m *Machine) compareView(st *seatState, v View) {
 
 func (m *Machine) messagesOf(rec Recent) map[messageKey]*message {
 	var found map[messageKey]*message
-	for _, st := range m.seats {
-		if [8]byte(st.seat[:8]) == rec.Seat {
-			k := messageKey{source{st.seat, rec.Incarnation}, rec.Sequence}
-			if msg := m.messages[k]; msg != nil && msg.opened {
-				if found != nil {
-					return nil // which one is meant is not known
-				}
-				found = map[messageKey]*message{k: msg}
+	for _, seat := range m.prefixes[rec.Seat] {
+		k := messageKey{source{seat, rec.Incarnation}, rec.Sequence}
+		if msg := m.messages[k]; msg != nil && msg.opened {
+			if found != nil {
+				return nil // which one is meant is not known
 			}
+			found = map[messageKey]*message{k: msg}
 		}
 	}
 	return found
@@ -366,5 +369,5 @@ func (m *Machine) headsDiffer(p *path, s crossverify.Statement, seat wire.Seat) 
 	if m.shared[s.H] || p.aside || slices.ContainsFunc(m.exchange, func(e exchangeDue) bool { return e.differ == s }) || !m.accuses(seat) {
 		return
 	}
-	m.exchange = append(m.exchange, exchangeDue{at: m.now.Add(m.jitter()), path: p.index, differ: s})
+	m.exchange = append(m.exchange, exchangeDue{at: m.now.Add(m.jitter(m.cfg.Limits.ExchangeJitter)), path: p.index, differ: s})
 }

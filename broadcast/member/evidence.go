@@ -40,19 +40,13 @@ type exchangeDue struct {
 	enough   int             // so many others, sharing it first, make this one needless
 }
 
-// jitter is a random part of ExchangeJitter.
-func (m *Machine) jitter() time.Duration {
-	j := m.draw32()
-	return time.Duration(uint64(j[0])<<8|uint64(j[1])) * m.cfg.Limits.ExchangeJitter / (1 << 16)
-}
-
 // shareJitter is the wait before evidence is shared.
 func (m *Machine) shareJitter() time.Duration {
-	return m.jitter() * time.Duration(max(promptShares, len(m.seats))) / promptShares
+	return m.jitter(m.cfg.Limits.ExchangeJitter) * time.Duration(max(promptShares, len(m.seats))) / promptShares
 }
 
 func (m *Machine) runExchanges() {
-	if !m.isMember() || m.starting.underWay() {
+	if !m.isMember() || m.starting.underWay() || m.silent() {
 		return
 	}
 	due := m.exchange

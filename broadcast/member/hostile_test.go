@@ -75,7 +75,7 @@ func (x *peer) announce(t *testing.T, a *Announcement, paths ...*path) *seatStat
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 99, PerHour: 99, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	adm.Sign(inv.InviteKey())
 	for _, p := range paths {
 		p.syncRoot()
@@ -239,6 +239,37 @@ func TestTrueCopyAfterSpoiled(t *testing.T) {
 	}
 }
 
+// TestSpoiledAfterForged: a spoiled copy after a forged envelope, or after another
+// spoiled one, is no repetition: an insider can post both, before the sender.
+func TestSpoiledAfterForged(t *testing.T) {
+	m := laidDown(t, 1)
+	x := newPeer(t, m, "Bob")
+	x.everywhere(x.text(t, "first"))
+	it := x.text(t, "hello")
+	x.on(m.paths[0], it)
+	x.on(m.paths[1], x.forged(t, it.header.Sequence))
+	x.on(m.paths[1], x.spoiled(it))
+	x.on(m.paths[2], x.spoiled(it))
+	x.on(m.paths[2], x.spoiled(it))
+	for i, want := range []crossverify.Status{crossverify.Matched, crossverify.Failed, crossverify.Failed} {
+		if s := m.ledger.Report(it.key().subject()).Status[i]; s != want {
+			t.Errorf("R%d: %v, want %v", i+1, s, want)
+		}
+	}
+	x.on(m.paths[1], it)
+	x.on(m.paths[1], x.spoiled(it))
+	if s := m.ledger.Report(it.key().subject()).Status[1]; s != crossverify.Matched {
+		t.Errorf("R2 carried the true one: %v", s)
+	}
+	if n := m.told(EventRelay, "repeated"); n > 0 {
+		t.Errorf("%d relays are said to have repeated something", n)
+	}
+	x.on(m.paths[1], it)
+	if n := m.told(EventRelay, "repeated"); n != 1 {
+		t.Errorf("a true repetition is told %d times", n)
+	}
+}
+
 // TestOtherEnvelopeUnderOneNumber: a second envelope under a number that is
 // matched is no repetition, and two that open are the sender's doing.
 func TestOtherEnvelopeUnderOneNumber(t *testing.T) {
@@ -305,7 +336,7 @@ func TestOneRelayCannotBlockAJoin(t *testing.T) {
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
 	a := *seatByName(t, m, "M0").ann
 	a.Signing, a.Name = signing.Public(), "Cy"
@@ -334,6 +365,7 @@ func TestOneRelayCannotBlockAJoin(t *testing.T) {
 	}
 	again := laidDown(t, 1)
 	again.paths, again.genesis, again.gid, again.keyring, again.ledger = m.paths, m.genesis, m.gid, m.keyring, crossverify.NewLedger(m.policy())
+	again.roster, again.state, again.live = m.roster, m.state, m.live
 	m.saveSeat(st)
 	for _, op := range m.ops {
 		if op.Key[16] == keySeat && wire.Seat(op.Key[17:]) == a.Seat {
@@ -762,7 +794,7 @@ func TestOrphansAreReadAgain(t *testing.T) {
 	waits := listed()
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	if !before || waits || !listed() {
 		t.Errorf("listed %v, while it waits %v, then %v", before, waits, listed())
 	}

@@ -2,73 +2,81 @@ package member
 
 import (
 	"fmt"
-	"slices"
+	"time"
 
 	"parallax/broadcast/proto"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
-// makeInvite makes an invitation: a grant at each relay and its record on the
-// boards. The answer waits for q operators.
+// makeInvite makes an invitation: an operation of the roster and a grant at each
+// relay. The answer waits for q operators.
 func (m *Machine) makeInvite(id uint64, w MakeInvite) {
-	if len(m.meta.Admin) == 0 {
-		m.answer(id, nil, ErrNotAdmin)
+	if err := m.mayInvite(); err != nil {
+		m.answer(id, nil, err)
 		return
 	}
 	set(&w.Uses, DefaultUses)
 	set(&w.Valid, DefaultValid)
+	inv, rec, op, err := m.newInvite(w.Uses, w.Valid)
+	if err != nil {
+		m.answer(id, nil, err)
+		return
+	}
+	wanted := m.publish(op)
+	m.grant(inv, rec, wanted)
+	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
+		done: func() (any, error, bool) {
+			return m.invitation(inv, rec, wanted), nil, !m.awaited(wanted) && m.enough(m.keeps(wanted))
+		},
+		late: func() (any, error) {
+			if m.enough(m.keeps(wanted)) {
+				return m.invitation(inv, rec, wanted), nil
+			}
+			return nil, fmt.Errorf("%w: %d of %d needed relays keep the invitation so far; it is sent to the others when they are back", ErrUnreached, m.operators(m.keeps(wanted)), m.needed())
+		}})
+}
+
+// mayInvite tells why this member cannot invite, or nil.
+func (m *Machine) mayInvite() error {
+	if err := m.mayChange(RoleAdmin); err != nil {
+		return err
+	}
+	if !m.isFounder(m.seats[m.self]) { // the relays would refuse its grant
+		return ErrNotAdmin
+	}
+	return nil
+}
+
+// newInvite draws an invitation and makes the operation that issues it.
+func (m *Machine) newInvite(uses uint32, valid time.Duration) (*Invitation, *InviteRecord, *logged, error) {
 	k := m.keyring
-	inv := &Invitation{Group: m.gid, Door: k.door, Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
-		Expires: unixTime(m.now.Add(w.Valid)), Role: RoleMember}
+	inv := &Invitation{Group: m.gid, Door: DoorKey(&k.epoch().Key, m.gid), Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
+		Expires: unixTime(m.now.Add(valid)), Role: RoleMember}
 	for _, p := range m.paths {
 		inv.Relays = append(inv.Relays, LinkRelay{Key: p.ref.Key, Addrs: p.ref.Addrs})
 	}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: w.Uses, PerHour: min(w.Uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: uses, PerHour: min(uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember}
 	rec.Sign(k.signing)
-	m.addInvite(rec)
-	inviteID := InviteID(rec.Key)
-	name := fmt.Sprintf("invite/%x", inviteID)
-	wanted := map[wire.PostID]*path{}
+	op, err := m.makeOperation(OpInvite{Record: *rec})
+	return inv, rec, op, err
+}
+
+// grant tells every relay of an invite, and adds the posts to those of its
+// operation.
+func (m *Machine) grant(inv *Invitation, rec *InviteRecord, posts map[wire.PostID]*path) {
 	for _, p := range m.paths {
 		if p.aside {
 			continue
 		}
-		admin := ChannelAdmin(k.admin, p.ref.Key)
+		admin := ChannelAdmin(m.keyring.owner, p.ref.Key)
 		g := proto.Grant{PostID: m.drawID(), Posting: inv.InvitePosting(p.ref.Key).Public(), Uses: rec.Uses, PerHour: rec.PerHour, Expires: uint64(rec.Expires.Unix())}
 		g.Sign(admin, p.ref.Key, p.channel)
 		m.enqueue(p, &postItem{kind: postGrant, id: g.PostID, d: g.Digest(), frame: proto.Encode(g)})
-		m.putEntry(p, doorKey, name, 1, rec.Append(nil), k.admin)
-		for _, q := range p.queue[len(p.queue)-2:] {
-			wanted[q.id] = p
-		}
+		posts[g.PostID] = p
 	}
-	keeps := func(p *path) bool {
-		mine := slices.DeleteFunc(sortedPosts(wanted), func(id wire.PostID) bool { return wanted[id] != p })
-		return len(mine) > 0 && !slices.ContainsFunc(mine, func(id wire.PostID) bool { return m.queued(p, id) || m.declined[id] })
-	}
-	kept := func() int { return m.operators(keeps) }
-	pending := func() bool {
-		return slices.ContainsFunc(sortedPosts(wanted), func(id wire.PostID) bool { return !wanted[id].aside && m.queued(wanted[id], id) })
-	}
-	result := func() InviteInfo {
-		return InviteInfo{Link: inv.Link(), Uses: rec.Uses, Expires: rec.Expires, Relays: kept()}
-	}
-	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
-		done: func() (any, error, bool) { return result(), nil, !pending() && m.enough(keeps) },
-		late: func() (any, error) {
-			if m.enough(keeps) {
-				return result(), nil
-			}
-			return nil, fmt.Errorf("%w: %d of %d needed relays keep the invitation so far; it is sent to the others when they are back", ErrUnreached, kept(), m.needed())
-		}})
 }
 
-func sortedPosts(ids map[wire.PostID]*path) []wire.PostID {
-	var s []wire.PostID
-	for id := range ids {
-		s = append(s, id)
-	}
-	slices.SortFunc(s, func(a, b wire.PostID) int { return slices.Compare(a[:], b[:]) })
-	return s
+func (m *Machine) invitation(inv *Invitation, rec *InviteRecord, posts map[wire.PostID]*path) InviteInfo {
+	return InviteInfo{Link: inv.Link(), Uses: rec.Uses, Expires: rec.Expires, Relays: m.operators(m.keeps(posts))}
 }

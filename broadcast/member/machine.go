@@ -36,6 +36,9 @@ type Limits struct {
 	AnswerWait     time.Duration // for the shares of an answer, before beginning again. Default: 10 min
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
+	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
+	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 }
 
@@ -54,7 +57,10 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
+	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
+	set(&l.AdoptWait, 30*time.Second)
+	set(&l.AdoptLate, 24*time.Hour)
 	return l
 }
 
@@ -105,6 +111,7 @@ type Machine struct {
 	voting   *crossverify.Policy // made when first needed
 	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
 	seats    map[wire.Seat]*seatState
+	prefixes map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
 	invites  map[[16]byte]*InviteRecord
 	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
 	chains   chainVector
@@ -115,7 +122,14 @@ type Machine struct {
 	bundles  map[uint64]*bundleRecord
 	sets     map[wire.Digest]*recipientSet
 	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
-	roster   wire.Digest               // of the same seats, for views
+	roster   *Roster                   // nil: the genesis is not known yet
+	state    *State                    // of roster, as it was last followed up
+	log      map[wire.Digest]*logged   // what roster has and what waits in it
+	pages    [][]*logged               // what the own roster pages carry
+	live     map[[16]byte]bool         // invites that count and are not revoked
+	asking   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	duty     duty                      // of an admin
+	toldOnce map[string]bool           // events about the roster shown since opening
 	seen     map[wire.Digest]helloSeen // transcripts of hellos
 	lacking  map[wire.Seat]*seatState  // that a hello may be for
 	evidence []*evidenceRecord
@@ -137,10 +151,30 @@ type Machine struct {
 	retrying bool                  // within retryHeld
 	kept     int                   // messages left by the last trimMessages
 	progress int
+
+	texts      keptTexts // that can be sent again
+	lacks      map[source]*lack
+	seeking    map[source]*lack // those of them that have something due
+	askedAt    time.Time
+	answersDue []*dueAnswer
+	agained    map[againID]time.Time // what was sent again, by whomever
+	passed     map[wire.Digest]*passedOn
+	settling   bool // within settlePassed
+	forced     bool // within unstall: what was skipped may be lost
+
+	reads    []broadcast.Read // that the next Ready hands over
+	readers  map[uint64]func([]store.KV)
+	lastRead uint64 // never used again in a machine's life
+
 	starting starting // sessions that this end begins
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
+
+	fresh       []*logged // of log, that came in this opening and that too few boards show
+	exchanged   exchangeOfOperations
+	endsUnknown bool      // no epoch in force was begun by who knew of somebody's end
+	leaveAt     time.Time // when a member that left ends, at the latest
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
@@ -192,6 +226,18 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		log:      map[wire.Digest]*logged{},
+		toldOnce: map[string]bool{},
+		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
+			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
+		asking:   map[wire.Seat]*seatState{},
+		lacks:    map[source]*lack{},
+		seeking:  map[source]*lack{},
+		agained:  map[againID]time.Time{},
+		prefixes: map[[8]byte][]wire.Seat{},
+		passed:   map[wire.Digest]*passedOn{},
+		readers:  map[uint64]func([]store.KV){},
+		lastRead: m.lastRead,
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -201,6 +247,12 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 	m.advance(now)
 	m.wakeUp()
 	var err error
+	if m.gone() {
+		switch in.(type) {
+		case broadcast.Up, broadcast.Received, broadcast.Finished:
+			return nil
+		}
+	}
 	switch in := in.(type) {
 	case broadcast.Up:
 		m.up(in)
@@ -212,7 +264,9 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 		m.command(in)
 	case broadcast.Finished:
 		m.finished(in)
-	case broadcast.Loaded, broadcast.Applied:
+	case broadcast.Loaded:
+		err = m.loaded(in)
+	case broadcast.Applied:
 	case broadcast.Changed:
 		err = m.changed(in.Reader)
 	default:
@@ -246,6 +300,7 @@ func (m *Machine) wakeUp() {
 	if m.ledger == nil {
 		return
 	}
+	m.claimLog()
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
 		if m.usable(st) {
@@ -256,6 +311,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.lookForLacks()
 }
 
 // changed starts again from what is durable. A membership has one process, so
@@ -279,19 +335,33 @@ func (m *Machine) changed(r store.Reader) error {
 // settle follows up on whatever the input changed: deadlines, joining, hellos,
 // exchanges, answers to commands.
 func (m *Machine) settle() {
+	if m.gone() {
+		m.answerWaiting()
+		return
+	}
 	if m.ledger != nil {
 		for _, s := range m.ledger.Advance(m.now) {
 			m.subjectChanged(s)
 		}
 	}
+	m.unstash()
+	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
 	m.rotate()
+	m.eraseEpochs()
 	m.sweep()
 	m.refuseTexts()
+	m.doDuty()
 	m.greet()
+	m.ask()
+	m.runNews()
 	m.runExchanges()
+	m.stepLeaving()
+	m.unstall()
+	m.runLacks()
+	m.runAnswers()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
@@ -344,7 +414,7 @@ func (m *Machine) answerWaiting() {
 
 // Ready implements broadcast.Machine.
 func (m *Machine) Ready() broadcast.Ready {
-	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Jobs: m.jobs, Wake: m.wake()}
+	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Reads: m.reads, Jobs: m.jobs, Wake: m.wake()}
 	if len(m.ops) > 0 {
 		r.Write = &store.Batch{Unit: m.unit, Base: m.revision, Ops: m.ops}
 		m.revision++
@@ -358,7 +428,7 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.links, m.linksSet = append([]broadcast.WantLink{}, m.wanted...), true
 		r.Links = m.links
 	}
-	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
+	m.ops, m.sends, m.events, m.answers, m.reads, m.jobs = nil, nil, nil, nil, nil, nil
 	clear(m.opAt)
 	return r
 }
@@ -369,25 +439,51 @@ func (m *Machine) wake() (t time.Time) {
 			t = u
 		}
 	}
+	if m.gone() {
+		return t
+	}
 	if m.ledger != nil {
 		soonest(m.ledger.Next())
 	}
 	soonest(m.deadline)
+	soonest(m.leaveAt)
 	for _, w := range m.waiting {
 		soonest(w.until)
 	}
-	if m.isMember() && !m.starting.underWay() { // until then nothing is sent
+	if m.isMember() && !m.starting.underWay() && !m.silent() { // until then nothing is sent
 		for _, e := range m.exchange {
 			soonest(e.at)
 		}
 	}
 	for _, p := range m.paths {
 		soonest(p.retryAt)
+		if !p.read.told {
+			soonest(p.read.tell)
+		}
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
+	soonest(m.unstashAt())
+	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	if !m.starting.underWay() {
+		soonest(m.duty.at)
+		if m.roster != nil && m.admin() {
+			soonest(m.nextUncarried())
+		}
+		if m.isMember() && m.mayTell() {
+			if m.drained() {
+				soonest(m.exchanged.askAt)
+			}
+			if len(m.exchanged.due) > 0 {
+				soonest(m.exchanged.dueAt)
+			}
+		}
+	}
+	soonest(m.nextStall())
+	soonest(m.nextLack())
+	soonest(m.nextAnswer())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}
@@ -434,5 +530,8 @@ func (m *Machine) hint(e Event) {
 	e.Time = m.now.UTC()
 	m.events = append(m.events, broadcast.Event{Body: e})
 }
+
+// gone tells whether this membership ended.
+func (m *Machine) gone() bool { return m.meta != nil && m.meta.Phase == phaseLeft }
 
 func (m *Machine) isMember() bool { return m.meta != nil && m.meta.Phase == phaseMember }

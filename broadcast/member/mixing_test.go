@@ -125,7 +125,7 @@ func (m *Machine) slotFor(p *path, q *postItem, post proto.Post, seat wire.Seat)
 	b := m.bundles[q.bundle]
 	set := m.sets[b.set]
 	whole = slices.Concat(post.Envelope, post.Slots)
-	epoch := &m.keyring.epochs[b.epoch].Key
+	epoch := &m.keyring.epochAt(b.epoch).Key
 	broadcast.Mask(whole, epoch, p.ref.Key, post.Nonce, 0)
 	at := len(b.envelope)
 	for _, i := range set.at(p.index).order {

@@ -16,8 +16,7 @@ import (
 
 // view is what this member saw, for others to compare.
 func (m *Machine) view() View {
-	m.recipients()
-	v := View{Roster: m.roster}
+	v := View{Roster: m.roster.Digest()}
 	for _, p := range m.paths {
 		if p.position > 0 {
 			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head, Convicted: p.aside})
@@ -29,8 +28,19 @@ func (m *Machine) view() View {
 			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
 		}
 	}
+	own := 0
+	for i := len(m.recent) - 1; i >= 0 && own < maxOwnRecents; i-- {
+		if msg := m.recent[i]; msg.own {
+			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
+			own++
+		}
+	}
 	return v
 }
+
+// maxOwnRecents is how many own texts a view names, so that each names those
+// before it: who got one by another's hand learns from the next that it is ours.
+const maxOwnRecents = 2
 
 // sendBundle encrypts once, gives every session a slot, and puts the bundle
 // into the outbox of every path. Everything is durable before a byte leaves.
@@ -49,7 +59,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		panic("member: content was checked before: " + err.Error())
 	}
 	set := m.recipients()
-	b := &bundleRecord{key: k, d: d, epoch: len(m.keyring.epochs) - 1, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
+	b := &bundleRecord{key: k, d: d, epoch: epoch.Number, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
 	record, at := b.appendHead(len(m.starting.begun))
 	var own wire.Digest
 	var begun []*seatState
@@ -73,6 +83,10 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		if c := b.classes[i]; c == broadcast.FirstContact || c == broadcast.Control {
 			begun = append(begun, st)
 		}
+	}
+	if kind == KindText {
+		a := &Again{Header: h, Sealed: [broadcast.SealedHeaderSize]byte(envelope), Key: content, Content: c.Append(nil)}
+		m.keepText(a, d, m.counters.messages+1)
 	}
 	content.Zero()
 	m.saveVector()
@@ -203,6 +217,9 @@ func (m *Machine) sendText(id uint64, w SendText) {
 		return
 	case m.meta.Superseded:
 		fail(ErrSuperseded)
+		return
+	case m.mute() != nil:
+		fail(m.mute())
 		return
 	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))

@@ -51,6 +51,14 @@ func (m *Machine) sender(st *seatState) *session {
 	return best
 }
 
+// skipped is how many keys are kept for slots of a seat that have not come.
+func (st *seatState) skipped() (n int) {
+	for _, s := range st.session.list {
+		n += s.Skipped()
+	}
+	return n
+}
+
 // answered: the other end is known to have it.
 func (s *session) answered() bool {
 	_, awaited := s.AnswerShares()
@@ -249,10 +257,11 @@ func (m *Machine) loadHello(key, value []byte) error {
 	return r.Done()
 }
 
-// drained tells whether every path that is connected has nothing waiting.
+// drained tells whether every path that is connected has nothing waiting, or was
+// stopped.
 func (m *Machine) drained() bool {
 	for _, p := range m.paths {
-		if p.read.opened && !p.caughtUp {
+		if p.read.opened && !p.caughtUp && len(p.read.stalls) == 0 && !m.forced {
 			return false
 		}
 	}
