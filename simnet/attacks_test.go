@@ -61,8 +61,8 @@ var outcomes = map[string]outcome{
 	"insider-all":        {unnoticed: true}, // what all relays hid is asked for
 	"frame":              {convicted: "R2"},
 	"frame-insider":      {convicted: "R2"},
-	"noreceipt":          {unnoticed: true},
-	"noreceipt-insider":  {unnoticed: true},
+	"noreceipt":          {},
+	"noreceipt-insider":  {},
 	"downgrade":          {convicted: "R2"},
 	"downgrade-insider":  {kept: "erin"},
 	"poison":             {},

@@ -107,9 +107,10 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 		switch {
 		case hidden != nil && m.usable(hidden):
 			e.Relay = shown[0].label()
-			e.Text = fmt.Sprintf("%s %s %s and %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to the second until more relays know it. Nothing for you to do.",
-				names(shown, "Relay"), verb(shown, "hides", "hide"), m.display(hidden), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(),
-				labels(missing), verb(missing, "does", "do"))
+			// What enough relays show is not more true for it: they may be the liars.
+			e.Text = fmt.Sprintf("%s %s not show %s and %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other. You write to %s, which enough relays show, and nothing is sent to the second until more relays know it. Who of them is false shows a code, compared in person.",
+				names(shown, "Relay"), verb(shown, "does", "do"), m.display(hidden), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(),
+				labels(missing), verb(missing, "does", "do"), m.display(hidden))
 		case len(shown) > 0 && m.acceptedNamesake(st) != nil: // added, with nobody hidden
 			e.Relay = shown[0].label()
 			e.Text = fmt.Sprintf("%s %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to this second one until more relays know it. Nothing for you to do.",

@@ -212,10 +212,18 @@ func (m *Machine) takeEvidence(p *path, e crossverify.Evidence, share bool) bool
 	}
 	m.setAside(rec)
 	m.show(Event{Kind: EventEvidence, Relay: p.label(), Evidence: rec.ID,
-		Text: fmt.Sprintf("Relay %s is convicted by its own signatures: %s It is set aside: no message is posted to it and it does not count; it is still read and compared. Nothing for you to do.", p.name(), f.Sentence)})
+		Text: fmt.Sprintf("Relay %s is convicted by its own signatures: %s It is set aside: no message is posted to it and it does not count; it is still read and compared. %s", p.name(), f.Sentence, m.successor(p))})
 	m.forgetPosts(p)
 	m.retryHeld(wire.Seat{}) // first contacts have another policy now
 	return true
+}
+
+// successor asks who may for another relay in a convicted one's place.
+func (m *Machine) successor(p *path) string {
+	if m.isMember() && m.mayChange(RoleAdmin) == nil {
+		return fmt.Sprintf("You are an admin: `parallax relay replace %s` puts another in its place.", p.label())
+	}
+	return "Nothing for you to do."
 }
 
 func (m *Machine) saveEvidence(rec *evidenceRecord) {

@@ -346,6 +346,7 @@ func (m *Machine) settle() {
 	}
 	m.unstash()
 	m.tellHidden()
+	m.noReceipts()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
@@ -461,6 +462,7 @@ func (m *Machine) wake() (t time.Time) {
 			soonest(p.read.tell)
 		}
 	}
+	soonest(m.nextOverdue())
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
 	soonest(m.unstashAt())

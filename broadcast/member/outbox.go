@@ -51,6 +51,8 @@ type postItem struct {
 	decided  bool  // which shares do not go on this path
 	withheld []int // places in the set, ascending
 	inFlight bool
+	sentAt   time.Time // if it is in flight
+	overdue  bool      // its receipt did not come in time, on this link
 	refused  bool // for good; kept only where its absence would mean success
 }
 
@@ -275,7 +277,7 @@ func (m *Machine) pumpPosts() {
 			if q.inFlight || q.refused || m.undecided(p, q) {
 				continue
 			}
-			q.inFlight = true
+			q.inFlight, q.sentAt, q.overdue = true, m.now, false
 			flying++
 			if q.kind != postBundle {
 				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: q.frame})

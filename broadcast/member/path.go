@@ -220,6 +220,8 @@ type postLink struct {
 	founded  bool // founding: the channel exists
 	operator *proto.InfoIs
 	lists    map[wire.Digest]bool // fan-out lists sent on this link
+
+	unanswered bool // a post had no receipt in time, on this link
 }
 
 func (m *Machine) pathOf(key keys.RelayPublic) *path {
@@ -240,7 +242,7 @@ func (m *Machine) up(in broadcast.Up) {
 	if in.Use == broadcast.ReadLink {
 		p.read, p.caughtUp = readLink{link: in.Link}, false
 	} else {
-		p.post.link, p.post.welcome = in.Link, false
+		p.post.link, p.post.welcome, p.post.unanswered = in.Link, false, false
 		p.post.lists = map[wire.Digest]bool{}
 		for _, q := range p.queue {
 			q.inFlight = false
