@@ -3,6 +3,7 @@ package simnet
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -25,6 +26,10 @@ func (x *Script) questions() map[string]func(words) (string, error) {
 				for _, m := range p.Messages {
 					row := []string{fmt.Sprintf("%s %q", m.Member, m.Text), m.Verdict}
 					for _, r := range p.Relays {
+						if slices.Contains(m.Digests, r) {
+							row = append(row, "digest") // it matches by its digest
+							continue
+						}
 						row = append(row, string(m.Marks[r]))
 					}
 					line(row...)

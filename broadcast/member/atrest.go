@@ -30,6 +30,8 @@ var kinds = []struct {
 	{keyDelivery, false, true}, // as history
 	{keyText, false, false},    // history has what they say
 	{keyLack, false, true},
+	{keyCarried, false, false}, // of bundles that a restore does not have
+	{keyRequest, false, true},
 	{keyReceipt, false, true},
 }
 

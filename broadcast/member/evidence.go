@@ -234,6 +234,7 @@ func (m *Machine) saveEvidence(rec *evidenceRecord) {
 // forgetPosts ends all posts of a relay that is set aside.
 func (m *Machine) forgetPosts(p *path) {
 	for _, q := range p.queue {
+		m.hasten(q)
 		m.forgetPost(p, q)
 	}
 	p.queue = nil

@@ -58,7 +58,7 @@ func (m *Machine) create(w CreateGroup) error {
 }
 
 func (w *CreateGroup) policy() Policy {
-	return Policy{Strict: w.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Text: w.Policy}
+	return Policy{Strict: w.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Carriers: w.Carriers, Text: w.Policy}
 }
 
 func (m *Machine) waitFounded(id uint64) {

@@ -188,7 +188,7 @@ func (m *Machine) runLacks() {
 			l.waited = true
 			m.seek(l, m.now.Add(m.jitter(max(m.genesis.Policy.Deadline/2, time.Duration(len(m.seats))*100*time.Millisecond))))
 			continue
-		case !ready:
+		case !ready || m.carried(l, spans):
 			m.seek(l, later)
 			continue
 		case !l.fetched:

@@ -16,8 +16,11 @@ import (
 
 // command takes a user's wish.
 func (m *Machine) command(c broadcast.Command) {
-	if m.repeated(c.ID) {
+	if m.repeated(c.ID, c.Wish) {
 		return
+	}
+	if w, ok := c.Wish.(Wish); ok {
+		m.wishes[c.ID] = w
 	}
 	answer := func(v any, err error) { m.answer(c.ID, v, err) }
 	switch w := c.Wish.(type) {
@@ -65,10 +68,16 @@ func (m *Machine) command(c broadcast.Command) {
 		m.sendText(c.ID, w)
 	case PassOn:
 		m.passOn(c.ID, w)
+	case AckEvents:
+		v, err := m.ackEvents(w)
+		answer(v, err)
 	case GetStatus:
 		answer(m.status(), nil)
 	case GetPaths:
 		v, err := m.pathsOf(w)
+		answer(v, err)
+	case GetSecurity:
+		v, err := m.security()
 		answer(v, err)
 	case GetCoalition:
 		v, err := m.coalition()

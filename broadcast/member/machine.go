@@ -38,8 +38,15 @@ type Limits struct {
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	AckEvery       time.Duration // that a member says nothing before it sends a view, at least; 10 min a member. Default: 24 h
 	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
+	Carriers       int           // relays that carry a text in full, the others its digest; negative: all carry it. Default: 3
+	RepairTime     time.Duration // how long a bundle is kept that not all relays carry. Default: 1 h
+	RepairBytes    int           // of such bundles that nothing waits for. Default: 4 MiB
+	Digests        int           // digests kept under which nothing has opened. Default: 4,096
+	AskJitter      time.Duration // before what carriers do not show is asked for. Default: 5 s
+	AsksPerHour    int           // of such questions, at most. Default: 12
 }
 
 func (l Limits) withDefaults() Limits {
@@ -57,8 +64,15 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
+	set(&l.AckEvery, 24*time.Hour)
 	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
+	set(&l.Carriers, 3)
+	set(&l.RepairTime, time.Hour)
+	set(&l.RepairBytes, 4<<20)
+	set(&l.Digests, 4096)
+	set(&l.AskJitter, 5*time.Second)
+	set(&l.AsksPerHour, 12)
 	set(&l.AdoptWait, 30*time.Second)
 	set(&l.AdoptLate, 24*time.Hour)
 	return l
@@ -138,7 +152,10 @@ type Machine struct {
 	counters counters
 	waiting  []waiter
 	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
-	commands []uint64                    // their ids, oldest first
+	durable  map[uint64]*answerRecord    // of commands with an effect, also of earlier openings
+	wishes   map[uint64]Wish             // not answered yet
+	commands []uint64                    // ids of what was answered, oldest first
+	acked    map[string]uint64           // event number by reader
 	deadline time.Time                   // founding or joining ends
 	views    map[viewKey][]claimedHead
 	claims   map[claimant][]uint64 // numbers in views, by who claimed them
@@ -159,8 +176,9 @@ type Machine struct {
 	answersDue []*dueAnswer
 	agained    map[againID]time.Time // what was sent again, by whomever
 	passed     map[wire.Digest]*passedOn
-	settling   bool // within settlePassed
-	forced     bool // within unstall: what was skipped may be lost
+	settling   bool      // within settlePassed
+	ackAt      time.Time // when an envelope of nothing but a view is due, after its jitter
+	forced     bool      // within unstall: what was skipped may be lost
 
 	reads    []broadcast.Read // that the next Ready hands over
 	readers  map[uint64]func([]store.KV)
@@ -170,6 +188,9 @@ type Machine struct {
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
+
+	repairs map[uint64]*repair // bundles that not all relays carry, by order
+	digests digestsSeen
 
 	fresh       []*logged // of log, that came in this opening and that too few boards show
 	exchanged   exchangeOfOperations
@@ -216,6 +237,8 @@ func (m *Machine) reset() {
 		messages: map[messageKey]*message{},
 		held:     map[heldKey]*heldItem{},
 		bundles:  map[uint64]*bundleRecord{},
+		repairs:  map[uint64]*repair{},
+		digests:  digestsSeen{of: map[wire.Digest]messageKey{}, open: map[wire.Digest]*seenDigest{}},
 		sets:     map[wire.Digest]*recipientSet{},
 		seen:     map[wire.Digest]helloSeen{},
 		lacking:  map[wire.Seat]*seatState{},
@@ -226,6 +249,9 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		durable:  map[uint64]*answerRecord{},
+		wishes:   map[uint64]Wish{},
+		acked:    map[string]uint64{},
 		log:      map[wire.Digest]*logged{},
 		toldOnce: map[string]bool{},
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
@@ -311,6 +337,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.resumeDigests()
 	m.lookForLacks()
 }
 
@@ -363,36 +390,12 @@ func (m *Machine) settle() {
 	m.unstall()
 	m.runLacks()
 	m.runAnswers()
+	m.askMissing()
+	m.mend()
+	m.runAcks()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
-}
-
-// maxAnswered is how many first answers are kept for a command that is
-// repeated.
-const maxAnswered = 256
-
-// answer ends a command, and remembers how.
-func (m *Machine) answer(id uint64, v any, err error) {
-	a := broadcast.Answer{ID: id, Value: v, Err: err}
-	m.answers = append(m.answers, a)
-	if _, had := m.answered[id]; had {
-		return
-	}
-	m.answered[id] = a
-	if m.commands = append(m.commands, id); len(m.commands) > maxAnswered {
-		delete(m.answered, m.commands[0])
-		m.commands = m.commands[1:]
-	}
-}
-
-// repeated answers a command that came before as it was answered then.
-func (m *Machine) repeated(id uint64) bool {
-	if a, ok := m.answered[id]; ok {
-		m.answers = append(m.answers, a)
-		return true
-	}
-	return m.starting.queues(id) || slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
 }
 
 func (m *Machine) answerWaiting() {
@@ -469,6 +472,8 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	soonest(m.mendAt())
+	soonest(m.askAt())
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
 		if m.roster != nil && m.admin() {
@@ -486,6 +491,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.nextStall())
 	soonest(m.nextLack())
 	soonest(m.nextAnswer())
+	soonest(m.nextAck())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

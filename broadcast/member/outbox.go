@@ -36,6 +36,7 @@ const (
 	postBoard  postKind = 3
 	postAdmit  postKind = 4
 	postBundle postKind = 5
+	postDigest postKind = 6 // of a bundle that other relays carry
 )
 
 // postItem is one post that has no receipt yet; sent again byte for byte until
@@ -46,15 +47,18 @@ type postItem struct {
 	id       wire.PostID
 	d        wire.Digest // what the receipt must say; zero: not checked
 	frame    broadcast.Frame
-	bundle   uint64 // order of the bundle, for postBundle
+	bundle   uint64 // order of the bundle, for postBundle and postDigest
 	nonce    [broadcast.MaskNonceSize]byte
 	decided  bool  // which shares do not go on this path
 	withheld []int // places in the set, ascending
 	inFlight bool
 	sentAt   time.Time // if it is in flight
 	overdue  bool      // its receipt did not come in time, on this link
-	refused  bool // for good; kept only where its absence would mean success
+	refused  bool      // for good; kept only where its absence would mean success
 }
+
+// ofBundle tells a post that carries a bundle, or its digest.
+func (q *postItem) ofBundle() bool { return q.kind == postBundle || q.kind == postDigest }
 
 func (m *Machine) enqueue(p *path, q *postItem) {
 	m.counters.order++
@@ -108,7 +112,7 @@ func (m *Machine) loadPost(key, value []byte) error {
 	if err := r.Done(); err != nil {
 		return err
 	}
-	if q.kind == postBundle {
+	if q.ofBundle() {
 		b := m.bundles[q.bundle]
 		if b == nil {
 			return fmt.Errorf("a post names a bundle that is not there: %w", wire.ErrFormat)
@@ -123,12 +127,26 @@ func (m *Machine) loadPost(key, value []byte) error {
 func (m *Machine) forgetPost(p *path, q *postItem) {
 	m.del(m.postKey(p, q))
 	p.queue = slices.DeleteFunc(slices.Clone(p.queue), func(o *postItem) bool { return o == q })
-	if b := m.bundles[q.bundle]; q.kind == postBundle && b != nil {
-		if b.pending--; b.pending <= 0 {
-			delete(m.bundles, q.bundle)
-			m.del(m.key(keyBundle, wire.U64(b.order)))
+	if b := m.bundles[q.bundle]; q.ofBundle() && b != nil {
+		if b.pending--; b.pending <= 0 && m.repairs[q.bundle] == nil {
+			m.forgetBundle(b)
 		}
 	}
+}
+
+func (m *Machine) forgetBundle(b *bundleRecord) {
+	delete(m.bundles, b.order)
+	m.del(m.key(keyBundle, wire.U64(b.order)))
+}
+
+// waitingBundles is how many bundles have posts without receipt.
+func (m *Machine) waitingBundles() (n int) {
+	for _, b := range m.bundles {
+		if b.pending > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // appendHead begins the record of a bundle: what stands before the slots, which
@@ -279,6 +297,10 @@ func (m *Machine) pumpPosts() {
 			}
 			q.inFlight, q.sentAt, q.overdue = true, m.now, false
 			flying++
+			if q.kind == postDigest {
+				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.digestFrame(p, q)})
+				continue
+			}
 			if q.kind != postBundle {
 				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: q.frame})
 				continue
@@ -349,6 +371,7 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 		p.post.founded = true
 	}
 	m.noteReceipt(p, q, s)
+	m.noteCarried(p, q)
 	m.forgetPost(p, q)
 	if s.Lineage == p.lineage {
 		m.checkHead(p, s)
@@ -386,5 +409,6 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 		return
 	}
 	m.noteRefused(p, q, f)
+	m.hasten(q)
 	m.forgetPost(p, q)
 }

@@ -334,6 +334,8 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.deliver(p, f)
 	case proto.Bare:
 		m.bare(p, f)
+	case proto.DeliverDigest:
+		m.deliverDigest(p, f)
 	case proto.Entry:
 		m.entry(p, f)
 	case proto.Trimmed:

@@ -13,7 +13,7 @@ func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 
 // status answers GetStatus.
 func (m *Machine) status() Status {
-	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Evidence: len(m.evidence), Events: m.counters.event, Messages: uint64(len(m.recent))}
+	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Left: m.gone(), Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Acked: m.acked[""], Messages: uint64(len(m.recent))}
 	if m.genesis != nil {
 		s.Strict, s.Quorum = m.genesis.Policy.Strict, m.needed()
 	}
@@ -71,9 +71,13 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 		list = list[len(list)-w.Limit:]
 	}
 	for _, msg := range list {
+		var digests []string
+		for _, p := range m.inSet(msg.digests) {
+			digests = append(digests, p.label())
+		}
 		r := m.ledger.Report(msg.key.subject())
 		v.Messages = append(v.Messages, PathsRow{ID: msg.d.Short(), Member: m.display(m.seatOf(msg.key.seat)), Text: preview(msg.text),
-			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.marks(r.Status)})
+			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.marks(r.Status), Digests: digests})
 	}
 	return v, nil
 }

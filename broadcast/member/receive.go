@@ -100,7 +100,9 @@ func (m *Machine) process(it *item, hold func()) {
 		return
 	}
 	if m.received[k.source].has(k.sequence) {
-		m.replayed(it)
+		if m.carries(it.path, it.header.Carriers) { // elsewhere it may have been posted in full later
+			m.replayed(it)
+		}
 		return
 	}
 	st := m.seats[k.seat]
@@ -157,8 +159,9 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 	k := it.key()
 	first := m.received[k.source] == nil
 	m.counters.messages++
-	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, known: m.now}
+	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, carriers: it.header.Carriers, known: m.now}
 	m.messages[k] = msg
+	m.digests.of[it.d] = k
 	m.ledger.Opened(m.now, crossverify.Path(it.path.index), k.subject(), it.d)
 	m.learn(it.path, msg)
 	m.awaitCopies(msg)
@@ -176,6 +179,7 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 		m.show(Event{Kind: EventBlame, ID: it.d.Short(), Seat: k.seat.String(), Member: m.display(st),
 			Text: fmt.Sprintf("%s sent a message that does not open although its key does: %v. It is not shown.", m.display(st), err)})
 	} else {
+		m.heardOf(c.Kind)
 		if c.Kind == KindText {
 			a := &Again{Header: it.header, Sealed: [broadcast.SealedHeaderSize]byte(it.envelope), Key: *key, Content: plain}
 			m.keepText(a, it.d, msg.order)
@@ -188,6 +192,7 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 		m.mayLack(k.source, k.sequence-1)
 	}
 	m.copies(k, msg)
+	m.matchDigests(msg)
 	m.marksChanged(msg)
 	m.saveCounters()
 }
@@ -251,18 +256,22 @@ func (m *Machine) duplicate(it *item, msg *message) {
 	matched := status == crossverify.Matched
 	same := it.d == msg.d && (msg.slot == wire.Digest{} || slotDigest(it.slot) == msg.slot)
 	st := m.seatOf(k.seat)
+	announced := msg.digests&it.path.bit() != 0 // by its digest, which a full copy may follow
+	if it.d == msg.d {
+		msg.digests &^= it.path.bit()
+	}
 	switch {
-	case same && !matched && !it.spoiled:
+	case same && (!matched || announced) && !it.spoiled:
 		// Also after another copy: somebody in the group can be faster than
 		// the sender with a spoiled one.
 		m.ledger.Opened(m.now, at, k.subject(), it.d)
 		if status == crossverify.Awaiting || status == crossverify.Silent {
 			m.learn(it.path, msg) // the path's first copy
 		}
-	case same && matched:
+	case same && matched && !announced:
 		m.replayed(it)
 		return
-	case it.d == msg.d && matched: // a spoiled one after the true one changes nothing
+	case it.d == msg.d && matched && !announced: // a spoiled one after the true one changes nothing
 		return
 	case it.d == msg.d:
 		m.ledger.Fail(m.now, at, k.subject())

@@ -266,7 +266,11 @@ func describePolicy(p *Policy) string {
 	case p.Quorum > 0:
 		quorum = fmt.Sprintf("%d of the relays' operators must agree", p.Quorum)
 	}
-	return fmt.Sprintf("%s, a relay may stay silent for %v, messages are kept for %v", quorum, p.Deadline, p.Retention)
+	said := fmt.Sprintf("%s, a relay may stay silent for %v, messages are kept for %v", quorum, p.Deadline, p.Retention)
+	if p.Carriers > 0 {
+		said += fmt.Sprintf(", a text goes in full to %d relays at most, its digest to the others", p.Carriers)
+	}
+	return said
 }
 
 // called is how people see a seat, whatever is known of it.

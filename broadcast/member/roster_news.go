@@ -128,7 +128,7 @@ func (m *Machine) runNews() {
 
 // mayTell tells whether this member sends bundles about the roster now.
 func (m *Machine) mayTell() bool {
-	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay() && (!m.silent() || m.leftByItself())
+	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay() && (!m.silent() || m.leftItself(m.self))
 }
 
 // sawNews takes operations that a member sent, and the keys of epochs.

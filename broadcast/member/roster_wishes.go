@@ -217,6 +217,9 @@ func (m *Machine) approveMember(id uint64, w ApproveMember) error {
 	if err != nil {
 		return err
 	}
+	if m.leftItself(st.seat) {
+		return fmt.Errorf("%w: %s left by itself and reads nothing any more; it has to join again", ErrNothingToDo, m.display(st))
+	}
 	c := &change{m: m}
 	l := c.make(OpAdd{Seat: st.seat, Announcement: st.digest, Role: role})
 	if c.err != nil {

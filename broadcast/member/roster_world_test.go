@@ -9,6 +9,7 @@ import (
 
 	"parallax/broadcast"
 	"parallax/broadcast/member"
+	"parallax/internal/store"
 )
 
 func (n *memberNode) roster() member.RosterInfo {
@@ -283,4 +284,55 @@ func TestLeave(t *testing.T) {
 func command(n *memberNode, w member.Wish) broadcast.Command {
 	n.command++
 	return broadcast.Command{ID: n.command, Wish: w}
+}
+
+// TestRestoredAdmin: an admin from a backup reads the boards before it makes
+// operations, so that it goes on after what it made since the backup, and its
+// pages go on growing.
+func TestRestoredAdmin(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob")
+	w.group(false)
+	ann, bob := w.nodes[0], w.nodes[1]
+	w.run(2 * time.Minute)
+	kvs, err := member.Backup(ann.unit, ann.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range member.MaxPaged + 2 { // more than a page
+		ann.must(member.MakeInvite{})
+	}
+	w.run(time.Minute)
+	ann.leave()
+
+	back := w.add("Ann")
+	back.unit, back.offline = ann.unit, true
+	b := store.Batch{Unit: ann.unit}
+	for _, kv := range kvs {
+		b.Ops = append(b.Ops, store.Op{Key: kv.Key, Value: kv.Value})
+	}
+	if err := back.store.Apply([]store.Batch{b})[0]; err != nil {
+		t.Fatal(err)
+	}
+	back.restart()
+	back.wish(member.SetRole{Member: "Bob", Role: member.AsAdmin})
+	if err := back.answers[back.command].Err; !errors.Is(err, member.ErrRestoring) {
+		t.Fatalf("before it read the boards: %v", err)
+	}
+	back.offline = false
+	w.run(time.Minute)
+	back.must(member.SetRole{Member: "Bob", Role: member.AsAdmin})
+	w.run(5 * time.Second)
+	r := w.agree(back, bob)
+	if len(r.Disputes) != 0 || len(r.Invites) != member.MaxPaged+3 || r.Members[1].Role != member.AsAdmin {
+		t.Fatalf("after the restore: %+v\n%s", r.Disputes, r.Drawing)
+	}
+	cy := w.add("Cy")
+	cy.must(member.JoinGroup{Link: back.must(member.MakeInvite{}).(member.InviteInfo).Link, Name: "Cy"})
+	w.run(2 * time.Minute)
+	w.agree(back, bob, cy)
+	for _, n := range []*memberNode{bob, cy} {
+		if a := n.alarms(); len(a) > 0 {
+			t.Errorf("%s was told %q", n.name, a)
+		}
+	}
 }

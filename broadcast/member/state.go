@@ -44,7 +44,9 @@ const (
 	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
+	keyRequest   = 'z' // part u8, and what it names (requests.go)
 	keyLack      = 'u' // part u8, and what it names (gaps.go)
+	keyCarried   = 'z' // part u8, and what it names (carriers.go, digests.go)
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
@@ -100,6 +102,8 @@ type counters struct {
 	sequence, event, order uint64
 	previous               wire.Digest
 	messages               uint64
+	spoke                  uint64 // Unix seconds of the newest own envelope
+	heard                  uint64 // messages of others since, acks aside
 }
 
 func (m *Machine) saveCounters() {
@@ -107,12 +111,14 @@ func (m *Machine) saveCounters() {
 	b = wire.AppendU64(b, m.counters.event)
 	b = wire.AppendU64(b, m.counters.order)
 	b = wire.AppendU64(b, m.counters.messages)
+	b = wire.AppendU64(wire.AppendU64(b, m.counters.spoke), m.counters.heard)
 	m.put(m.key(keyCounters), append(b, m.counters.previous[:]...))
 }
 
 func parseCounters(b []byte) (c counters, err error) {
 	r := wire.NewReader(b)
 	c.sequence, c.event, c.order, c.messages = r.U64(), r.U64(), r.U64(), r.U64()
+	c.spoke, c.heard = r.U64(), r.U64()
 	r.Fixed(c.previous[:])
 	return c, r.Done()
 }
@@ -174,10 +180,10 @@ func (m *Machine) load(r store.Reader) error {
 	}{
 		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyLog, m.loadLogged}, {keyBoard, m.loadBoard},
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
-		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
+		{keyBundle, m.loadBundle}, {keyCarried, m.loadCarried}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
@@ -322,6 +328,7 @@ func (m *Machine) finishLoad() {
 		}
 	}
 	m.sortRecent()
+	m.orderAnswers()
 	for _, p := range m.paths {
 		p.syncRoot()
 	}
