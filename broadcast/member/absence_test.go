@@ -48,6 +48,9 @@ func TestLongAbsence(t *testing.T) {
 		if i%20 == 19 {
 			w.run(0)
 		}
+		if i%500 == 499 { // as fast as relays take posts
+			w.run(time.Minute)
+		}
 		want = append(want, n.name+": "+text)
 		ann.events, cy.events = nil, nil
 		if i%max(1, *waiting/4) == 0 {

@@ -519,13 +519,13 @@ func TestDigestRecords(t *testing.T) {
 	m.saveDigest(&seenDigest{d: wire.Digest{1}, paths: 2, asks: 3, since: 4})
 	op := m.ops[len(m.ops)-1]
 	z := func(n int) string { return strings.Repeat("00", n) }
-	if got := hex.EncodeToString(op.Key[16:]) + " " + hex.EncodeToString(op.Value); got != "7a0101"+z(31)+" "+z(7)+"0203"+z(7)+"04" {
+	if got := hex.EncodeToString(op.Key[16:]) + " " + hex.EncodeToString(op.Value); got != "420101"+z(31)+" "+z(7)+"0203"+z(7)+"04" {
 		t.Errorf("digest %s", got)
 	}
 	m.bundles[5] = &bundleRecord{order: 5}
 	m.saveRepair(&repair{bundle: m.bundles[5], want: 3, full: 6, got: 2, until: 9})
 	rep := m.ops[len(m.ops)-1]
-	if got := hex.EncodeToString(rep.Key[16:]) + " " + hex.EncodeToString(rep.Value); got != "7a00"+z(7)+"05 03"+z(7)+"06"+z(7)+"02"+z(7)+"09" {
+	if got := hex.EncodeToString(rep.Key[16:]) + " " + hex.EncodeToString(rep.Value); got != "4200"+z(7)+"05 03"+z(7)+"06"+z(7)+"02"+z(7)+"09" {
 		t.Errorf("repair %s", got)
 	}
 	for name, err := range map[string]error{

@@ -49,7 +49,7 @@ var (
 	ErrSuite        = errors.New("uses a cipher suite this version does not have")
 	ErrBadSignature = errors.New("has a signature that does not verify")
 	ErrBadSeat      = errors.New("names a seat that is not its signing key's")
-	ErrUnreachable  = errors.New("the policy text can never be met by the operators of these relays")
+	ErrUnreachable  = errors.New("the policy can never be met by the operators of these relays")
 )
 
 // Policy is what the founder fixed for the group.

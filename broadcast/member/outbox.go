@@ -37,6 +37,7 @@ const (
 	postAdmit  postKind = 4
 	postBundle postKind = 5
 	postDigest postKind = 6 // of a bundle that other relays carry
+	postRotate postKind = 7
 )
 
 // postItem is one post that has no receipt yet; sent again byte for byte until
@@ -54,6 +55,8 @@ type postItem struct {
 	inFlight bool
 	sentAt   time.Time // if it is in flight
 	overdue  bool      // its receipt did not come in time, on this link
+	signed   uint64    // epoch whose posting key signed it when it was sent last; 0: none did
+	rounds   int       // times that it was not allowed, in this opening
 	refused  bool      // for good; kept only where its absence would mean success
 }
 
@@ -268,7 +271,9 @@ func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 	mask.Mask(post.Envelope, 0)
 	mask.Mask(post.Slots, len(post.Envelope))
 	q.d = post.Digest()
-	post.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel, q.d)
+	capability := m.capability(p)
+	post.Sign(p.postingAt(&capability.Key), p.ref.Key, p.channel, q.d)
+	q.signed = capability.Number
 	return post
 }
 
@@ -292,7 +297,7 @@ func (m *Machine) pumpPosts() {
 			if flying >= m.cfg.Limits.InFlight {
 				break
 			}
-			if q.inFlight || q.refused || m.undecided(p, q) {
+			if q.inFlight || q.refused || m.undecided(p, q) || m.awaitsRotation(p, q) {
 				continue
 			}
 			q.inFlight, q.sentAt, q.overdue = true, m.now, false
@@ -302,7 +307,7 @@ func (m *Machine) pumpPosts() {
 				continue
 			}
 			if q.kind != postBundle {
-				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: q.frame})
+				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.frameOf(p, q)})
 				continue
 			}
 			hash := m.sets[m.bundles[q.bundle].set].at(p.index).hash
@@ -372,7 +377,11 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 	}
 	m.noteReceipt(p, q, s)
 	m.noteCarried(p, q)
+	m.taken(p, q)
 	m.forgetPost(p, q)
+	if q.kind == postRotate {
+		m.rotated(p, q)
+	}
 	if s.Lineage == p.lineage {
 		m.checkHead(p, s)
 		m.keepStatement(p, s)
@@ -392,6 +401,14 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 		return
 	}
 	q.inFlight = false
+	if m.postAgain(p, q, f.Code) {
+		return
+	}
+	if q.kind == postRotate && !row.Retry {
+		m.forgetPost(p, q)
+		m.rotateRefused(p, f)
+		return
+	}
 	if !row.Retry && len(m.waiting) > 0 {
 		m.declined[q.id] = true
 	}

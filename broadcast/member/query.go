@@ -93,6 +93,10 @@ func (m *Machine) findMember(name string) (*seatState, error) {
 			found = append(found, st)
 		}
 	}
+	// Who is in the group carries the name, before who was in it once.
+	if in := slices.DeleteFunc(slices.Clone(found), func(st *seatState) bool { return m.out(st.seat) }); len(in) > 0 {
+		found = in
+	}
 	switch len(found) {
 	case 0:
 		return nil, fmt.Errorf("%w: no member is called %q", ErrNoSuch, name)

@@ -112,6 +112,9 @@ func role(m member.MemberStatus) string {
 	if m.Founder {
 		words = append(words, "founder")
 	}
+	if m.Role != "" && m.Role != member.AsMember && !(m.Founder && m.Role == member.AsOwner) {
+		words = append(words, string(m.Role))
+	}
 	switch {
 	case m.Own:
 	case !m.Usable:

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,7 +171,7 @@ func newHistory(a *app) *cobra.Command {
 	var search string
 	var limit int
 	c := &cobra.Command{
-		Use: "history [GROUP]", Short: "Show messages again", Args: cobra.MaximumNArgs(1),
+		Use: "history [GROUP]", Short: "Show messages again", Args: rangeArgs(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
 			if limit < 0 {
@@ -226,10 +227,15 @@ func messages(ctx context.Context, c node.Client, unit string, events uint64, se
 			list = append(list, e)
 		}
 		if e.Number >= events {
-			return list, nil
+			break
 		}
 	}
-	return list, nil
+	// What came from its sender after all stands there as the sender's.
+	own := map[string]bool{}
+	for _, e := range list {
+		own[e.ID] = own[e.ID] || e.Kind == member.EventMessage
+	}
+	return slices.DeleteFunc(list, func(e member.Event) bool { return e.Kind == member.EventPassed && own[e.ID] }), nil
 }
 
 // hasText finds lower-case text in what an event says, or in whose names.
