@@ -191,7 +191,9 @@ func (m *Machine) digestFrame(p *path, q *postItem) broadcast.Frame {
 	epoch := m.keysOf(p).at(b.epoch)
 	f := proto.PostDigest{PostID: q.id, Hint: epoch.hint, Nonce: q.nonce, Sealed: broadcast.SealDigest(m.gid, &epoch.Key, p.ref.Key, q.nonce, b.d)}
 	q.d = f.Digest()
-	f.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel, q.d)
+	capability := m.capability(p)
+	f.Sign(p.postingAt(&capability.Key), p.ref.Key, p.channel, q.d)
+	q.signed = capability.Number
 	return proto.Encode(f)
 }
 

@@ -29,6 +29,7 @@ func (m *Machine) subjectChanged(s crossverify.Subject) {
 
 // seatChanged follows up on anything new about a seat.
 func (m *Machine) seatChanged(st *seatState) {
+	m.governed = false
 	if m.ledger == nil || st.ann == nil {
 		return
 	}

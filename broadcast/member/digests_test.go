@@ -568,3 +568,31 @@ func TestDigestBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestDigestOnceMore: a number that was shown bare may turn out to be a digest when
+// it is asked for once more.
+func TestDigestOnceMore(t *testing.T) {
+	m := spread(t, 3)
+	m.cfg.Verify = keys.Ed25519
+	msg := m.sendBundle(KindText, []byte("text"))
+	_, digests := m.postsOf(m.newestBundle())
+	p := digests[0]
+	e := &m.keyring.epoch().Key
+	f := proto.DeliverDigest{N: 1, Root: p.root, Hint: broadcast.Hint(e, p.ref.Key), Nonce: [24]byte{1}}
+	f.Sealed = broadcast.SealDigest(m.gid, e, p.ref.Key, f.Nonce, msg.d)
+	f.Signature = sign5(p, 1, f.Digest()).Signature
+	for _, frame := range []proto.Message{proto.Bare{N: 1, D: f.Digest(), Root: p.root, Signature: f.Signature}, f} {
+		if err := m.Step(m.now, broadcast.Received{Link: p.read.link, Frame: proto.Encode(frame)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, bare := frame.(proto.Bare); bare && !m.fetchNext(p) {
+			t.Fatal("nothing is asked for once more")
+		}
+		if p.problem != "" {
+			t.Fatal(p.problem)
+		}
+	}
+	if m.statusAt(msg.key, p) != crossverify.Matched {
+		t.Errorf("%v", m.statusAt(msg.key, p))
+	}
+}

@@ -114,59 +114,65 @@ type Machine struct {
 	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
-	meta     *metaRecord
-	gid      wire.GroupID
-	genesis  *Genesis
-	self     wire.Seat
-	keyring  *keyring
-	paths    []*path
-	byLink   map[broadcast.Link]*path
-	ledger   *crossverify.Ledger
-	voting   *crossverify.Policy // made when first needed
-	shares   map[uint64]int      // k of first contacts, by the set of paths that they go over
-	seats    map[wire.Seat]*seatState
-	prefixes map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
-	invites  map[[16]byte]*InviteRecord
-	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
-	chains   chainVector
-	received map[source]*sequences
-	messages map[messageKey]*message
-	recent   []*message // newest last: for views and paths
-	held     map[heldKey]*heldItem
-	bundles  map[uint64]*bundleRecord
-	sets     map[wire.Digest]*recipientSet
-	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
-	roster   *Roster                   // nil: the genesis is not known yet
-	state    *State                    // of roster, as it was last followed up
-	log      map[wire.Digest]*logged   // what roster has and what waits in it
-	pages    [][]*logged               // what the own roster pages carry
-	live     map[[16]byte]bool         // invites that count and are not revoked
-	asking   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
-	duty     duty                      // of an admin
-	toldOnce map[string]bool           // events about the roster shown since opening
-	seen     map[wire.Digest]helloSeen // transcripts of hellos
-	lacking  map[wire.Seat]*seatState  // that a hello may be for
-	evidence []*evidenceRecord
-	exchange []exchangeDue
-	shared   map[wire.Digest]bool // statements sent in an exchange already
-	counters counters
-	waiting  []waiter
-	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
-	durable  map[uint64]*answerRecord    // of commands with an effect, also of earlier openings
-	wishes   map[uint64]Wish             // not answered yet
-	commands []uint64                    // ids of what was answered, oldest first
-	acked    map[string]uint64           // event number by reader
-	deadline time.Time                   // founding or joining ends
-	views    map[viewKey][]claimedHead
-	claims   map[claimant][]uint64 // numbers in views, by who claimed them
-	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
-	declined map[wire.PostID]bool  // posts refused while a command waits for them
-	lonely   int                   // seats told of that few relays show
-	skipped  int                   // keys kept for slots that have not come, over all sessions
-	sweepAt  time.Time             // when they are looked through; zero: there are none
-	retrying bool                  // within retryHeld
-	kept     int                   // messages left by the last trimMessages
-	progress int
+	meta        *metaRecord
+	gid         wire.GroupID
+	genesis     *Genesis
+	self        wire.Seat
+	keyring     *keyring
+	paths       []*path
+	byLink      map[broadcast.Link]*path
+	ledger      *crossverify.Ledger
+	voting      *crossverify.Policy // made when first needed
+	shares      map[uint64]int      // k of first contacts, by the set of paths that they go over
+	seats       map[wire.Seat]*seatState
+	prefixes    map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
+	invites     map[[16]byte]*InviteRecord
+	orphans     map[wire.Seat][]orphan // admissions whose invite is not known yet
+	chains      chainVector
+	received    map[source]*sequences
+	messages    map[messageKey]*message
+	recent      []*message // newest last: for views and paths
+	held        map[heldKey]*heldItem
+	bundles     map[uint64]*bundleRecord
+	sets        map[wire.Digest]*recipientSet
+	current     *recipientSet             // whom a bundle goes to now; nil: gather anew
+	roster      *Roster                   // nil: the genesis is not known yet
+	state       *State                    // of roster, as it was last followed up
+	log         map[wire.Digest]*logged   // what roster has and what waits in it
+	pages       [][]*logged               // what the own roster pages carry
+	live        map[[16]byte]bool         // invites that count and are not revoked
+	asking      map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	duty        duty                      // of an admin
+	toldOnce    map[string]bool           // events about the roster shown since opening
+	seen        map[wire.Digest]helloSeen // transcripts of hellos
+	lacking     map[wire.Seat]*seatState  // that a hello may be for
+	evidence    []*evidenceRecord
+	exchange    []exchangeDue
+	shared      map[wire.Digest]bool // statements sent in an exchange already
+	counters    counters
+	waiting     []waiter
+	answered    map[uint64]broadcast.Answer // first answers of this opening, by command id
+	durable     map[uint64]*answerRecord    // of commands with an effect, also of earlier openings
+	wishes      map[uint64]Wish             // not answered yet
+	commands    []uint64                    // ids of what was answered, oldest first
+	acked       map[string]uint64           // event number by reader
+	deadline    time.Time                   // founding or joining ends
+	views       map[viewKey][]claimedHead
+	claims      map[claimant][]uint64 // numbers in views, by who claimed them
+	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
+	declined    map[wire.PostID]bool  // posts refused while a command waits for them
+	lonely      int                   // seats told of that few relays show
+	skipped     int                   // keys kept for slots that have not come, over all sessions
+	sweepAt     time.Time             // when they are looked through; zero: there are none
+	retrying    bool                  // within retryHeld
+	kept        int                   // messages left by the last trimMessages
+	progress    int
+	governed    bool           // all relays were looked at since anything changed (govern.go)
+	sealed      map[int]uint64 // generations under which own pages were posted in this opening
+	teaching    teaching       // of an admin: epoch keys told to members
+	unread      []*unreadItem  // oldest first
+	unreadTurns int            // turns of the keyring that they were tried with
+	author      bool           // this member changed the roster in this opening
 
 	texts      keptTexts // that can be sent again
 	lacks      map[source]*lack
@@ -370,6 +376,7 @@ func (m *Machine) settle() {
 		}
 	}
 	m.unstash()
+	m.readUnread()
 	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
@@ -381,6 +388,7 @@ func (m *Machine) settle() {
 	m.doDuty()
 	m.greet()
 	m.ask()
+	m.teach()
 	m.runNews()
 	m.runExchanges()
 	m.stepLeaving()
@@ -390,6 +398,7 @@ func (m *Machine) settle() {
 	m.askMissing()
 	m.mend()
 	m.runAcks()
+	m.govern()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
@@ -465,6 +474,9 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
 	soonest(m.unstashAt())
+	soonest(m.unreadAt())
+	soonest(m.governAt())
+	soonest(m.teachAt())
 	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)

@@ -37,6 +37,7 @@ const (
 	postAdmit  postKind = 4
 	postBundle postKind = 5
 	postDigest postKind = 6 // of a bundle that other relays carry
+	postRotate postKind = 7
 )
 
 // postItem is one post that has no receipt yet; sent again byte for byte until
@@ -52,7 +53,9 @@ type postItem struct {
 	decided  bool  // which shares do not go on this path
 	withheld []int // places in the set, ascending
 	inFlight bool
-	refused  bool // for good; kept only where its absence would mean success
+	signed   uint64 // epoch whose posting key signed it when it was sent last; 0: none did
+	rounds   int    // times that it was not allowed, in this opening
+	refused  bool   // for good; kept only where its absence would mean success
 }
 
 // ofBundle tells a post that carries a bundle, or its digest.
@@ -266,7 +269,9 @@ func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 	mask.Mask(post.Envelope, 0)
 	mask.Mask(post.Slots, len(post.Envelope))
 	q.d = post.Digest()
-	post.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel, q.d)
+	capability := m.capability(p)
+	post.Sign(p.postingAt(&capability.Key), p.ref.Key, p.channel, q.d)
+	q.signed = capability.Number
 	return post
 }
 
@@ -290,7 +295,7 @@ func (m *Machine) pumpPosts() {
 			if flying >= m.cfg.Limits.InFlight {
 				break
 			}
-			if q.inFlight || q.refused || m.undecided(p, q) {
+			if q.inFlight || q.refused || m.undecided(p, q) || m.awaitsRotation(p, q) {
 				continue
 			}
 			q.inFlight = true
@@ -300,7 +305,7 @@ func (m *Machine) pumpPosts() {
 				continue
 			}
 			if q.kind != postBundle {
-				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: q.frame})
+				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.frameOf(p, q)})
 				continue
 			}
 			hash := m.sets[m.bundles[q.bundle].set].at(p.index).hash
@@ -370,7 +375,11 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 	}
 	m.noteReceipt(p, q, s)
 	m.noteCarried(p, q)
+	m.taken(p, q)
 	m.forgetPost(p, q)
+	if q.kind == postRotate {
+		m.rotated(p, q)
+	}
 	if s.Lineage == p.lineage {
 		m.checkHead(p, s)
 		m.keepStatement(p, s)
@@ -390,6 +399,14 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 		return
 	}
 	q.inFlight = false
+	if m.postAgain(p, q, f.Code) {
+		return
+	}
+	if q.kind == postRotate && !row.Retry {
+		m.forgetPost(p, q)
+		m.rotateRefused(p, f)
+		return
+	}
 	if !row.Retry && len(m.waiting) > 0 {
 		m.declined[q.id] = true
 	}

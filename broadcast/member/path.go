@@ -36,18 +36,20 @@ type path struct {
 	queue   []*postItem // unanswered posts, in order
 	retryAt time.Time
 
-	missed   []span // numbers read of which nothing is here, ascending
-	caughtUp bool
-	caughtAt time.Time          // since when, if it is
-	delays   crossverify.Delays // of messages, in this opening
-	problem  string
-	aside    bool
-	noted    map[string]bool // relay events shown since opening: once for one cause
-	stash    stash
-	orphans  int // admissions of its board that wait for their invite
-	keys     pathKeys
-	refused  error   // why it refused a newcomer or a founder
-	posting  posting // made when first needed
+	missed    []span // numbers read of which nothing is here, ascending
+	caughtUp  bool
+	caughtAt  time.Time          // since when, if it is
+	delays    crossverify.Delays // of messages, in this opening
+	problem   string
+	aside     bool
+	noted     map[string]bool // relay events shown since opening: once for one cause
+	stash     stash
+	orphans   int // admissions of its board that wait for their invite
+	keys      pathKeys
+	taking    taking
+	governing governing
+	refused   error   // why it refused a newcomer or a founder
+	posting   posting // made when first needed
 }
 
 // pathRecord is what a path keeps; fixed layout, rewritten with each position.
@@ -356,6 +358,9 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		if !m.isMember() {
 			m.noteRefusal(p, f)
 		}
+		if f.Of == proto.TypeRegister && f.Code == proto.CodeNotAllowed && m.isMember() {
+			m.nextCapability(p, m.capability(p).Number)
+		}
 		if f.Of == proto.TypeOpen && f.Code == proto.CodeNotAllowed {
 			p.registered = false // it does not know the mailbox: it lost data, or forgot who was long away
 			m.savePath(p)
@@ -371,7 +376,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 func (m *Machine) register(p *path) {
 	var capability keys.PostingPrivate
 	if len(m.keyring.epochs) > 0 {
-		capability = p.postingAt(&m.keyring.epoch().Key)
+		capability = p.postingAt(&m.capability(p).Key)
 	} else {
 		inv := Invitation{Secret: m.keyring.invite}
 		capability = inv.InvitePosting(p.ref.Key)

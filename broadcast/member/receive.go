@@ -61,10 +61,10 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 	m.checkRoot(p, f.N, f.Root)
 	it := m.unmask(p, f, p.lineage)
 	if it == nil {
-		p.stats[crossverify.Failed]++
-		m.savePath(p)
-		if m.genesis != nil && len(m.keyring.epochs) > 0 {
-			m.relayEvent(p, "header", "", fmt.Sprintf("Relay %s delivered a message whose header does not open: it was altered there, or made by somebody without the group's key. The other paths carry the true one. Nothing for you to do.", p.name()))
+		if m.isMember() && m.unknownHint(p, f) {
+			m.keepUnread(p, f)
+		} else {
+			m.badHeader(p)
 		}
 		return
 	}
@@ -158,6 +158,7 @@ func (m *Machine) process(it *item, hold func()) {
 func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skips int) {
 	k := it.key()
 	first := m.received[k.source] == nil
+	st.epoch = it.header.Epoch
 	m.counters.messages++
 	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, carriers: it.header.Carriers, known: m.now}
 	m.messages[k] = msg

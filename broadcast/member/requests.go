@@ -17,12 +17,6 @@ import (
 // What a membership remembers of its applications: how commands with an effect
 // were answered, and how far each reader of events came.
 
-// Parts of the records under keyRequest; u8 after it.
-const (
-	partAnswer = 0 // command id u64: answerRecord, JSON
-	partAcked  = 1 // reader's name: event number u64
-)
-
 // maxAnswered is how many first answers are kept for a command that is
 // repeated, those of commands without an effect for as long as the membership is
 // open.
@@ -51,7 +45,7 @@ const maxEventReaders = 64
 // AckedKey is where the number lies up to which the application has acknowledged
 // a membership's events: u64, or nothing.
 func AckedKey(unit store.Unit) []byte {
-	return append(unit[:len(unit):len(unit)], keyRequest, partAcked)
+	return append(unit[:len(unit):len(unit)], keyAcked)
 }
 
 // ackEvents answers AckEvents. A reader never goes back.
@@ -71,7 +65,7 @@ func (m *Machine) ackEvents(w AckEvents) (AckInfo, error) {
 		}
 		up = w.UpTo
 		m.acked[w.Reader] = up
-		m.put(m.key(keyRequest, []byte{partAcked}, []byte(w.Reader)), wire.AppendU64(nil, up))
+		m.put(m.key(keyAcked, []byte(w.Reader)), wire.AppendU64(nil, up))
 	}
 	return AckInfo{w.Reader, up}, nil
 }
@@ -152,7 +146,7 @@ func (m *Machine) keepAnswer(id uint64, rec *answerRecord) {
 	m.counters.order++
 	m.saveCounters()
 	rec.Order = m.counters.order
-	m.put(m.key(keyRequest, []byte{partAnswer}, wire.U64(id)), mustJSON(rec))
+	m.put(m.key(keyRequest, wire.U64(id)), mustJSON(rec))
 	m.durable[id] = rec
 }
 
@@ -167,7 +161,7 @@ func (m *Machine) remember(id uint64) {
 		delete(m.answered, old)
 		if m.durable[old] != nil {
 			delete(m.durable, old)
-			m.del(m.key(keyRequest, []byte{partAnswer}, wire.U64(old)))
+			m.del(m.key(keyRequest, wire.U64(old)))
 		}
 	}
 }
@@ -273,27 +267,24 @@ func (m *Machine) goOn(id uint64, w SendText, begun []byte) bool {
 	return true
 }
 
+// loadRequest and loadAcked read back what of this was stored.
 func (m *Machine) loadRequest(key, value []byte) error {
-	if len(key) == 0 {
-		return wire.ErrFormat
+	kr := wire.NewReader(key)
+	id, rec := kr.U64(), &answerRecord{}
+	if err := kr.Done(); err != nil {
+		return err
 	}
-	kr, r := wire.NewReader(key[1:]), wire.NewReader(value)
-	switch key[0] {
-	case partAcked:
-		m.acked[string(key[1:])] = r.U64()
-		return r.Done()
-	case partAnswer:
-		id, rec := kr.U64(), &answerRecord{}
-		if err := kr.Done(); err != nil {
-			return err
-		}
-		if err := json.Unmarshal(value, rec); err != nil {
-			return err
-		}
-		m.durable[id] = rec
-		return nil
+	if err := json.Unmarshal(value, rec); err != nil {
+		return err
 	}
-	return wire.ErrFormat
+	m.durable[id] = rec
+	return nil
+}
+
+func (m *Machine) loadAcked(key, value []byte) error {
+	r := wire.NewReader(value)
+	m.acked[string(key)] = r.U64()
+	return r.Done()
 }
 
 // orderAnswers puts the commands of earlier openings in order.

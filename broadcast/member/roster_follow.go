@@ -21,6 +21,7 @@ func (m *Machine) follow() {
 
 // rosterChanged follows up on every change of what the roster says.
 func (m *Machine) rosterChanged(before, after *State) {
+	m.governed = false
 	m.current = nil
 	m.noteDigest()
 	m.endsUnknown = m.roster.endsUnknown()
@@ -37,6 +38,7 @@ func (m *Machine) rosterChanged(before, after *State) {
 			}
 		}
 	}
+	m.turnEpoch(after.Epochs)
 	m.tellRoster(before, after)
 }
 

@@ -146,6 +146,10 @@ func (m *Machine) sawNews(body []byte) {
 		m.learnEpoch(secrets[i].Operation, secrets[i].Key)
 		secrets[i].Key.Zero()
 	}
+	if len(secrets) > 0 {
+		m.meta.Taught = m.now.Unix()
+		m.saveMeta()
+	}
 	m.follow()
 }
 

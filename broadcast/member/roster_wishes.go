@@ -53,6 +53,7 @@ type change struct {
 	m     *Machine
 	list  []*logged
 	err   error
+	open  bool // a new invitation follows in place of those that ended
 	inv   *Invitation
 	rec   *InviteRecord
 	posts map[wire.PostID]*path
@@ -92,31 +93,41 @@ func (c *change) adoptOne(st *seatState) {
 	}
 }
 
-// revoke ends invites, and issues a new one in their place if that can be.
+// revoke ends invites; a new one takes their place when all is published, since
+// its link opens the door of the epoch that is in use by then.
 func (c *change) revoke(list [][16]byte) {
 	for _, id := range list {
 		c.make(OpRevoke{Invite: id})
 	}
-	if c.err != nil || len(list) == 0 || c.m.mayInvite() != nil {
-		return
-	}
+	c.open = c.err == nil && len(list) > 0 && c.m.mayInvite() == nil
+}
+
+// invite makes the invitation that takes the place of others.
+func (c *change) invite() {
 	inv, rec, l, err := c.m.newInvite(DefaultUses, DefaultValid)
 	if err != nil {
 		c.err = err
 		return
 	}
-	c.inv, c.rec, c.list = inv, rec, append(c.list, l)
+	for id, p := range c.m.publish(l) {
+		c.posts[id] = p
+	}
+	c.inv, c.rec = inv, rec
+	c.m.grant(inv, rec, c.posts)
 }
 
 // done hands out what was made, and answers the command when q operators keep it.
 func (c *change) done(id uint64, info OperationInfo) error {
 	m := c.m
 	c.posts = m.publish(c.list...)
-	if c.inv != nil {
-		m.grant(c.inv, c.rec, c.posts)
+	if c.open && c.err == nil {
+		c.invite()
 	}
 	if c.err != nil {
 		return c.err
+	}
+	if c.inv != nil {
+		info.What += " Earlier invitations ended; here is a new one."
 	}
 	info.Epoch = slices.ContainsFunc(c.list, func(l *logged) bool { return l.op.Body.kind() == opEpoch })
 	result := func() OperationInfo {
@@ -187,11 +198,7 @@ func (m *Machine) removeMember(id uint64, w RemoveMember) error {
 			c.list = append(c.list, e)
 		}
 	}
-	what := fmt.Sprintf("%s was removed.", name)
-	if c.inv != nil {
-		what += " Earlier invitations ended; here is a new one."
-	}
-	return c.done(id, m.about(l, st, what))
+	return c.done(id, m.about(l, st, fmt.Sprintf("%s was removed.", name)))
 }
 
 // cutNow is what counts of a seat that is removed now: all that came here.

@@ -37,6 +37,7 @@ type seatState struct {
 	former   []formerAnnouncement // before ann, oldest first
 	attempts []int64              // Unix seconds of the newest first contacts that we began
 	kept     *keptHello           // of ours that has no answer yet
+	epoch    uint64               // under which it sent last, in this opening
 	repeat   bool                 // it asked for the kept one
 	stuck    time.Time            // since when an answer lacks shares, in this opening
 

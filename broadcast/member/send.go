@@ -53,6 +53,9 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		panic("member: entropy: " + err.Error())
 	}
 	epoch := m.keyring.epoch()
+	if kind == KindRoster { // also for who lacks the key in use, which may be in it
+		epoch = m.keyring.first()
+	}
 	set := m.recipients()
 	full := m.chooseCarriers(kind, set)
 	h := broadcast.Header{Epoch: epoch.Number, Seat: m.self, Incarnation: m.keyring.inc, Sequence: k.sequence, Carriers: m.carrierBits(full)}
