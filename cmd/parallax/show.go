@@ -71,7 +71,7 @@ func (a *app) status(c *cobra.Command, args []string, f func(node.Client, node.M
 
 func newMembers(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "members [GROUP]", Short: "List the members and what the relays agree on", Args: cobra.MaximumNArgs(1),
+		Use: "members [GROUP]", Short: "List the members and what the relays agree on", Args: cli.Args(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.status(c, args, func(_ node.Client, _ node.Membership, s member.Status) error {
 				relays := labels(s)
@@ -143,7 +143,7 @@ func codeLines(code string) string {
 func newCode(a *app) *cobra.Command {
 	var qr bool
 	c := &cobra.Command{
-		Use: "code [GROUP] [MEMBER]", Short: "Show the digits to compare with others", Args: cobra.MaximumNArgs(2),
+		Use: "code [GROUP] [MEMBER]", Short: "Show the digits to compare with others", Args: cli.Args(0, 2),
 		Long: "Shows 60 digits. Those of the group are the same on every device that sees the same members and keys; those of\n" +
 			"a member are for you two. Compare them where no relay can change them: side by side, or by telephone.\n" +
 			"What is the same is remembered by `parallax confirm`.",
@@ -192,7 +192,7 @@ func (a *app) code(ctx context.Context, c node.Client, args []string, qr bool) e
 func newPaths(a *app) *cobra.Command {
 	var limit int
 	c := &cobra.Command{
-		Use: "paths [GROUP] [MSG]", Short: "Show how messages came: messages × relays", Args: cobra.MaximumNArgs(2),
+		Use: "paths [GROUP] [MSG]", Short: "Show how messages came: messages × relays", Args: cli.Args(0, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error {
 				g, id, err := a.groupAnd(c.Context(), client, args)
