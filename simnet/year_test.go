@@ -324,7 +324,8 @@ func (y *year) admins() (out []*person) {
 	return out
 }
 
-// inviters: relays take grants from the founder alone.
+// inviters: the founder, as long as what others post while epochs change is not
+// settled.
 func (y *year) inviters() []*person {
 	return slices.DeleteFunc(y.admins(), func(p *person) bool { return p.name != "alice" })
 }
@@ -646,7 +647,13 @@ func (y *year) calm(p *person, st *member.Status, positions map[string]uint64) e
 	}
 	for i, at := range st.Relays {
 		if at.Dissented > 0 || at.SetAside || at.Failed > 0 {
-			return fmt.Errorf("%s, honest %s: %+v", p.name, at.Label, at)
+			told := ""
+			for _, e := range p.Events {
+				if m, ok := e.Body.(member.Event); ok && m.Kind == member.EventRelay && m.Relay == at.Label {
+					told = m.Text
+				}
+			}
+			return fmt.Errorf("%s, honest %s: %+v; told last: %s", p.name, at.Label, at, told)
 		}
 		r := y.s.Relays[i]
 		if !r.up {

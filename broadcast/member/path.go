@@ -42,6 +42,7 @@ type path struct {
 	delays    crossverify.Delays // of messages, in this opening
 	problem   string
 	aside     bool
+	shared    time.Time       // when evidence about it was last sent or came, in this opening
 	noted     map[string]bool // relay events shown since opening: once for one cause
 	stash     stash
 	orphans   int // admissions of its board that wait for their invite
@@ -221,6 +222,8 @@ type postLink struct {
 	founded  bool // founding: the channel exists
 	operator *proto.InfoIs
 	lists    map[wire.Digest]bool // fan-out lists sent on this link
+
+	unanswered bool // a post had no receipt in time, on this link
 }
 
 func (m *Machine) pathOf(key keys.RelayPublic) *path {
@@ -241,7 +244,7 @@ func (m *Machine) up(in broadcast.Up) {
 	if in.Use == broadcast.ReadLink {
 		p.read, p.caughtUp = readLink{link: in.Link}, false
 	} else {
-		p.post.link, p.post.welcome = in.Link, false
+		p.post.link, p.post.welcome, p.post.unanswered = in.Link, false, false
 		p.post.lists = map[wire.Digest]bool{}
 		for _, q := range p.queue {
 			q.inFlight = false
@@ -273,6 +276,9 @@ func (m *Machine) drop(p *path, l broadcast.Link, use broadcast.Use) {
 		m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("The link to relay %s is down.", p.name())})
 	case use == broadcast.PostLink && p.post.link == l:
 		p.post.link, p.post.welcome, p.retryAt = 0, false, time.Time{}
+		if p.aside {
+			m.forgetPosts(p) // of evidence, which nobody dials it for
+		}
 		for _, q := range p.queue {
 			q.inFlight = false
 		}
