@@ -67,7 +67,7 @@ func (m *Machine) waitFounded(id uint64) {
 		late: func() (any, error) {
 			var missing []string
 			for _, p := range m.paths {
-				if !p.registered || len(p.queue) > 0 {
+				if m.genesis == nil && p.post.operator == nil || m.genesis != nil && (!p.registered || len(p.queue) > 0) {
 					why := p.problem
 					if why == "" {
 						why = "no answer"
@@ -165,7 +165,8 @@ func (m *Machine) found() error {
 	}
 	m.putWelcome()
 	for _, p := range m.paths {
-		m.setGoverned(p, governedBy(p.postingAt(&k.epoch().Key).Public(), []proto.Admin{{Key: ChannelAdmin(k.owner, p.ref.Key).Public(), Rank: proto.RankOwner}}))
+		m.setGoverned(p, governedBy(&proto.Rotate{Posting: p.postingAt(&k.epoch().Key).Public(),
+			Admins: []proto.Admin{{Key: ChannelAdmin(k.owner, p.ref.Key).Public(), Rank: proto.RankOwner}}}))
 		m.putEntry(p, epochKey, "announcement/"+m.self.String(), 1, meta.Announced, k.owner)
 	}
 	return nil

@@ -76,6 +76,9 @@ func (m *Machine) command(c broadcast.Command) {
 	case GetPaths:
 		v, err := m.pathsOf(w)
 		answer(v, err)
+	case GetSecurity:
+		v, err := m.security()
+		answer(v, err)
 	case GetCoalition:
 		v, err := m.coalition()
 		answer(v, err)
@@ -411,6 +414,12 @@ func (m *Machine) noteRefusal(p *path, f proto.Refused) {
 	switch f.Code {
 	case proto.CodeExpired, proto.CodeUsedUp:
 		p.refused = fmt.Errorf("%w (relay %s: %s)", ErrExpired, p.label(), f.Text)
+	case proto.CodeNotAllowed:
+		if m.meta.Phase == phaseJoining && f.Of == proto.TypeRegister {
+			p.refused = fmt.Errorf("%w, or it was ended (relay %s does not take it)", ErrExpired, p.label())
+			break
+		}
+		fallthrough
 	default:
 		p.refused = fmt.Errorf("%w: relay %s: %s", ErrRefused, p.label(), f.Text)
 	}

@@ -42,10 +42,13 @@ type path struct {
 	delays    crossverify.Delays // of messages, in this opening
 	problem   string
 	aside     bool
+	shared    time.Time       // when evidence about it was last sent or came, in this opening
 	noted     map[string]bool // relay events shown since opening: once for one cause
 	stash     stash
 	orphans   int // admissions of its board that wait for their invite
 	keys      pathKeys
+	shut      int       // times in a row that the mailbox was not opened
+	openAt    time.Time // not before
 	taking    taking
 	governing governing
 	refused   error   // why it refused a newcomer or a founder
@@ -167,13 +170,17 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	m.savePath(p)
 }
 
+// shutWait is how long a mailbox that a relay does not open is left alone, at
+// first; at most 64 times as long.
+const shutWait = time.Minute
+
 // wantLinks is which links the membership wants now.
 func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
 	if m.gone() {
 		return want
 	}
 	for _, p := range m.paths {
-		if m.meta.Phase != phaseFounding || p.post.founded {
+		if (m.meta.Phase != phaseFounding || p.post.founded) && !m.now.Before(p.openAt) {
 			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
 		}
 		if (m.meta.Phase == phaseFounding || len(p.queue) > 0) && !p.aside {
@@ -221,6 +228,8 @@ type postLink struct {
 	founded  bool // founding: the channel exists
 	operator *proto.InfoIs
 	lists    map[wire.Digest]bool // fan-out lists sent on this link
+
+	unanswered bool // a post had no receipt in time, on this link
 }
 
 func (m *Machine) pathOf(key keys.RelayPublic) *path {
@@ -241,7 +250,7 @@ func (m *Machine) up(in broadcast.Up) {
 	if in.Use == broadcast.ReadLink {
 		p.read, p.caughtUp = readLink{link: in.Link}, false
 	} else {
-		p.post.link, p.post.welcome = in.Link, false
+		p.post.link, p.post.welcome, p.post.unanswered = in.Link, false, false
 		p.post.lists = map[wire.Digest]bool{}
 		for _, q := range p.queue {
 			q.inFlight = false
@@ -273,6 +282,9 @@ func (m *Machine) drop(p *path, l broadcast.Link, use broadcast.Use) {
 		m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("The link to relay %s is down.", p.name())})
 	case use == broadcast.PostLink && p.post.link == l:
 		p.post.link, p.post.welcome, p.retryAt = 0, false, time.Time{}
+		if p.aside {
+			m.forgetPosts(p) // of evidence, which nobody dials it for
+		}
 		for _, q := range p.queue {
 			q.inFlight = false
 		}
@@ -362,6 +374,9 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 			m.nextCapability(p, m.capability(p).Number)
 		}
 		if f.Of == proto.TypeOpen && f.Code == proto.CodeNotAllowed {
+			if p.shut++; p.shut > 1 { // not for want of registering: who is out is let in again, if at all, by people
+				p.openAt = m.now.Add(shutWait << min(p.shut-2, 6))
+			}
 			p.registered = false // it does not know the mailbox: it lost data, or forgot who was long away
 			m.savePath(p)
 		}
@@ -459,7 +474,7 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 			m.convict(p, e)
 		}
 	}
-	p.read.opened = true
+	p.read.opened, p.shut = true, 0
 	if s.Lineage != p.lineage {
 		if p.newest.N > 0 {
 			m.lostData(p)
