@@ -38,9 +38,9 @@ type ReplaceRelay struct {
 	By    FoundingSpot `json:"by"`    // that comes
 }
 
-func (AddRelay) Wish() string     { return "relay add" }
-func (RetireRelay) Wish() string  { return "relay retire" }
-func (ReplaceRelay) Wish() string { return "relay replace" }
+func (AddRelay) Wish() string     { return "relay-add" }
+func (RetireRelay) Wish() string  { return "relay-retire" }
+func (ReplaceRelay) Wish() string { return "relay-replace" }
 
 // RelayChange answers AddRelay, RetireRelay and ReplaceRelay. The list itself is
 // in Status: Relays, and Former for those that were retired.

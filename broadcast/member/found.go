@@ -7,7 +7,6 @@ import (
 
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
-	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
@@ -39,7 +38,11 @@ func (m *Machine) create(w CreateGroup) error {
 		return fmt.Errorf("the group's policy: %w", err)
 	}
 	meta := &metaRecord{Phase: phaseFounding, Group: w.Group, Name: w.Name, Founding: &w}
-	m.newIdentity(meta, len(w.Relays))
+	var relays []LinkRelay
+	for _, r := range w.Relays {
+		relays = append(relays, LinkRelay{Key: r.Key, Addrs: r.Addrs})
+	}
+	m.newIdentity(meta, relays)
 	fresh := func() []byte { b := m.draw32(); return b[:] }
 	meta.Admin, meta.Door, meta.Invite, meta.Channels = fresh(), fresh(), fresh(), fresh()
 	meta.Epochs = []epochRecord{{Number: 1, Key: fresh()}}
@@ -111,10 +114,11 @@ func (m *Machine) stepFounding() {
 }
 
 func (m *Machine) relayCount() string {
-	if len(m.paths) == 1 {
+	n := len(m.used())
+	if n == 1 {
 		return "1 relay: nothing is compared"
 	}
-	return fmt.Sprintf("%d relays", len(m.paths))
+	return fmt.Sprintf("%d relays", n)
 }
 
 // found makes the genesis and everything that the boards must have.
@@ -124,6 +128,7 @@ func (m *Machine) found() error {
 		Policy: meta.Founding.policy()}
 	for _, p := range m.paths {
 		p.ref.Operator, p.ref.OperatorName, p.ref.Families = p.post.operator.Operator, p.post.operator.Name, p.post.operator.Families
+		meta.Relays[p.index].RelayRef = p.ref
 		g.Relays = append(g.Relays, p.ref)
 	}
 	if err := g.Check(); err != nil {
@@ -134,7 +139,7 @@ func (m *Machine) found() error {
 	}
 	m.genesis, m.gid = g, g.ID()
 	meta.Genesis = g.Append(nil)
-	m.ledger = crossverify.NewLedger(m.policy())
+	m.makeLedger()
 	m.announce(0, wire.Digest{})
 	st := m.seatOf(m.self)
 	st.own, st.shown, st.ann, st.digest = true, true, k.ann, k.ann.Digest()

@@ -21,7 +21,7 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 	k := m.keyring
 	inv := &Invitation{Group: m.gid, Door: k.door, Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
 		Expires: unixTime(m.now.Add(w.Valid)), Role: RoleMember}
-	for _, p := range m.paths {
+	for _, p := range m.used() {
 		inv.Relays = append(inv.Relays, LinkRelay{Key: p.ref.Key, Addrs: p.ref.Addrs})
 	}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: w.Uses, PerHour: min(w.Uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember}
@@ -31,7 +31,7 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 	name := fmt.Sprintf("invite/%x", inviteID)
 	wanted := map[wire.PostID]*path{}
 	for _, p := range m.paths {
-		if p.aside {
+		if !p.takesPosts() {
 			continue
 		}
 		admin := ChannelAdmin(k.admin, p.ref.Key)
@@ -50,7 +50,7 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 		})
 	}
 	pending := func() bool {
-		return slices.ContainsFunc(sortedPosts(wanted), func(id wire.PostID) bool { return !wanted[id].aside && m.queued(wanted[id], id) })
+		return slices.ContainsFunc(sortedPosts(wanted), func(id wire.PostID) bool { return wanted[id].counts() && m.queued(wanted[id], id) })
 	}
 	result := func() InviteInfo {
 		return InviteInfo{Link: inv.Link(), Uses: rec.Uses, Expires: rec.Expires, Relays: kept()}

@@ -9,7 +9,6 @@ import (
 
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
-	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
@@ -118,7 +117,7 @@ func (m *Machine) join(w JoinGroup) error {
 	}
 	meta := &metaRecord{Phase: phaseJoining, Name: w.Name, Link: w.Link,
 		Door: slices.Clone(inv.Door.Expose()), Invite: slices.Clone(inv.Secret.Expose()), Channels: slices.Clone(inv.Channels.Expose())}
-	m.newIdentity(meta, len(inv.Relays))
+	m.newIdentity(meta, inv.Relays)
 	m.meta = meta
 	if err := m.setUp(); err != nil {
 		return err
@@ -176,8 +175,9 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 	m.meta.Group = g.Name
 	for i, p := range m.paths {
 		p.ref.Operator, p.ref.OperatorName, p.ref.Families = g.Relays[i].Operator, g.Relays[i].OperatorName, g.Relays[i].Families
+		m.meta.Relays[i].RelayRef = p.ref
 	}
-	m.ledger = crossverify.NewLedger(m.policy())
+	m.makeLedger()
 	m.saveMeta()
 }
 
@@ -209,7 +209,7 @@ func (m *Machine) sawWelcome(p *path, value []byte) {
 	m.saveMeta()
 	m.saveSeat(st)
 	for _, q := range m.paths {
-		if q.aside {
+		if !q.takesPosts() {
 			continue
 		}
 		m.putEntry(q, epochKey, "announcement/"+m.self.String(), 1, m.meta.Announced, k.owner)
@@ -269,9 +269,9 @@ func (m *Machine) stepJoining() {
 	}
 	if agreed != m.progress {
 		m.progress = agreed
-		m.hint(Event{Kind: EventProgress, Done: agreed, Total: seats, Text: fmt.Sprintf("keys of %d/%d members agreed, %d/%d relays answered", agreed, seats, answered, len(m.paths))})
+		m.hint(Event{Kind: EventProgress, Done: agreed, Total: seats, Text: fmt.Sprintf("keys of %d/%d members agreed, %d/%d relays answered", agreed, seats, answered, len(m.used()))})
 	}
-	all := !slices.ContainsFunc(m.paths, func(p *path) bool { return !p.listed })
+	all := !slices.ContainsFunc(m.used(), func(p *path) bool { return !p.listed })
 	need := m.needed()
 	if late && all && !settled && !m.extended {
 		// The boards were read late: what they do not agree on is decided
@@ -288,14 +288,14 @@ func (m *Machine) stepJoining() {
 
 // needed is q, or all operators that are left when some were set aside.
 func (m *Machine) needed() int {
-	return max(1, min(m.policy().Needed(), m.operators(func(p *path) bool { return !p.aside })))
+	return max(1, min(m.policy().Needed(), m.operators(func(p *path) bool { return true })))
 }
 
-// operators counts the distinct operators of the paths that hold.
+// operators counts the distinct operators of the paths that count and hold.
 func (m *Machine) operators(hold func(*path) bool) int {
 	seen := map[keys.OperatorPublic]bool{}
 	for _, p := range m.paths {
-		if !p.aside && hold(p) {
+		if p.counts() && hold(p) {
 			seen[p.ref.Operator] = true
 		}
 	}
@@ -315,7 +315,7 @@ func (m *Machine) joined(members int) {
 		}
 	}
 	m.show(Event{Kind: EventJoined, Own: true, Seat: m.self.String(), Member: m.meta.Name,
-		Text: fmt.Sprintf("You joined %s: %s, %d of %d relays answered.", m.meta.Group, plural(members, "other member"), m.operators(func(p *path) bool { return p.listed }), len(m.paths))})
+		Text: fmt.Sprintf("You joined %s: %s, %d of %d relays answered.", m.meta.Group, plural(members, "other member"), m.operators(func(p *path) bool { return p.listed }), len(m.used()))})
 }
 
 // plural is a number with its word.
@@ -334,7 +334,7 @@ func (m *Machine) failJoin() {
 	}
 	cause := error(ErrUnreached)
 	var why []string
-	for _, p := range m.paths {
+	for _, p := range m.used() {
 		if !p.listed || slices.ContainsFunc(p.queue, func(q *postItem) bool { return q.kind == postAdmit }) {
 			problem := p.problem
 			if problem == "" {

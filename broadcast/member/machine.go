@@ -93,50 +93,51 @@ type Machine struct {
 	links    []broadcast.WantLink // as last handed over
 	linksSet bool
 
-	meta     *metaRecord
-	gid      wire.GroupID
-	genesis  *Genesis
-	self     wire.Seat
-	keyring  *keyring
-	paths    []*path
-	byLink   map[broadcast.Link]*path
-	ledger   *crossverify.Ledger
-	seats    map[wire.Seat]*seatState
-	invites  map[[16]byte]*InviteRecord
-	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
-	chains   chainVector
-	received map[source]*sequences
-	messages map[messageKey]*message
-	recent   []*message // newest last: for views and paths
-	held     map[heldKey]*heldItem
-	bundles  map[uint64]*bundleRecord
-	sets     map[wire.Digest]*recipientSet
-	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
-	roster   wire.Digest               // of the same seats, for views
-	seen     map[wire.Digest]helloSeen // transcripts of hellos
-	lacking  map[wire.Seat]*seatState  // that a hello may be for
-	evidence []*evidenceRecord
-	exchange []exchangeDue
-	shared   map[wire.Digest]bool // statements sent in an exchange already
-	counters counters
-	waiting  []waiter
-	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
-	commands []uint64                    // their ids, oldest first
-	deadline time.Time                   // founding or joining ends
-	views    map[viewKey][]claimedHead
-	claims   map[claimant][]uint64 // numbers in views, by who claimed them
-	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
-	declined map[wire.PostID]bool  // posts refused while a command waits for them
-	lonely   int                   // seats told of that few relays show
-	skipped  int                   // keys kept for slots that have not come, over all sessions
-	sweepAt  time.Time             // when they are looked through; zero: there are none
-	retrying bool                  // within retryHeld
-	kept     int                   // messages left by the last trimMessages
-	progress int
-	starting starting // sessions that this end begins
-	delivery ownTexts // of own texts
-	awake    bool     // deadlines run
-	extended bool     // the joining's deadline was moved once
+	meta      *metaRecord
+	gid       wire.GroupID
+	genesis   *Genesis
+	self      wire.Seat
+	keyring   *keyring
+	paths     []*path
+	byLink    map[broadcast.Link]*path
+	ledger    *crossverify.Ledger
+	ledgerEra []int // number in the ledger of each era in meta.Lists
+	seats     map[wire.Seat]*seatState
+	invites   map[[16]byte]*InviteRecord
+	orphans   map[wire.Seat][]orphan // admissions whose invite is not known yet
+	chains    chainVector
+	received  map[source]*sequences
+	messages  map[messageKey]*message
+	recent    []*message // newest last: for views and paths
+	held      map[heldKey]*heldItem
+	bundles   map[uint64]*bundleRecord
+	sets      map[wire.Digest]*recipientSet
+	current   *recipientSet             // whom a bundle goes to now; nil: gather anew
+	roster    wire.Digest               // of the same seats, for views
+	seen      map[wire.Digest]helloSeen // transcripts of hellos
+	lacking   map[wire.Seat]*seatState  // that a hello may be for
+	evidence  []*evidenceRecord
+	exchange  []exchangeDue
+	shared    map[wire.Digest]bool // statements sent in an exchange already
+	counters  counters
+	waiting   []waiter
+	answered  map[uint64]broadcast.Answer // first answers of this opening, by command id
+	commands  []uint64                    // their ids, oldest first
+	deadline  time.Time                   // founding or joining ends
+	views     map[viewKey][]claimedHead
+	claims    map[claimant][]uint64 // numbers in views, by who claimed them
+	accused   map[wire.Seat]int     // what a seat said that had no proof, in this opening
+	declined  map[wire.PostID]bool  // posts refused while a command waits for them
+	lonely    int                   // seats told of that few relays show
+	skipped   int                   // keys kept for slots that have not come, over all sessions
+	sweepAt   time.Time             // when they are looked through; zero: there are none
+	retrying  bool                  // within retryHeld
+	kept      int                   // messages left by the last trimMessages
+	progress  int
+	starting  starting // sessions that this end begins
+	delivery  ownTexts // of own texts
+	awake     bool     // deadlines run
+	extended  bool     // the joining's deadline was moved once
 }
 
 // waiter is a command that is answered when done says so.

@@ -16,11 +16,12 @@ import (
 
 // path is one relay as this member sees it.
 type path struct {
-	index   int
-	ref     RelayRef
-	channel wire.ChannelID
-	box     keys.MailboxPrivate
-	mailbox wire.MailboxID
+	index    int // its place, for good
+	ref      RelayRef
+	standing standing
+	channel  wire.ChannelID
+	box      keys.MailboxPrivate
+	mailbox  wire.MailboxID
 
 	read readLink
 	post postLink
@@ -60,7 +61,7 @@ type pathRecord struct {
 	stats      [5]uint64             // by crossverify.Status
 }
 
-// label is how people see the path: R1.. in the genesis' order.
+// label is how people see the path: R1.. in the order of first use.
 func (p *path) label() string { return fmt.Sprintf("R%d", p.index+1) }
 
 // name is label and operator.
@@ -165,15 +166,7 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 func (m *Machine) wantLinks() []broadcast.WantLink {
 	var want []broadcast.WantLink
 	for _, p := range m.paths {
-		if m.meta.Phase != phaseFounding || p.post.founded {
-			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
-		}
-		if (m.meta.Phase == phaseFounding || len(p.queue) > 0) && !p.aside {
-			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.PostLink, Addrs: p.ref.Addrs})
-		} else if p.post.link != 0 {
-			// A post link that stands is kept: the next message goes at once.
-			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.PostLink, Addrs: p.ref.Addrs})
-		}
+		want = append(want, m.wantedLinks(p)...)
 	}
 	return want
 }
@@ -211,7 +204,7 @@ type postLink struct {
 
 func (m *Machine) pathOf(key keys.RelayPublic) *path {
 	for _, p := range m.paths {
-		if p.ref.Key == key {
+		if p.ref.Key == key && p.standing != vacant {
 			return p
 		}
 	}

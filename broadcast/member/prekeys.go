@@ -106,7 +106,9 @@ func (m *Machine) announce(version uint64, previous wire.Digest) {
 	a.Seat = NewSeat(m.gid, a.Signing)
 	copy(a.KEM[:], o.KEM.EncapsulationKey().Bytes())
 	for _, p := range m.paths {
-		a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox})
+		if p.listedRelay() {
+			a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox})
+		}
 	}
 	a.Sign(k.signing)
 	k.ann = a
@@ -177,7 +179,7 @@ func (m *Machine) announced() {
 	m.saveMeta()
 	m.saveSeat(st)
 	for _, p := range m.paths {
-		if !p.aside {
+		if p.takesPosts() {
 			m.putEntry(p, epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
 		}
 	}

@@ -17,13 +17,22 @@ func (m *Machine) status() Status {
 	if m.genesis != nil {
 		s.Strict, s.Quorum = m.genesis.Policy.Strict, m.needed()
 	}
+	s.Ordinal = m.meta.Lists.Ordinal
 	for _, p := range m.paths {
-		s.Relays = append(s.Relays, RelayStatus{
-			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Addrs: p.ref.Addrs, Standing: StandingInUse, Connected: p.read.opened, CaughtUp: p.caughtUp,
+		if p.standing == vacant {
+			continue
+		}
+		r := RelayStatus{
+			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Addrs: p.ref.Addrs, Standing: m.standingOf(p), Connected: p.read.opened, CaughtUp: p.caughtUp,
 			SetAside: p.aside, Position: p.position, Outbox: len(p.queue), Problem: p.problem,
 			Matched: p.stats[crossverify.Matched], Dissented: p.stats[crossverify.Dissented],
 			Silent: p.stats[crossverify.Silent], Failed: p.stats[crossverify.Failed],
-		})
+		}
+		if p.standing == retired || p.standing == closed {
+			s.Former = append(s.Former, r)
+		} else {
+			s.Relays = append(s.Relays, r)
+		}
 		s.Outbox += len(p.queue)
 	}
 	if m.ledger == nil {
@@ -53,9 +62,6 @@ func (m *Machine) status() Status {
 func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 	set(&w.Limit, 20)
 	var v Paths
-	for _, p := range m.paths {
-		v.Relays = append(v.Relays, p.label())
-	}
 	list := m.recent
 	if w.Message != "" {
 		list = slices.DeleteFunc(slices.Clone(list), func(msg *message) bool { return !strings.HasPrefix(msg.d.Short(), strings.ToLower(w.Message)) })
@@ -69,10 +75,19 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 	if len(list) > w.Limit {
 		list = list[len(list)-w.Limit:]
 	}
+	var seen relayMask
+	for _, msg := range list {
+		seen |= m.meta.Lists.counted(msg.era)
+	}
+	for _, p := range m.paths {
+		if p.standing == inUse || seen.has(p.index) {
+			v.Relays = append(v.Relays, p.label())
+		}
+	}
 	for _, msg := range list {
 		r := m.ledger.Report(msg.key.subject())
 		v.Messages = append(v.Messages, PathsRow{ID: msg.d.Short(), Member: m.display(m.seatOf(msg.key.seat)), Text: preview(msg.text),
-			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.marks(r.Status)})
+			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.messageMarks(msg)})
 	}
 	return v, nil
 }

@@ -135,7 +135,7 @@ func (m *Machine) process(it *item, hold func()) {
 func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
 	k := it.key()
 	m.counters.messages++
-	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages}
+	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, era: m.meta.Lists.era()}
 	m.messages[k] = msg
 	m.ledger.Opened(m.now, crossverify.Path(it.path.index), k.subject(), it.d)
 	m.awaitCopies(msg)
@@ -161,8 +161,9 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
 // not carried it lag until the deadline, then they are silent.
 func (m *Machine) awaitCopies(msg *message) {
 	s := msg.key.subject()
+	counted := m.meta.Lists.counted(msg.era)
 	for i, status := range m.ledger.Report(s).Status {
-		if status == crossverify.Awaiting {
+		if status == crossverify.Awaiting && counted.has(i) {
 			m.ledger.Absent(m.now, crossverify.Path(i), s)
 		}
 	}

@@ -19,7 +19,7 @@ func (m *Machine) view() View {
 	m.recipients()
 	v := View{Roster: m.roster}
 	for _, p := range m.paths {
-		if p.position > 0 {
+		if p.position > 0 && p.listedRelay() {
 			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head})
 		}
 	}
@@ -84,7 +84,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	b.order = m.counters.order
 	m.counters.previous = d
 	for _, p := range m.paths {
-		if p.aside {
+		if !p.takesPosts() {
 			continue
 		}
 		q := &postItem{kind: postBundle, id: m.drawID(), bundle: b.order}
@@ -96,9 +96,9 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.put(m.key(keyBundle, wire.U64(b.order)), b.finish(record, at))
 
 	m.counters.messages++
-	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages}
+	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, era: m.meta.Lists.era()}
 	m.messages[k] = msg
-	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
+	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), m.ledger.Era())
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	m.saveMessage(msg)
@@ -223,7 +223,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	m.showMessage(msg)
 	m.saveMessage(msg)
 	m.noteSent(msg)
-	info := SentInfo{ID: msg.d.Short(), Relays: len(m.paths)}
+	info := SentInfo{ID: msg.d.Short(), Relays: len(m.used())}
 	set := m.recipients()
 	info.Held = set.held
 	for _, st := range set.states {
@@ -237,16 +237,16 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	}
 	posts := map[int]wire.PostID{}
 	for _, p := range m.paths {
-		if !p.aside {
+		if p.takesPosts() {
 			posts[p.index] = p.queue[len(p.queue)-1].id
 		}
 	}
 	gone := func(p *path) bool {
 		id, posted := posts[p.index]
-		return posted && !p.aside && !m.queued(p, id) && !m.declined[id]
+		return posted && p.counts() && !m.queued(p, id) && !m.declined[id]
 	}
 	pending := func() bool {
-		return slices.ContainsFunc(m.paths, func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
+		return slices.ContainsFunc(m.used(), func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
 	}
 	count := func() int {
 		info.Receipts = 0
@@ -264,15 +264,15 @@ func (m *Machine) sendText(id uint64, w SendText) {
 			case WaitNone:
 				return info, nil, true
 			case WaitAll:
-				return info, nil, n == len(posts)
+				return info, nil, n == len(m.used())
 			default:
 				if m.operators(gone) < m.needed() && !pending() {
-					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.paths), info.ID), true
+					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.used()), info.ID), true
 				}
 				return info, nil, m.operators(gone) >= m.needed()
 			}
 		},
 		late: func() (any, error) {
-			return info, fmt.Errorf("%w: %d of %d relays took message %s so far; it stays in the outbox and is sent again", ErrUnreached, count(), len(m.paths), info.ID)
+			return info, fmt.Errorf("%w: %d of %d relays took message %s so far; it stays in the outbox and is sent again", ErrUnreached, count(), len(m.used()), info.ID)
 		}})
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"parallax/broadcast"
-	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/store"
 	"parallax/internal/wire"
@@ -83,9 +82,10 @@ type metaRecord struct {
 	Channels    []byte
 	Epochs      []epochRecord
 	Incarnation []byte
-	Mailboxes   [][]byte // seeds, in the order of relays
-	Announced   []byte   // own announcement
-	Admitted    []byte   // own admission; empty for the founder
+	Relays      []relayRecord // every path there ever was, by its place
+	Lists       listsRecord
+	Announced   []byte // own announcement
+	Admitted    []byte // own admission; empty for the founder
 	Joined      bool
 	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
 	Superseded  bool `json:",omitempty"` // another installation took the seat over
@@ -219,7 +219,6 @@ type keyring struct {
 	owner    [32]byte
 	admin    [32]byte
 	epochs   []Epoch
-	boxes    []keys.MailboxPrivate
 	inc      wire.Incarnation
 	ann      *Announcement
 	adm      *Admission
@@ -247,36 +246,27 @@ func (m *Machine) setUp() (err error) {
 	for _, e := range meta.Epochs {
 		k.epochs = append(k.epochs, Epoch{Number: e.Number, Key: keys.NewSecret[keys.RoleEpoch](seed(e.Key))})
 	}
-	for _, s := range meta.Mailboxes {
-		k.boxes = append(k.boxes, keys.NewPrivate[keys.RoleMailbox](seed(s)))
-	}
-	var refs []RelayRef
 	switch {
 	case len(meta.Genesis) > 0:
 		if m.genesis, err = ParseGenesis(meta.Genesis); err != nil {
 			return fmt.Errorf("%w: genesis: %w", ErrStore, err)
 		}
 		m.gid = m.genesis.ID()
-		refs = m.genesis.Relays
-		m.ledger = crossverify.NewLedger(m.policy())
-	case meta.Founding != nil:
-		for _, s := range meta.Founding.Relays {
-			refs = append(refs, RelayRef{Key: s.Key, Addrs: s.Addrs})
-		}
-	default:
+	case meta.Founding == nil:
 		inv, err := ParseLink(meta.Link)
 		if err != nil {
 			return fmt.Errorf("%w: link: %w", ErrStore, err)
 		}
 		m.gid = inv.Group
-		for _, s := range inv.Relays {
-			refs = append(refs, RelayRef{Key: s.Key, Addrs: s.Addrs})
-		}
 	}
-	for i, ref := range refs {
-		p := &path{index: i, ref: ref, channel: ChannelID(&k.channels, ref.Key), box: k.boxes[i]}
-		p.mailbox = NewMailboxID(ref.Key, p.channel, p.box.Public())
-		m.paths = append(m.paths, p)
+	if len(meta.Relays) > MaxPaths {
+		return fmt.Errorf("%w: meta: %d relays", ErrStore, len(meta.Relays))
+	}
+	for i := range meta.Relays {
+		m.paths = append(m.paths, m.makePath(i))
+	}
+	if m.genesis != nil {
+		m.makeLedger()
 	}
 	if len(meta.Announced) > 0 {
 		if k.ann, err = ParseAnnouncement(meta.Announced); err != nil {
@@ -294,9 +284,6 @@ func (m *Machine) setUp() (err error) {
 	}
 	return nil
 }
-
-// policy is what the paths are compared by.
-func (m *Machine) policy() crossverify.Policy { return m.genesis.Voting(m.cfg.Verify) }
 
 // finishLoad rebuilds what follows from the records.
 func (m *Machine) finishLoad() {
@@ -328,14 +315,14 @@ func draw(entropy broadcast.Entropy, b []byte) {
 func (m *Machine) drawID() (id wire.PostID) { m.draw(id[:]); return id }
 
 // newIdentity draws everything a membership needs of its own.
-func (m *Machine) newIdentity(meta *metaRecord, relays int) {
+func (m *Machine) newIdentity(meta *metaRecord, relays []LinkRelay) {
 	fresh := func() []byte { b := m.draw32(); return b[:] }
 	meta.Format = StoreFormat
 	meta.Signing, meta.Identity, meta.Owner = fresh(), fresh(), fresh()
 	meta.Incarnation = make([]byte, len(wire.Incarnation{}))
 	m.draw(meta.Incarnation)
-	for range relays {
-		meta.Mailboxes = append(meta.Mailboxes, fresh())
+	for _, r := range relays {
+		meta.Relays = append(meta.Relays, relayRecord{RelayRef: RelayRef{Key: r.Key, Addrs: r.Addrs}, Mailbox: fresh()})
 	}
 }
 
