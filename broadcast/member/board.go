@@ -141,7 +141,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		}
 	}
 	rank := func(o opened) int {
-		return slices.IndexFunc([]string{"genesis", "welcome", "invite/", "announcement/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
+		return slices.IndexFunc([]string{"genesis", "welcome", "invite/", "announcement/", "carried/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
 	}
 	byRank := func(a, b opened) int {
 		if d := rank(a) - rank(b); d != 0 {
@@ -189,7 +189,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			continue
 		}
 		switch kind {
-		case "announcement":
+		case "announcement", "carried": // what is signed counts whoever put it there
 			m.sawAnnouncement(p, wire.Seat(raw), e.value)
 		case "admission":
 			m.sawAdmission(p, wire.Seat(raw), e.value)

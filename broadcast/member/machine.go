@@ -37,6 +37,8 @@ type Limits struct {
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
+	GoneAfter      time.Duration // without an answer of a relay, while others answer, until people are told. Default: 3 days
+	RetiredFor     time.Duration // for which a retired relay is still read. Default: 1 day
 }
 
 func (l Limits) withDefaults() Limits {
@@ -55,6 +57,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
+	set(&l.GoneAfter, 3*24*time.Hour)
+	set(&l.RetiredFor, 24*time.Hour)
 	return l
 }
 
@@ -138,6 +142,10 @@ type Machine struct {
 	delivery  ownTexts // of own texts
 	awake     bool     // deadlines run
 	extended  bool     // the joining's deadline was moved once
+
+	announceAt   time.Time       // when the own announcement follows the lists of relays
+	readingSince time.Time       // since when enough relays are read, in this opening
+	noted        map[string]bool // events that are shown once in an opening
 }
 
 // waiter is a command that is answered when done says so.
@@ -185,6 +193,7 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		noted:    map[string]bool{},
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -239,6 +248,9 @@ func (m *Machine) wakeUp() {
 	if m.ledger == nil {
 		return
 	}
+	if next := m.meta.Lists.Next; next != nil {
+		next.since = m.now
+	}
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
 		if m.usable(st) {
@@ -272,6 +284,7 @@ func (m *Machine) changed(r store.Reader) error {
 // settle follows up on whatever the input changed: deadlines, joining, hellos,
 // exchanges, answers to commands.
 func (m *Machine) settle() {
+	m.stepRelays()
 	if m.ledger != nil {
 		for _, s := range m.ledger.Advance(m.now) {
 			m.subjectChanged(s)
@@ -378,6 +391,7 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
+	soonest(m.relaysWake())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
 	if len(m.starting.texts) > 0 && m.meta.Restored {

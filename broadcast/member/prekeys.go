@@ -148,7 +148,13 @@ func (m *Machine) rotateAt() (t time.Time) {
 	if !m.isMember() || m.meta.Restored || m.meta.Superseded || len(m.keyring.prekeys) == 0 || !m.reading() {
 		return t
 	}
-	return time.Unix(m.keyring.newest().made, 0).Add(m.cfg.Limits.PrekeyLife)
+	t = time.Unix(m.keyring.newest().made, 0).Add(m.cfg.Limits.PrekeyLife)
+	if m.unannounced() && m.announceAt.Before(t) {
+		if t = m.announceAt; t.IsZero() {
+			t = m.now
+		}
+	}
+	return t
 }
 
 // rotate replaces the prekeys that are old and erases those that no hello under

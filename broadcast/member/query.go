@@ -28,6 +28,9 @@ func (m *Machine) status() Status {
 			Matched: p.stats[crossverify.Matched], Dissented: p.stats[crossverify.Dissented],
 			Silent: p.stats[crossverify.Silent], Failed: p.stats[crossverify.Failed],
 		}
+		if at := m.meta.Relays[p.index].Missing; at != 0 && p.standing == inUse {
+			r.Gone = unixSeconds(at)
+		}
 		if p.standing == retired || p.standing == closed {
 			s.Former = append(s.Former, r)
 		} else {

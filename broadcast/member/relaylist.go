@@ -38,7 +38,9 @@ type relayRecord struct {
 	Mailbox  []byte // seed
 	Standing standing
 	Token    string `json:",omitempty"` // making: that relay's permission
-	Until    int64  `json:",omitempty"` // retired: Unix seconds when it is closed at the latest
+	Until    int64  `json:",omitempty"` // retired: Unix seconds until when it is read
+	Missing  int64  `json:",omitempty"` // Unix seconds since when it did not answer while others did; 0: it does
+	Told     bool   `json:",omitempty"` // that it is missing for long
 }
 
 // relayMask is a set of paths by their places.
@@ -258,12 +260,11 @@ func (m *Machine) wantedLinks(p *path) (want []broadcast.WantLink) {
 		}
 	case retired:
 		link(broadcast.ReadLink)
-		return want
 	}
 	switch {
 	case (founding || p.standing == making || len(p.queue) > 0) && !p.aside:
 		link(broadcast.PostLink)
-	case p.post.link != 0: // one that stands is kept: the next message goes at once
+	case p.post.link != 0 && p.standing != retired: // one that stands is kept: the next message goes at once
 		link(broadcast.PostLink)
 	}
 	return want

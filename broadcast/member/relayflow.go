@@ -1,0 +1,332 @@
+package member
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"parallax/broadcast/proto"
+	"parallax/crossverify"
+	"parallax/internal/wire"
+)
+
+// How a membership follows the roster's list of relays (docs/protocol.md section
+// 8.2). A list that comes is read and posted to at once, beside the one in use;
+// it counts, and the other ends, when enough relays of both show the operation.
+
+// announceSpread is what each member adds to the time over which all of them
+// announce mailboxes on new relays: every announcement is pushed to everybody.
+const announceSpread = 100 * time.Millisecond
+
+// setRelayList follows the list that the roster says now.
+func (m *Machine) setRelayList(refs []RelayRef, ordinal uint32) {
+	l := &m.meta.Lists
+	var list relayMask
+	fresh := 0
+	for i := range refs {
+		p := m.pathOf(refs[i].Key)
+		if p != nil {
+			list |= 1 << p.index
+		}
+		if p == nil {
+			fresh++
+		}
+	}
+	if free := MaxPaths - len(m.paths) + m.vacancies(); fresh > free {
+		m.tellOnce("paths", fmt.Sprintf("The group has other relays now, and this membership has had %d: it cannot use more. It goes on with those it has.", MaxPaths))
+		return
+	}
+	for i := range refs {
+		p := m.pathOf(refs[i].Key)
+		switch {
+		case p == nil, !p.listedRelay():
+			p = m.appendPath(refs[i], arriving)
+			list |= 1 << p.index
+		default:
+			p.ref = refs[i]
+			m.setStanding(p, p.standing)
+		}
+	}
+	if l.Next != nil && l.Next.Relays == list && l.Next.Ordinal == ordinal {
+		return
+	}
+	for _, p := range m.paths { // of a list that was to come, and will not
+		if p.standing == arriving && !list.has(p.index) {
+			m.retire(p)
+		}
+	}
+	if list == m.usedMask() {
+		l.Next, l.Ordinal = nil, ordinal
+		m.setPolicy()
+		m.saveMeta()
+		return
+	}
+	l.Next = &nextList{Ordinal: ordinal, Relays: list, since: m.now}
+	m.setPolicy()
+	m.spreadAnnouncement()
+	m.saveMeta()
+	if m.isMember() {
+		m.show(Event{Kind: EventRelay, Text: m.changeText("The group's relays change: %s. Until enough relays show it, all of them are used. Nothing for you to do.", list)})
+	}
+}
+
+func (m *Machine) vacancies() (n int) {
+	for _, p := range m.paths {
+		if p.standing == vacant {
+			n++
+		}
+	}
+	return n
+}
+
+// changeText says what comes and what goes with a list.
+func (m *Machine) changeText(format string, list relayMask) string {
+	var come, go_ []string
+	for _, p := range m.paths {
+		switch in := list.has(p.index); {
+		case in && p.standing != inUse:
+			come = append(come, p.name())
+		case !in && p.standing == inUse:
+			go_ = append(go_, p.name())
+		}
+	}
+	var parts []string
+	if len(come) > 0 {
+		parts = append(parts, strings.Join(come, ", ")+map[bool]string{true: " comes", false: " come"}[len(come) == 1])
+	}
+	if len(go_) > 0 {
+		parts = append(parts, strings.Join(go_, ", ")+map[bool]string{true: " goes", false: " go"}[len(go_) == 1])
+	}
+	return fmt.Sprintf(format, strings.Join(parts, ", "))
+}
+
+// tellOnce shows an event once in an opening.
+func (m *Machine) tellOnce(cause, text string) {
+	if !m.noted[cause] {
+		m.noted[cause] = true
+		m.show(Event{Kind: EventRelay, Text: text})
+	}
+}
+
+// listShown notes that a path's board shows the operation of this list.
+func (m *Machine) listShown(p *path, refs []RelayRef, ordinal uint32) {
+	next := m.meta.Lists.Next
+	if next == nil || next.Ordinal != ordinal || next.Shown.has(p.index) {
+		return
+	}
+	var list relayMask
+	for i := range refs {
+		if q := m.pathOf(refs[i].Key); q != nil {
+			list |= 1 << q.index
+		}
+	}
+	if list == next.Relays {
+		next.Shown |= 1 << p.index
+		m.saveMeta()
+	}
+}
+
+// enough tells whether these paths, without those, are enough in an era. Of
+// nobody that is left, nobody is needed.
+func (m *Machine) enough(e relayEra, shown, without relayMask) bool {
+	l := crossverify.NewLedger(m.policyOf(e))
+	s, left := crossverify.Subject{Kind: crossverify.Open}, false
+	for i, p := range m.paths {
+		out := p.aside || without.has(i)
+		l.SetAside(crossverify.Path(i), out)
+		left = left || e.Relays.has(i) && !out
+		if shown.has(i) {
+			l.Claim(m.now, crossverify.Path(i), s, wire.Digest{1})
+		}
+	}
+	return !left || l.Report(s).Usable
+}
+
+// stepRelays goes on with whatever is under way about the relays.
+func (m *Machine) stepRelays() {
+	if m.ledger == nil {
+		return
+	}
+	if next := m.meta.Lists.Next; next != nil && m.listHolds(next) {
+		m.takeList(next)
+	}
+	m.closeRetired()
+	m.missing()
+}
+
+// listHolds tells whether the next list takes the place of the one in use: enough
+// of its relays show the operation, and enough of those before. A relay that goes
+// can hinder it for a deadline only.
+func (m *Machine) listHolds(next *nextList) bool {
+	now := m.eraNow()
+	if !m.enough(relayEra{Relays: next.Relays, Policy: now.Policy}, next.Shown, 0) {
+		return false
+	}
+	return m.enough(now, next.Shown, 0) || !m.now.Before(m.listWait(next)) && m.enough(now, next.Shown, now.Relays&^next.Relays)
+}
+
+func (m *Machine) listWait(next *nextList) time.Time {
+	return next.since.Add(m.genesis.Policy.Deadline)
+}
+
+// takeList makes the next list the one in use.
+func (m *Machine) takeList(next *nextList) {
+	l := &m.meta.Lists
+	text := m.changeText("The group uses other relays now: %s. What the others keep stays readable. Nothing for you to do.", next.Relays)
+	l.Ordinal, l.Next = next.Ordinal, nil
+	for _, p := range m.paths {
+		switch in := next.Relays.has(p.index); {
+		case in && p.standing == arriving:
+			m.setStanding(p, inUse)
+		case !in && p.standing == inUse:
+			m.retire(p)
+		}
+	}
+	m.setPolicy()
+	m.saveMeta()
+	if m.isMember() {
+		m.show(Event{Kind: EventRelay, Text: text})
+		for _, st := range m.sortedSeats() {
+			m.askedAll(st)
+		}
+	}
+	m.retryHeld(wire.Seat{})
+}
+
+// retire ends the use of a path. What it keeps is read for a while, and what
+// waits for it in the outbox is still sent.
+func (m *Machine) retire(p *path) {
+	m.meta.Relays[p.index].Until = m.now.Add(m.cfg.Limits.RetiredFor).Unix()
+	m.setStanding(p, retired)
+}
+
+// closeRetired closes retired paths in time: when what they keep was read, or
+// they do not answer.
+func (m *Machine) closeRetired() {
+	for _, p := range m.paths {
+		if p.standing != retired || m.now.Before(m.closesAt(p)) || p.read.opened && !p.caughtUp {
+			continue
+		}
+		for _, q := range slices.Clone(p.queue) {
+			m.forgetPost(p, q)
+		}
+		for _, h := range m.sortedHeld() {
+			if h.item.path == p {
+				m.unhold(h)
+			}
+		}
+		for _, leaf := range p.tree.Leaves() {
+			m.del(m.key(keyBoard, []byte{byte(p.index)}, leaf.Name[:]))
+		}
+		p.tree, p.listed, p.caughtUp = crossverify.Tree{}, false, false
+		m.savePath(p)
+		m.setStanding(p, closed)
+	}
+}
+
+func (m *Machine) closesAt(p *path) time.Time { return time.Unix(m.meta.Relays[p.index].Until, 0) }
+
+// spreadAnnouncement sets when the own announcement follows the lists.
+func (m *Machine) spreadAnnouncement() {
+	j := m.draw32()
+	spread := time.Duration(len(m.seats)) * announceSpread
+	m.announceAt = m.now.Add(time.Duration(uint64(j[0])<<8|uint64(j[1])) * spread / (1 << 16))
+}
+
+// unannounced tells whether the own announcement lacks a mailbox on a relay that
+// is read.
+func (m *Machine) unannounced() bool {
+	return slices.ContainsFunc(m.paths, func(p *path) bool { return p.listedRelay() && !m.announcedOn(p) })
+}
+
+func (m *Machine) announcedOn(p *path) bool {
+	return slices.ContainsFunc(m.keyring.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key && b.ID == p.mailbox })
+}
+
+// missing notices relays that do not answer while enough others do, and tells of
+// each once when it has been so for Limits.GoneAfter.
+func (m *Machine) missing() {
+	if !m.isMember() || !m.reading() {
+		m.readingSince = time.Time{}
+		return
+	}
+	if m.readingSince.IsZero() {
+		m.readingSince = m.now
+	}
+	for _, p := range m.used() {
+		rec := &m.meta.Relays[p.index]
+		switch {
+		case p.read.opened && rec.Missing != 0:
+			if rec.Told {
+				m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s answers again.", p.name())})
+			}
+			rec.Missing, rec.Told = 0, false
+			m.saveMeta()
+		case p.read.opened || m.now.Before(m.missingFrom()):
+		case rec.Missing == 0:
+			rec.Missing = m.now.Unix()
+			m.saveMeta()
+		case !rec.Told && !m.now.Before(time.Unix(rec.Missing, 0).Add(m.cfg.Limits.GoneAfter)):
+			rec.Told = true
+			m.saveMeta()
+			m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s has been gone for %s, while others answered. They carry the messages. An admin can put another in its place: parallax relay replace %s.",
+				p.name(), days(m.now.Sub(time.Unix(rec.Missing, 0))), p.label())})
+		}
+	}
+}
+
+// missingFrom is from when on a relay without a link counts as missing: the
+// others were read that long.
+func (m *Machine) missingFrom() time.Time { return m.readingSince.Add(m.genesis.Policy.Deadline) }
+
+// days are as people say them.
+func days(d time.Duration) string {
+	if d < 48*time.Hour {
+		return plural(int(d/time.Hour), "hour")
+	}
+	return plural(int(d/(24*time.Hour)), "day")
+}
+
+// relaysWake is when stepRelays has something to do by time; zero: never.
+func (m *Machine) relaysWake() (t time.Time) {
+	if m.ledger == nil {
+		return t
+	}
+	soonest := func(u time.Time) {
+		if u.After(m.now) && (t.IsZero() || u.Before(t)) {
+			t = u
+		}
+	}
+	if next := m.meta.Lists.Next; next != nil {
+		soonest(m.listWait(next))
+	}
+	for _, p := range m.paths {
+		rec := &m.meta.Relays[p.index]
+		switch {
+		case p.standing == retired && (p.caughtUp || !p.read.opened):
+			soonest(m.closesAt(p))
+		case p.standing == inUse && !p.read.opened && !m.readingSince.IsZero() && rec.Missing == 0:
+			soonest(m.missingFrom())
+		case p.standing == inUse && !p.read.opened && !m.readingSince.IsZero() && !rec.Told:
+			soonest(time.Unix(rec.Missing, 0).Add(m.cfg.Limits.GoneAfter))
+		}
+	}
+	return t
+}
+
+// putCarried puts the newest announcement of every usable seat on a relay that
+// has none of them yet: whoever is away still stands there by its own signature.
+func (m *Machine) putCarried(p *path) {
+	for _, st := range m.sortedSeats() {
+		if !st.own && m.usable(st) {
+			m.putEntry(p, epochKey, "carried/"+st.seat.String(), st.ann.Version, st.ann.Append(nil), m.keyring.owner)
+		}
+	}
+}
+
+// sawRelayInfo takes the operator of a relay that is being prepared.
+func (m *Machine) sawRelayInfo(p *path, f *proto.InfoIs) {
+	p.ref.Operator, p.ref.OperatorName, p.ref.Families = f.Operator, f.Name, f.Families
+	m.setStanding(p, p.standing)
+}
