@@ -55,7 +55,7 @@ type Header struct {
 	Seat        wire.Seat // the sender
 	Incarnation wire.Incarnation
 	Sequence    uint64 // dense from 1 within the incarnation
-	Carriers    uint16 // number of relays that carry it in full; 0: every one
+	Carriers    uint16 // bit i: the i-th relay, keys ascending, carries it in full; 0: every one does
 }
 
 // append writes the header's plaintext, 58 bytes.
@@ -89,16 +89,10 @@ func SealEnvelope(gid wire.GroupID, epoch *keys.EpochKey, h Header, content *key
 	if len(plain) > MaxContent {
 		return nil, d, fmt.Errorf("broadcast: content of %d bytes, at most %d: %w", len(plain), MaxContent, wire.ErrTooLong)
 	}
-	padded := make([]byte, paddedSize(len(plain)))
-	copy(padded, plain)
-	padded[len(plain)] = 0x80
-
 	commitment := content.Derive(tagCommit)
-	b := make([]byte, 0, SealedHeaderSize+CommitmentSize+len(padded)+chacha20poly1305.Overhead)
+	b := make([]byte, 0, SealedHeaderSize+CommitmentSize+paddedSize(len(plain))+chacha20poly1305.Overhead)
 	b = seal(b, epoch.Derive(tagHeader, commitment[:]), h.append(nil), gid[:])
-	b = append(b, commitment[:]...)
-	b = seal(b, content.Derive(tagEnc), padded, h.bind(gid[:]))
-	clear(padded)
+	b = sealContent(b, gid, h, content, plain)
 	return b, envelopeDigest(gid, b), nil
 }
 
@@ -143,6 +137,32 @@ func OpenEnvelope(gid wire.GroupID, h Header, content *keys.ContentKey, envelope
 		return nil, fmt.Errorf("%w: padding", ErrContent)
 	}
 	return plain, nil
+}
+
+// ResealedDigest is D of the envelope that SealEnvelope made of h, content and
+// plain: sealed are its first 74 bytes, so that it takes no epoch key. Whoever
+// passes an envelope on passes on these, and can make no other text of one D.
+// Errors: ErrHeader for another length of sealed, wire.ErrTooLong.
+func ResealedDigest(gid wire.GroupID, sealed []byte, h Header, content *keys.ContentKey, plain []byte) (d wire.Digest, err error) {
+	if len(sealed) != SealedHeaderSize {
+		return d, fmt.Errorf("%w: %d bytes, not %d", ErrHeader, len(sealed), SealedHeaderSize)
+	}
+	if len(plain) > MaxContent {
+		return d, fmt.Errorf("broadcast: content of %d bytes, at most %d: %w", len(plain), MaxContent, wire.ErrTooLong)
+	}
+	return envelopeDigest(gid, sealContent(bytes.Clone(sealed), gid, h, content, plain)), nil
+}
+
+// sealContent appends commitment and ciphertext.
+func sealContent(b []byte, gid wire.GroupID, h Header, content *keys.ContentKey, plain []byte) []byte {
+	padded := make([]byte, paddedSize(len(plain)))
+	copy(padded, plain)
+	padded[len(plain)] = 0x80
+	commitment := content.Derive(tagCommit)
+	b = append(b, commitment[:]...)
+	b = seal(b, content.Derive(tagEnc), padded, h.bind(gid[:]))
+	clear(padded)
+	return b
 }
 
 // envelopeDigest is D = H("envelope", gid, sealed header, commitment, ciphertext).

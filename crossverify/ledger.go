@@ -228,6 +228,26 @@ func (l *Ledger) SetDeadline(path Path, deadline time.Duration) {
 	}
 }
 
+// Enough tells whether the operators of the paths that hold are enough now,
+// those set aside left out.
+func (l *Ledger) Enough(holds func(Path) bool) bool { return l.voters.enough(l.holding(holds)) }
+
+// Count is how many operators those are, families counted once.
+func (l *Ledger) Count(holds func(Path) bool) int { return count(l.holding(holds).by) }
+
+// Needed is how many operators are enough now, at least.
+func (l *Ledger) Needed() int { return l.voters.fewest() }
+
+func (l *Ledger) holding(holds func(Path) bool) tally {
+	t := l.voters.none()
+	for i, aside := range l.aside {
+		if !aside && holds(Path(i)) {
+			l.voters.add(&t, i)
+		}
+	}
+	return t
+}
+
 // Advance lets deadlines pass and returns the subjects that report something
 // else than at the Advance before, ascending by kind, id, incarnation and
 // number.

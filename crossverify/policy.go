@@ -64,7 +64,7 @@ func (p Policy) Needed() int {
 	case p.Strict:
 		return all
 	case p.Rule != nil:
-		return p.leastByRule()
+		return newVoters(p).fewest()
 	case p.Quorum <= 0:
 		return all/2 + 1
 	default:
@@ -83,6 +83,16 @@ func (p Policy) Sufficient(operators []keys.OperatorPublic) bool {
 		}
 	}
 	return voters.enough(said)
+}
+
+// Shares is k of a first contact over some of the paths (section 5.3): one more
+// than the most of them that operators who are not enough can have, and at most
+// all of them; all of them if Strict.
+func (p Policy) Shares(over []Path) int {
+	if p.Strict {
+		return len(over)
+	}
+	return min(newVoters(p).mostShort(over)+1, len(over))
 }
 
 // Reachable tells whether all operators together, families speaking once, are

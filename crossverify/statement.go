@@ -20,6 +20,7 @@ const (
 	tagBundle    = "parallax/1/entry/bundle"
 	tagBoard     = "parallax/1/entry/board"
 	tagGrant     = "parallax/1/entry/grant"
+	tagDigest    = "parallax/1/entry/digest"
 	tagValue     = "parallax/1/board/value"
 )
 
@@ -183,6 +184,11 @@ func SlotsDigest(fanout wire.Digest, exceptions, slots []byte) wire.Digest {
 // BundleDigest is d of a bundle.
 func BundleDigest(outer, slots wire.Digest) wire.Digest {
 	return wire.Hash(tagBundle, outer[:], slots[:])
+}
+
+// SealedDigest is d of an entry that has only the sealed digest of a bundle.
+func SealedDigest(hint [8]byte, nonce [24]byte, sealed []byte) wire.Digest {
+	return wire.Hash(tagDigest, hint[:], nonce[:], sealed)
 }
 
 // ValueDigest is the value digest of a board entry's sealed value.

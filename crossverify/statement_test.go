@@ -72,6 +72,7 @@ func TestStatementGoldens(t *testing.T) {
 		{"bundle", d(BundleDigest(digest(1), digest(2))), "884bf93e9bcb1f4d4192be5bf30d30fb1d0d6d333e9b1a9716bc8875962eecfd"},
 		{"value", d(ValueDigest([]byte("value"))), "042cfa8bc287076a74e8c4441a223b18db5f62036add34d5c95e1bc310592b5b"},
 		{"board write", d(BoardDigest(leaf.Name, leaf.Version, leaf.Value)), "03c17c005b0d873715b97c2750fddf65bcfbf8d7b1b1a3bb241175cb5bcbc4af"},
+		{"sealed digest", d(SealedDigest([8]byte{1}, [24]byte{2}, []byte("sealed"))), "8bbd5e2ede1813c622a0d306f2d52551c585e834058b52504f3402f697f9aa90"},
 		{"grant", d(GrantDigest([]byte("body"))), "de45a42cef6efc3dabc096cdefbf63ceaf6cca125155da4f938a71230e40efa4"},
 		{"leaf", d(leaf.hash()), "44318d215894840952448e1587211faa36fab5d40d94b4a74089f640431a5a2e"},
 		{"node", d(nodeHash(digest(1), digest(2))), "b7b78d3fc76752b35ddf8bd0ea1d45eee772fca6b8b23a842ec480dd1cd47685"},

@@ -1,6 +1,7 @@
 package crossverify
 
 import (
+	"maps"
 	"math/bits"
 	"slices"
 )
@@ -17,6 +18,7 @@ type voters struct {
 	left     tally    // all that are not set aside
 	leftCan  bool     // the rule holds for all that are left
 	needed   int      // plain threshold: how many classes of those left
+	least    int      // fewest by the rule; 0: not computed yet
 	strict   bool
 	alone    bool // one operator in the whole policy
 }
@@ -71,7 +73,7 @@ func (v *voters) ofClass(c int) (mask uint32) {
 
 // leave counts anew with the paths that are set aside; nil: none.
 func (v *voters) leave(aside []bool) {
-	v.left = v.none()
+	v.left, v.least = v.none(), 0
 	for i := range v.class {
 		if aside == nil || !aside[i] {
 			v.add(&v.left, i)
@@ -133,12 +135,18 @@ func (p Policy) classes() []int {
 	return class
 }
 
-// leastByRule is the size of the smallest set of classes that is enough.
-func (p Policy) leastByRule() int {
-	v := newVoters(p)
+// fewest is the least number of operators, families counted once, that can be
+// enough now.
+func (v *voters) fewest() int {
+	if v.rule == nil {
+		return v.needed
+	}
+	if v.least > 0 {
+		return v.least
+	}
 	var heads []int
-	for i, c := range v.class {
-		if !v.outside[i] && !slices.Contains(heads, c) {
+	for _, c := range v.class {
+		if v.left.by[c] && !slices.Contains(heads, c) {
 			heads = append(heads, c)
 		}
 	}
@@ -156,10 +164,46 @@ func (p Policy) leastByRule() int {
 		}
 		return false
 	}
-	for n := range heads {
+	v.least = max(1, len(heads))
+	for n := 1; n < v.least; n++ {
 		if try(v.none(), 0, n) {
-			return n
+			v.least = n
 		}
 	}
-	return len(heads)
+	return v.least
+}
+
+// mostShort is the greatest number of these paths that operators have who are
+// not enough together.
+func (v *voters) mostShort(over []Path) (most int) {
+	has := map[int]int{} // by class
+	for _, p := range over {
+		if int(p) < len(v.class) {
+			has[v.class[p]]++
+		}
+	}
+	if v.rule == nil {
+		counts := slices.Sorted(maps.Values(has))
+		for _, n := range counts[max(0, len(counts)-max(0, v.asked-1)):] {
+			most += n
+		}
+		return most
+	}
+	classes := slices.Sorted(maps.Keys(has))
+	var try func(t tally, from, have, rest int)
+	try = func(t tally, from, have, rest int) { // more operators are never less
+		if have+rest <= most || v.enough(t) {
+			return
+		}
+		most = max(most, have)
+		for i := from; i < len(classes); i++ {
+			c := classes[i]
+			with := tally{slices.Clone(t.by), t.mask | v.ofClass(c)}
+			with.by[c] = true
+			try(with, i+1, have+has[c], rest-has[c])
+			rest -= has[c]
+		}
+	}
+	try(v.none(), 0, 0, len(over))
+	return most
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
@@ -44,6 +45,28 @@ func startRelay(t *testing.T, cfg RelayConfig) *Relay {
 	}
 	t.Cleanup(func() { closeRelay(t, r) })
 	return r
+}
+
+// quietPort is where a relay can listen, end and listen again: a port that is
+// free for both transports and below those that the system gives to dialers,
+// who would take it meanwhile.
+func quietPort(t *testing.T) []string {
+	t.Helper()
+	for range 100 {
+		p := 10_000 + rand.IntN(10_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+		if err != nil {
+			continue
+		}
+		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", p))
+		_ = l.Close()
+		if err == nil {
+			_ = u.Close()
+			return []string{fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", p), fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", p)}
+		}
+	}
+	t.Fatal("no free port")
+	return nil
 }
 
 func closeRelay(t *testing.T, r *Relay) {

@@ -1,6 +1,8 @@
 package simnet
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"crypto/mlkem"
 	"crypto/mlkem/mlkemtest"
 	"crypto/sha256"
@@ -60,6 +62,10 @@ func (w *World) Rand(names ...string) *rand.Rand {
 	return rand.New(stream(w.cfg.Seed, append([]string{"own"}, names...)...))
 }
 
+// Knows gives the world a key that many signatures are checked against: to make
+// one again, which is always the same, costs half of checking it.
+func (w *World) Knows(key ed25519.PrivateKey) { w.known[[32]byte(key[32:])] = key }
+
 // Verify is keys.Ed25519, remembering answers: in one process every statement
 // would otherwise be checked once for each member.
 func (w *World) Verify(pub [32]byte, message, sig []byte) bool {
@@ -75,7 +81,8 @@ func (w *World) Verify(pub [32]byte, message, sig []byte) bool {
 	if len(w.checks) >= maxChecks {
 		clear(w.checks)
 	}
-	ok := keys.Ed25519(pub, message, sig)
+	key := w.known[pub]
+	ok := key != nil && bytes.Equal(ed25519.Sign(key, message), sig) || keys.Ed25519(pub, message, sig)
 	w.checks[k] = ok
 	return ok
 }

@@ -78,6 +78,7 @@ func (s *Scenario) AddRelays(n int) {
 		name := fmt.Sprintf("R%d", i+1)
 		r := &Relay{}
 		r.Key.FromSeed(s.Seed(name, "relay"))
+		s.Knows(r.Key.Raw())
 		var operator keys.OperatorPrivate
 		operator.FromSeed(s.Seed(name, "operator"))
 		cfg := s.Relay

@@ -1,6 +1,7 @@
 package simnet
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -69,6 +70,7 @@ type World struct {
 	net    *rand.Rand
 	trace  hash.Hash
 	checks map[[32]byte]bool
+	known  map[[32]byte]ed25519.PrivateKey
 
 	nodes  map[string]*Node
 	order  []*Node // as added
@@ -87,7 +89,7 @@ func New(cfg Config) *World {
 	cfg.defaults()
 	return &World{
 		cfg: cfg, net: rand.New(stream(cfg.Seed, "world")), trace: sha256.New(),
-		checks: map[[32]byte]bool{}, nodes: map[string]*Node{},
+		checks: map[[32]byte]bool{}, known: map[[32]byte]ed25519.PrivateKey{}, nodes: map[string]*Node{},
 		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{}, slow: map[[2]string]time.Duration{}, caller: map[broadcast.Link]string{},
 	}
 }

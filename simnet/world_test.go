@@ -262,3 +262,26 @@ func TestSlow(t *testing.T) {
 		t.Error("a pair is still slow")
 	}
 }
+
+// A key that the world knows changes no answer.
+func TestKnownKeys(t *testing.T) {
+	w := New(Config{Seed: 1})
+	var key, other keys.RelayPrivate
+	key.FromSeed(w.Seed("key"))
+	other.FromSeed(w.Seed("other"))
+	w.Knows(key.Raw())
+	for _, signer := range []keys.RelayPrivate{key, other} {
+		pub := signer.Public()
+		sig := signer.Sign("tag", []byte("said"))
+		if !pub.Verify(w.Verify, sig, "tag", []byte("said")) {
+			t.Error("a signature does not hold")
+		}
+		if pub.Verify(w.Verify, sig, "tag", []byte("not said")) {
+			t.Error("a signature holds for what was not signed")
+		}
+		sig[3] ^= 1
+		if pub.Verify(w.Verify, sig, "tag", []byte("said")) || pub.Verify(w.Verify, sig[:63], "tag", []byte("said")) {
+			t.Error("what is no signature holds")
+		}
+	}
+}

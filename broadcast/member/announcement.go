@@ -80,6 +80,7 @@ func (a *Announcement) Check() error {
 
 // body is the announcement without its signature.
 func (a *Announcement) body(b []byte) []byte {
+	b = slices.Grow(b, 1536+48*len(a.Mailboxes)) // for the fixed fields, the signature after them and a name
 	b = append(b, objectFormat, a.Suite)
 	b = append(b, a.Group[:]...)
 	b = append(b, a.Seat[:]...)

@@ -37,7 +37,7 @@ func TestNetworkOf(t *testing.T) {
 func among(t *testing.T, letters string, strict bool, addrs ...string) *Machine {
 	m := laidDown(t, 1)
 	m.genesis.Policy.Strict = strict
-	m.genesis.Relays = nil
+	m.voting, m.genesis.Relays = nil, nil
 	first := m.paths[0]
 	m.paths = nil
 	for i, l := range letters {
@@ -89,7 +89,7 @@ func TestCoalition(t *testing.T) {
 			goals: "fool 2/2 in 1  read 2/2 in 1  block 1/2 in 2  link 1/2 in 1"},
 	} {
 		for _, i := range c.aside {
-			c.m.paths[i].aside = true
+			c.m.setAside(&evidenceRecord{Path: i})
 		}
 		v, err := c.m.coalition()
 		if err != nil {
@@ -107,7 +107,7 @@ func TestCoalition(t *testing.T) {
 func TestCoalitionNames(t *testing.T) {
 	m := among(t, "ABBC", false, "/ip4/203.0.1.1/tcp/1", "/dns4/x/tcp/1", "/dns4/x/tcp/1", "/ip4/203.0.9.9/tcp/1")
 	m.paths[3].ref.OperatorName = "OpA"
-	m.paths[0].aside = true
+	m.setAside(&evidenceRecord{Path: 0})
 	v, err := m.coalition()
 	if err != nil {
 		t.Fatal(err)

@@ -19,14 +19,15 @@ const (
 	KindHello      Kind = 2
 	KindRoster     Kind = 3 // a roster operation
 	KindStatements Kind = 4 // body: AppendStatements
-	KindResync     Kind = 5
-	KindRefetch    Kind = 6
+	KindAgain      Kind = 5 // body: AppendAnswer
+	KindRefetch    Kind = 6 // body: AppendRefetch
+	KindAck        Kind = 7 // a view and nothing else: the body is empty
 
 	firstSkippable Kind = 0x80
 )
 
 // Known tells a kind of this version.
-func (k Kind) Known() bool { return k >= KindText && k <= KindRefetch }
+func (k Kind) Known() bool { return k >= KindText && k <= KindAck }
 
 // Skippable tells a kind that who does not know it passes over in silence. An
 // unknown kind that is not skippable is shown as "needs a newer version".

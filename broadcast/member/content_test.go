@@ -111,12 +111,12 @@ func TestKinds(t *testing.T) {
 		if err != nil || got.Kind != c.Kind {
 			t.Fatalf("kind %d: %v", k, err)
 		}
-		if known, skip := k >= 1 && k <= 6, k >= 0x80; c.Kind.Known() != known || c.Kind.Skippable() != skip {
+		if known, skip := k >= 1 && k <= 7, k >= 0x80; c.Kind.Known() != known || c.Kind.Skippable() != skip {
 			t.Errorf("kind %#x: known %v, skippable %v", k, c.Kind.Known(), c.Kind.Skippable())
 		}
 	}
-	list := []member.Kind{member.KindText, member.KindHello, member.KindRoster, member.KindStatements, member.KindResync, member.KindRefetch}
-	if fmt.Sprint(list) != "[1 2 3 4 5 6]" {
+	list := []member.Kind{member.KindText, member.KindHello, member.KindRoster, member.KindStatements, member.KindAgain, member.KindRefetch, member.KindAck}
+	if fmt.Sprint(list) != "[1 2 3 4 5 6 7]" {
 		t.Errorf("numbers of kinds: %v", list)
 	}
 }

@@ -278,6 +278,7 @@ func voting(policy *Policy, relays []RelayRef, verify keys.Verify) crossverify.P
 		p.Families = crossverify.Families(p.Operators, families, verify)
 	}
 	if policy.Text == "" {
+		p.Quorum = p.Needed() // a part of the paths asks for as many as all of them
 		return p
 	}
 	rule, err := crossverify.ParseRule(policy.Text)

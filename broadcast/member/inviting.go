@@ -43,12 +43,11 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 			wanted[q.id] = p
 		}
 	}
-	kept := func() int {
-		return m.operators(func(p *path) bool {
-			mine := slices.DeleteFunc(sortedPosts(wanted), func(id wire.PostID) bool { return wanted[id] != p })
-			return len(mine) > 0 && !slices.ContainsFunc(mine, func(id wire.PostID) bool { return m.queued(p, id) || m.declined[id] })
-		})
+	keeps := func(p *path) bool {
+		mine := slices.DeleteFunc(sortedPosts(wanted), func(id wire.PostID) bool { return wanted[id] != p })
+		return len(mine) > 0 && !slices.ContainsFunc(mine, func(id wire.PostID) bool { return m.queued(p, id) || m.declined[id] })
 	}
+	kept := func() int { return m.operators(keeps) }
 	pending := func() bool {
 		return slices.ContainsFunc(sortedPosts(wanted), func(id wire.PostID) bool { return wanted[id].counts() && m.queued(wanted[id], id) })
 	}
@@ -56,9 +55,9 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 		return InviteInfo{Link: inv.Link(), Uses: rec.Uses, Expires: rec.Expires, Relays: kept()}
 	}
 	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
-		done: func() (any, error, bool) { return result(), nil, !pending() && kept() >= m.needed() },
+		done: func() (any, error, bool) { return result(), nil, !pending() && m.enough(keeps) },
 		late: func() (any, error) {
-			if kept() >= m.needed() {
+			if m.enough(keeps) {
 				return result(), nil
 			}
 			return nil, fmt.Errorf("%w: %d of %d needed relays keep the invitation so far; it is sent to the others when they are back", ErrUnreached, kept(), m.needed())

@@ -9,7 +9,7 @@ import (
 
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
-	"parallax/internal/keys"
+	"parallax/crossverify"
 	"parallax/internal/wire"
 )
 
@@ -251,9 +251,9 @@ func (m *Machine) stepJoining() {
 		}
 		return
 	}
-	admitted, answered, settled := m.operators(func(p *path) bool {
+	admitted, answered, settled := m.enough(func(p *path) bool {
 		return !slices.ContainsFunc(p.queue, func(q *postItem) bool { return q.kind == postAdmit })
-	}), m.operators(func(p *path) bool { return p.listed }), true
+	}), m.enough(func(p *path) bool { return p.listed }), true
 	seats, agreed := 0, 0
 	for _, st := range m.sortedSeats() {
 		if st.own || st.ann == nil {
@@ -269,37 +269,34 @@ func (m *Machine) stepJoining() {
 	}
 	if agreed != m.progress {
 		m.progress = agreed
-		m.hint(Event{Kind: EventProgress, Done: agreed, Total: seats, Text: fmt.Sprintf("keys of %d/%d members agreed, %d/%d relays answered", agreed, seats, answered, len(m.used()))})
+		m.hint(Event{Kind: EventProgress, Done: agreed, Total: seats, Text: fmt.Sprintf("keys of %d/%d members agreed, %d/%d relays answered", agreed, seats, m.listed(), len(m.used()))})
 	}
 	all := !slices.ContainsFunc(m.used(), func(p *path) bool { return !p.listed })
-	need := m.needed()
 	if late && all && !settled && !m.extended {
 		// The boards were read late: what they do not agree on is decided
 		// before the newcomer begins to speak.
 		m.extended, m.deadline = true, m.now.Add(m.joinWait())
 		return
 	}
-	if admitted >= need && answered >= need && (all && settled || late) {
+	if admitted && answered && (all && settled || late) {
 		m.joined(agreed)
 	} else if late {
 		m.failJoin()
 	}
 }
 
-// needed is q, or all operators that are left when some were set aside.
-func (m *Machine) needed() int {
-	return max(1, min(m.policy().Needed(), m.operators(func(p *path) bool { return true })))
+// needed is how many operators are enough, at least: those of the policy in
+// force, or all that are left when some were set aside.
+func (m *Machine) needed() int { return m.ledger.Needed() }
+
+// enough tells whether the operators of the paths that hold are enough.
+func (m *Machine) enough(hold func(*path) bool) bool {
+	return m.ledger.Enough(func(at crossverify.Path) bool { return hold(m.paths[at]) })
 }
 
 // operators counts the distinct operators of the paths that count and hold.
 func (m *Machine) operators(hold func(*path) bool) int {
-	seen := map[keys.OperatorPublic]bool{}
-	for _, p := range m.paths {
-		if p.counts() && hold(p) {
-			seen[p.ref.Operator] = true
-		}
-	}
-	return len(seen)
+	return m.ledger.Count(func(at crossverify.Path) bool { return hold(m.paths[at]) })
 }
 
 func (m *Machine) joined(members int) {
@@ -315,7 +312,17 @@ func (m *Machine) joined(members int) {
 		}
 	}
 	m.show(Event{Kind: EventJoined, Own: true, Seat: m.self.String(), Member: m.meta.Name,
-		Text: fmt.Sprintf("You joined %s: %s, %d of %d relays answered.", m.meta.Group, plural(members, "other member"), m.operators(func(p *path) bool { return p.listed }), len(m.used()))})
+		Text: fmt.Sprintf("You joined %s: %s, %d of %d relays answered.", m.meta.Group, plural(members, "other member"), m.listed(), len(m.used()))})
+}
+
+// listed is how many of the relays in use had their boards read.
+func (m *Machine) listed() (n int) {
+	for _, p := range m.used() {
+		if p.listed {
+			n++
+		}
+	}
+	return n
 }
 
 // plural is a number with its word.
@@ -360,16 +367,10 @@ func (m *Machine) noteRefusal(p *path, f proto.Refused) {
 	default:
 		p.refused = fmt.Errorf("%w: relay %s: %s", ErrRefused, p.label(), f.Text)
 	}
-	if m.meta.Phase == phaseFounding || m.operators(func(q *path) bool { return q.refused == nil }) < m.neededOr1() {
+	willing := func(q *path) bool { return q.refused == nil }
+	if m.meta.Phase == phaseFounding || m.ledger != nil && !m.enough(willing) || !slices.ContainsFunc(m.paths, willing) {
 		m.failWaiting(p.refused)
 	}
-}
-
-func (m *Machine) neededOr1() int {
-	if m.genesis == nil {
-		return 1
-	}
-	return m.needed()
 }
 
 func (m *Machine) queued(p *path, id wire.PostID) bool {

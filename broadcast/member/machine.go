@@ -95,6 +95,7 @@ type Machine struct {
 	answers  []broadcast.Answer
 	jobs     []broadcast.Job
 	links    []broadcast.WantLink // as last handed over
+	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
 	meta      *metaRecord
@@ -105,7 +106,9 @@ type Machine struct {
 	paths     []*path
 	byLink    map[broadcast.Link]*path
 	ledger    *crossverify.Ledger
-	ledgerEra []int // number in the ledger of each era in meta.Lists
+	ledgerEra []int               // number in the ledger of each era in meta.Lists
+	voting    *crossverify.Policy // of the list in use, made when first needed
+	shares    map[sharesKey]int   // k of first contacts
 	seats     map[wire.Seat]*seatState
 	invites   map[[16]byte]*InviteRecord
 	orphans   map[wire.Seat][]orphan // admissions whose invite is not known yet
@@ -142,6 +145,9 @@ type Machine struct {
 	delivery  ownTexts // of own texts
 	awake     bool     // deadlines run
 	extended  bool     // the joining's deadline was moved once
+
+	founder   wire.Seat // by founderOf
+	founderOf *Genesis
 
 	announceAt   time.Time       // when the own announcement follows the lists of relays
 	readingSince time.Time       // since when enough relays are read, in this opening
@@ -359,9 +365,10 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.turn++
 		r.Turn = m.turn
 	}
-	if want := m.wantLinks(); !m.linksSet || !sameLinks(want, m.links) {
-		m.links, m.linksSet = want, true
-		r.Links = want
+	m.wanted = m.wantLinks(m.wanted[:0])
+	if !m.linksSet || !sameLinks(m.wanted, m.links) {
+		m.links, m.linksSet = append([]broadcast.WantLink{}, m.wanted...), true
+		r.Links = m.links
 	}
 	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
 	clear(m.opAt)

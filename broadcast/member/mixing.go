@@ -3,7 +3,6 @@ package member
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -29,27 +28,40 @@ func (m *Machine) mixingOf(e relayEra, all bool) ratchet.Paths {
 	if e.Relays.len() < 2 { // there is nothing to mix
 		return paths
 	}
-	has := map[keys.OperatorPublic]int{}
+	var over []crossverify.Path
+	var set relayMask
 	for _, p := range m.paths {
 		if e.Relays.has(p.index) && (all || !p.aside) {
 			paths.Relays = append(paths.Relays, p.ref.Key)
-			has[p.ref.Operator]++
+			over, set = append(over, crossverify.Path(p.index)), set|1<<p.index
 		}
 	}
 	slices.SortFunc(paths.Relays, func(a, b keys.RelayPublic) int { return slices.Compare(a[:], b[:]) })
-	if e.Policy.Strict {
-		paths.K = len(paths.Relays)
-		return paths
-	}
-	// One more than the relays of any q-1 operators: shares go to relays, and
-	// whoever runs several of them must not count for several.
-	paths.K = 1
-	counts := slices.Sorted(maps.Values(has))
-	for _, n := range counts[max(0, len(counts)-max(0, m.policyOf(e).Needed()-1)):] {
-		paths.K += n
-	}
-	paths.K = max(1, min(paths.K, len(paths.Relays)))
+	paths.K = m.sharesOf(e, over, set)
 	return paths
+}
+
+// sharesKey is what k follows from.
+type sharesKey struct {
+	relays, set relayMask
+	policy      Policy
+}
+
+// sharesOf is k over a set of an era's paths. Shares go to relays, and whoever
+// runs several of them must not count for several: operators who are not enough
+// never hold k.
+func (m *Machine) sharesOf(e relayEra, over []crossverify.Path, set relayMask) int {
+	policy := m.policy() // which empties shares where they are of other relays
+	key := sharesKey{e.Relays, set, e.Policy}
+	k, ok := m.shares[key]
+	if !ok {
+		if e.Relays != m.usedMask() || e.Policy != m.genesis.Policy {
+			policy = m.policyOf(e)
+		}
+		k = max(1, policy.Shares(over)) // 0 would say unmixed
+		m.shares[key] = k
+	}
+	return k
 }
 
 // unmixed: with one relay there is nothing to mix.

@@ -206,7 +206,7 @@ func TestNotReachable(t *testing.T) {
 	if !m.starts(x.st) {
 		t.Error("two of three paths show the seat, and nobody begins")
 	}
-	m.genesis.Policy.Strict = true
+	m.genesis.Policy.Strict, m.voting = true, nil
 	if m.starts(x.st) {
 		t.Error("begun in a strict group before every relay shows the seat")
 	}
@@ -221,7 +221,7 @@ func TestNotReachable(t *testing.T) {
 func TestAnswerNeedsShares(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		m := laidDown(t, 1)
-		m.genesis.Policy.Strict = strict
+		m.genesis.Policy.Strict, m.voting = strict, nil
 		x := newPeer(t, m, "Bob")
 		x.st.initial = true
 		m.sendBundle(KindHello, nil)
@@ -375,7 +375,7 @@ func TestSharesOfOneOperator(t *testing.T) {
 	} {
 		m := laidDown(t, 1)
 		m.genesis.Policy.Strict, m.genesis.Policy.Quorum = c.strict, c.quorum
-		m.genesis.Relays, m.paths = nil, nil
+		m.voting, m.genesis.Relays, m.paths = nil, nil, nil
 		for i, o := range c.operators {
 			ref := RelayRef{Key: keys.NewPrivate[keys.RoleRelay]([32]byte{byte(i + 1)}).Public(), Operator: keys.NewPrivate[keys.RoleOperator]([32]byte{byte(o)}).Public()}
 			m.genesis.Relays = append(m.genesis.Relays, ref)

@@ -73,7 +73,7 @@ func (p *path) name() string {
 }
 
 func (m *Machine) savePath(p *path) {
-	b := wire.AppendBool(nil, p.registered)
+	b := wire.AppendBool(make([]byte, 0, 384), p.registered)
 	b = wire.AppendBool(b, p.listed && p.orphans == 0) // what waits in memory is read again
 	b = wire.AppendU64(b, p.listedAt)
 	b = append(b, p.lineage[:]...)
@@ -163,8 +163,7 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 }
 
 // wantLinks is which links the membership wants now.
-func (m *Machine) wantLinks() []broadcast.WantLink {
-	var want []broadcast.WantLink
+func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
 	for _, p := range m.paths {
 		want = append(want, m.wantedLinks(p)...)
 	}

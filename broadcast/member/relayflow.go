@@ -127,9 +127,9 @@ func (m *Machine) listShown(p *path, refs []RelayRef, ordinal uint32) {
 	}
 }
 
-// enough tells whether these paths, without those, are enough in an era. Of
+// enoughOf tells whether these paths, without those, are enough in an era. Of
 // nobody that is left, nobody is needed.
-func (m *Machine) enough(e relayEra, shown, without relayMask) bool {
+func (m *Machine) enoughOf(e relayEra, shown, without relayMask) bool {
 	l := crossverify.NewLedger(m.policyOf(e))
 	s, left := crossverify.Subject{Kind: crossverify.Open}, false
 	for i, p := range m.paths {
@@ -160,10 +160,10 @@ func (m *Machine) stepRelays() {
 // can hinder it for a deadline only.
 func (m *Machine) listHolds(next *nextList) bool {
 	now := m.eraNow()
-	if !m.enough(relayEra{Relays: next.Relays, Policy: now.Policy}, next.Shown, 0) {
+	if !m.enoughOf(relayEra{Relays: next.Relays, Policy: now.Policy}, next.Shown, 0) {
 		return false
 	}
-	return m.enough(now, next.Shown, 0) || !m.now.Before(m.listWait(next)) && m.enough(now, next.Shown, now.Relays&^next.Relays)
+	return m.enoughOf(now, next.Shown, 0) || !m.now.Before(m.listWait(next)) && m.enoughOf(now, next.Shown, now.Relays&^next.Relays)
 }
 
 func (m *Machine) listWait(next *nextList) time.Time {

@@ -113,7 +113,7 @@ func (m *Machine) appendPath(ref RelayRef, s standing) *path {
 		m.meta.Relays = append(m.meta.Relays, rec)
 		m.grow()
 	}
-	m.meta.Relays[index] = rec
+	m.meta.Relays[index], m.voting = rec, nil
 	p := m.makePath(index)
 	p.syncRoot()
 	m.paths[index] = p
@@ -153,7 +153,7 @@ func (m *Machine) setStanding(p *path, s standing) {
 	p.standing = s
 	rec := &m.meta.Relays[p.index]
 	rec.RelayRef, rec.Standing = p.ref, s
-	m.current = nil
+	m.current, m.voting = nil, nil
 	m.saveMeta()
 }
 
@@ -206,8 +206,15 @@ func (m *Machine) policyOf(e relayEra) crossverify.Policy {
 	return c
 }
 
-// policy is what the paths are compared by: who counts now.
-func (m *Machine) policy() crossverify.Policy { return m.policyOf(m.eraNow()) }
+// policy is what the paths are compared by: who counts now. It is made once:
+// declarations have signatures to check.
+func (m *Machine) policy() crossverify.Policy {
+	if m.voting == nil {
+		p := m.policyOf(m.eraNow())
+		m.voting, m.shares = &p, map[sharesKey]int{}
+	}
+	return *m.voting
+}
 
 // makeLedger makes the ledger, with what counted before.
 func (m *Machine) makeLedger() {
@@ -234,7 +241,8 @@ func (m *Machine) eraIn(era int) int {
 // setPolicy makes what is in use what counts.
 func (m *Machine) setPolicy() {
 	l, now := &m.meta.Lists, m.eraNow()
-	m.ledger.SetPolicy(m.policyOf(now))
+	m.voting = nil
+	m.ledger.SetPolicy(m.policy())
 	if last := l.Eras[len(l.Eras)-1]; last.Relays == now.Relays && last.Policy == now.Policy {
 		return
 	}

@@ -78,7 +78,10 @@ func admissionSubject(s wire.Seat) crossverify.Subject {
 }
 
 func (m *Machine) isFounder(st *seatState) bool {
-	return m.genesis != nil && st.seat == NewSeat(m.gid, m.genesis.Founder)
+	if m.genesis != nil && m.founderOf != m.genesis { // asked for every seat, again and again
+		m.founder, m.founderOf = NewSeat(m.gid, m.genesis.Founder), m.genesis
+	}
+	return m.genesis != nil && st.seat == m.founder
 }
 
 // report is what the comparison says of a seat's admission. The founder's
@@ -117,11 +120,11 @@ func (m *Machine) usable(st *seatState) bool {
 // saveSeat writes a seat's record: announcement, admissions, flags and how the
 // paths stand, so that the comparison survives.
 func (m *Machine) saveSeat(st *seatState) {
-	var b []byte
 	var ann []byte
 	if st.ann != nil {
 		ann = st.ann.Append(nil)
 	}
+	b := make([]byte, 0, len(ann)+512)
 	b = wire.AppendBytes(b, ann)
 	b = wire.AppendU32(b, uint32(len(st.adms)))
 	for _, d := range sortedDigests(st.adms) {

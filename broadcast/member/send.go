@@ -186,7 +186,7 @@ const badPrekeys = -2
 
 // reading tells whether a quorum of operators has been read to its end.
 func (m *Machine) reading() bool {
-	return m.operators(func(p *path) bool { return p.read.opened && p.caughtUp }) >= m.needed()
+	return m.enough(func(p *path) bool { return p.read.opened && p.caughtUp })
 }
 
 // sendText sends a text; the answer waits as the wish says. While jobs begin
@@ -266,10 +266,10 @@ func (m *Machine) sendText(id uint64, w SendText) {
 			case WaitAll:
 				return info, nil, n == len(m.used())
 			default:
-				if m.operators(gone) < m.needed() && !pending() {
+				if !m.enough(gone) && !pending() {
 					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.used()), info.ID), true
 				}
-				return info, nil, m.operators(gone) >= m.needed()
+				return info, nil, m.enough(gone)
 			}
 		},
 		late: func() (any, error) {

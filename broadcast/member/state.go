@@ -104,7 +104,7 @@ type counters struct {
 }
 
 func (m *Machine) saveCounters() {
-	b := wire.AppendU64(nil, m.counters.sequence)
+	b := wire.AppendU64(make([]byte, 0, 64), m.counters.sequence)
 	b = wire.AppendU64(b, m.counters.event)
 	b = wire.AppendU64(b, m.counters.order)
 	b = wire.AppendU64(b, m.counters.messages)

@@ -40,6 +40,7 @@ const (
 	TypePing        uint8 = 0x10
 	TypeBye         uint8 = 0x11
 	TypeRotate      uint8 = 0x12
+	TypePostDigest  uint8 = 0x14
 )
 
 // Types of frames from relay to member.
@@ -62,6 +63,8 @@ const (
 	TypePong        uint8 = 0x50
 	TypeRefused     uint8 = 0x51
 	TypeLeaving     uint8 = 0x52
+
+	TypeDeliverDigest uint8 = 0x53
 )
 
 // Message is one frame's content: a value of one of the structs of this package.

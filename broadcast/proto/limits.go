@@ -41,6 +41,10 @@ const (
 	// far enough for a relay that was restored from an old backup, and so
 	// little that no mistake uses the ordinals up. Default: 1,048,576.
 	MaxRotationStep = 1 << 20
+	// MaxAdmins is how many admin keys a channel has.
+	MaxAdmins = 64
+	// MaxEnded is how many mailboxes one Rotate ends.
+	MaxEnded = 1024
 
 	// MaxBoardEntries is how many entries a page has at most: what fits when
 	// all values are empty.
@@ -79,7 +83,7 @@ func MaxBody(t uint8) int {
 
 // FromMember tells whether t is a type that members send: nothing else is worth
 // reading for a relay, but for telling what was refused.
-func FromMember(t uint8) bool { return t >= TypeHello && t <= TypeRotate }
+func FromMember(t uint8) bool { return t >= TypeHello && t <= TypePostDigest }
 
 // Name is the frame's name in section 10, for logs and metrics; "unknown" for
 // a type this version does not know.

@@ -70,17 +70,19 @@ func parseCreate(r *wire.Reader) Message {
 // relay keeps, or takes that back.
 type Grant struct {
 	PostID    wire.PostID
+	Signer    keys.AdminPublic   // one of the channel's admin keys
 	Posting   keys.PostingPublic // of an invite
 	Uses      uint32
 	PerHour   uint32
 	Expires   uint64 // Unix seconds
 	Revoke    bool
-	Signature Signature // by the channel's admin key
+	Signature Signature // by Signer
 }
 
 func (Grant) Type() uint8 { return TypeGrant }
 func (m Grant) Append(b []byte) []byte {
 	b = append(b, m.PostID[:]...)
+	b = append(b, m.Signer[:]...)
 	b = append(b, m.Posting[:]...)
 	b = wire.AppendU32(wire.AppendU32(b, m.Uses), m.PerHour)
 	b = wire.AppendU64(b, m.Expires)
@@ -90,6 +92,7 @@ func (m Grant) Append(b []byte) []byte {
 func parseGrant(r *wire.Reader) Message {
 	var m Grant
 	r.Fixed(m.PostID[:])
+	r.Fixed(m.Signer[:])
 	r.Fixed(m.Posting[:])
 	m.Uses, m.PerHour, m.Expires, m.Revoke = r.U32(), r.U32(), r.U64(), r.Bool()
 	r.Fixed(m.Signature[:])
@@ -359,36 +362,3 @@ type Bye struct{}
 func (Bye) Type() uint8             { return TypeBye }
 func (Bye) Append(b []byte) []byte  { return b }
 func parseBye(*wire.Reader) Message { return Bye{} }
-
-// Rotate replaces the channel's posting key, and its admin key if it names one.
-// Of two the greater Rotation counts, whatever came first; the creation is
-// rotation 0. So an old Rotate brings no old key back, and a relay that was
-// restored to an older one is told the newest by any greater ordinal.
-type Rotate struct {
-	PostID    wire.PostID
-	Rotation  uint64             // ordinal, from 1; need not be dense
-	Posting   keys.PostingPublic // authorises posts and registrations from then on
-	Admin     keys.AdminPublic   // zero: stays
-	Signature Signature          // by the admin key in force before
-}
-
-func (Rotate) Type() uint8 { return TypeRotate }
-func (m Rotate) Append(b []byte) []byte {
-	b = append(b, m.PostID[:]...)
-	b = wire.AppendU64(b, m.Rotation)
-	b = append(b, m.Posting[:]...)
-	b = append(b, m.Admin[:]...)
-	return append(b, m.Signature[:]...)
-}
-func parseRotate(r *wire.Reader) Message {
-	var m Rotate
-	r.Fixed(m.PostID[:])
-	m.Rotation = r.U64()
-	r.Fixed(m.Posting[:])
-	r.Fixed(m.Admin[:])
-	r.Fixed(m.Signature[:])
-	if r.Err() == nil && (m.Rotation == 0 || m.Posting == keys.PostingPublic{}) {
-		r.Fail(ErrRotation)
-	}
-	return m
-}

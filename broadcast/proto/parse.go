@@ -24,6 +24,9 @@ var (
 	// ErrRotation: a Rotate of ordinal 0, which is the creation's, or to a
 	// posting key of zeros, under which anybody could make a signature.
 	ErrRotation = errors.New("rotation without an ordinal or a posting key")
+	// ErrAdmins: admin keys that are too many, not strictly ascending, of a rank
+	// that there is not, or without an owner.
+	ErrAdmins = errors.New("list of admin keys that no channel can have")
 	// ErrSlots: a slot block of another length than its fan-out list and
 	// exceptions make.
 	ErrSlots = errors.New("slot block does not fit the fan-out list")
@@ -40,7 +43,7 @@ var layouts = [256]layout{
 	TypeHello:       {"Hello", 2 + 2 + 8 + 32, parseHello},
 	TypeInfo:        {"Info", 0, parseInfo},
 	TypeCreate:      {"Create", 16 + 4 + MaxToken + 32 + 32 + sigSize, parseCreate},
-	TypeGrant:       {"Grant", 16 + 32 + 4 + 4 + 8 + 1 + sigSize, parseGrant},
+	TypeGrant:       {"Grant", 16 + 32 + 32 + 4 + 4 + 8 + 1 + sigSize, parseGrant},
 	TypeRegister:    {"Register", 32 + 32 + sigSize, parseRegister},
 	TypeOpen:        {"Open", 16 + 16 + 8 + 4 + 1 + statementSize + sigSize, parseOpen},
 	TypeAck:         {"Ack", 8, parseAck},
@@ -54,7 +57,8 @@ var layouts = [256]layout{
 	TypeSlotBlock:   {"SlotBlock", 8, parseSlotBlock},
 	TypePing:        {"Ping", 8, parsePing},
 	TypeBye:         {"Bye", 0, parseBye},
-	TypeRotate:      {"Rotate", 16 + 8 + 32 + 32 + sigSize, parseRotate},
+	TypeRotate:      {"Rotate", 16 + 32 + 8 + 32 + 1 + MaxAdmins*33 + 4 + MaxEnded*mailboxSize + sigSize, parseRotate},
+	TypePostDigest:  {"PostDigest", 16 + 8 + 24 + broadcast.SealedDigestSize + sigSize, parsePostDigest},
 
 	TypeWelcome:     {"Welcome", 2 + 8 + 4 + 4 + 4 + 32, parseWelcome},
 	TypeInfoIs:      {"InfoIs", 32 + 4 + MaxName + sigSize + 1 + MaxFamilies*crossverify.DeclarationSize, parseInfoIs},
@@ -74,6 +78,8 @@ var layouts = [256]layout{
 	TypePong:        {"Pong", 8, parsePong},
 	TypeRefused:     {"Refused", 1 + 16 + 2 + 4 + MaxName + 4 + 4 + MaxText, parseRefused},
 	TypeLeaving:     {"Leaving", 2 + 4 + 4 + MaxText, parseLeaving},
+
+	TypeDeliverDigest: {"DeliverDigest", 8 + 32 + sigSize + 8 + 24 + broadcast.SealedDigestSize, parseDeliverDigest},
 }
 
 // Encode makes a frame of a message.

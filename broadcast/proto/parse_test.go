@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,10 +48,10 @@ func TestTypes(t *testing.T) {
 	for i, want := range []string{
 		0x01: "Hello", 0x02: "Info", 0x03: "Create", 0x04: "Grant", 0x05: "Register", 0x06: "Open", 0x07: "Ack",
 		0x08: "Fetch", 0x09: "Post", 0x0a: "BoardPut", 0x0b: "Admit", 0x0c: "BoardList", 0x0d: "BoardProve",
-		0x0e: "StatementOf", 0x0f: "SlotBlock", 0x10: "Ping", 0x11: "Bye", 0x12: "Rotate", 0x41: "Welcome", 0x42: "InfoIs",
+		0x0e: "StatementOf", 0x0f: "SlotBlock", 0x10: "Ping", 0x11: "Bye", 0x12: "Rotate", 0x14: "PostDigest", 0x41: "Welcome", 0x42: "InfoIs",
 		0x43: "Registered", 0x44: "Opened", 0x45: "Deliver", 0x46: "Bare", 0x47: "Entry", 0x48: "Trimmed",
 		0x49: "CaughtUp", 0x4a: "Receipt", 0x4b: "NeedFanout", 0x4c: "BoardPage", 0x4d: "BoardProof",
-		0x4e: "StatementIs", 0x4f: "SlotBlockIs", 0x50: "Pong", 0x51: "Refused", 0x52: "Leaving", 0xff: "unknown",
+		0x4e: "StatementIs", 0x4f: "SlotBlockIs", 0x50: "Pong", 0x51: "Refused", 0x52: "Leaving", 0x53: "DeliverDigest", 0xff: "unknown",
 	} {
 		if want == "" {
 			want = "unknown"
@@ -58,7 +59,7 @@ func TestTypes(t *testing.T) {
 		if got := Name(uint8(i)); got != want {
 			t.Errorf("0x%02x is %s, want %s", i, got, want)
 		}
-		if got := FromMember(uint8(i)); got != (i >= 0x01 && i <= 0x12) {
+		if got := FromMember(uint8(i)); got != (i >= 0x01 && i <= 0x14) {
 			t.Errorf("0x%02x from a member: %v", i, got)
 		}
 	}
@@ -114,6 +115,15 @@ func TestRefusedLayouts(t *testing.T) {
 	for i := range many {
 		many[i] = wire.MailboxID{byte(i >> 8), byte(i)}
 	}
+	rotate := func(change func(*Rotate)) Message {
+		m := Rotate{Rotation: 1, Posting: fill32(1), Admins: []Admin{{fill32(2), RankAdmin}, {fill32(3), RankOwner}}, Ended: []wire.MailboxID{{1}, {2}}}
+		change(&m)
+		return m
+	}
+	admins := make([]Admin, MaxAdmins+1)
+	for i := range admins {
+		admins[i] = Admin{fill32(byte(i)), RankOwner}
+	}
 	entry := func(name byte) BoardEntry { return BoardEntry{Name: fill32(name)} }
 	for what, c := range map[string]struct {
 		m    Message
@@ -137,10 +147,21 @@ func TestRefusedLayouts(t *testing.T) {
 		"block unsorted":                {block(func(m *SlotBlockIs) { m.Mailboxes[0] = wire.MailboxID{9} }), ErrUnsorted},
 		"block too short":               {block(func(m *SlotBlockIs) { m.Slots = m.Slots[1:] }), ErrSlots},
 		"slots for nobody":              {SlotBlockIs{Slots: fill(0, 88)}, ErrSlots},
-		"rotation":                      {Rotate{Rotation: 1, Posting: fill32(1)}, nil},
-		"greatest rotation":             {Rotate{Rotation: 1<<64 - 1, Posting: fill32(1), Admin: fill32(2)}, nil},
-		"rotation 0":                    {Rotate{Posting: fill32(1)}, ErrRotation},
-		"rotation to zeros":             {Rotate{Rotation: 1, Admin: fill32(2)}, ErrRotation},
+		"rotation":                      {rotate(func(*Rotate) {}), nil},
+		"greatest rotation":             {rotate(func(m *Rotate) { m.Rotation = 1<<64 - 1 }), nil},
+		"rotation 0":                    {rotate(func(m *Rotate) { m.Rotation = 0 }), ErrRotation},
+		"rotation to zeros":             {rotate(func(m *Rotate) { m.Posting = keys.PostingPublic{} }), ErrRotation},
+		"no admin":                      {rotate(func(m *Rotate) { m.Admins = nil }), ErrAdmins},
+		"no owner":                      {rotate(func(m *Rotate) { m.Admins = m.Admins[:1] }), ErrAdmins},
+		"rank 0":                        {rotate(func(m *Rotate) { m.Admins[0].Rank = 0 }), ErrAdmins},
+		"rank 3":                        {rotate(func(m *Rotate) { m.Admins[0].Rank = 3 }), ErrAdmins},
+		"admins descending":             {rotate(func(m *Rotate) { slices.Reverse(m.Admins) }), ErrAdmins},
+		"admin twice":                   {rotate(func(m *Rotate) { m.Admins[0] = m.Admins[1] }), ErrAdmins},
+		"most admins":                   {rotate(func(m *Rotate) { m.Admins = admins[1:] }), nil},
+		"too many admins":               {rotate(func(m *Rotate) { m.Admins = admins }), ErrAdmins},
+		"most ended":                    {rotate(func(m *Rotate) { m.Ended = many[:MaxEnded] }), nil},
+		"too many ended":                {rotate(func(m *Rotate) { m.Ended, m.Admins = many[:MaxEnded+1], m.Admins[1:] }), wire.ErrTooLong},
+		"ended unsorted":                {rotate(func(m *Rotate) { slices.Reverse(m.Ended) }), ErrUnsorted},
 		"token too long":                {Create{Token: make([]byte, MaxToken+1)}, wire.ErrTooLong},
 		"value too long":                {BoardPut{Value: make([]byte, MaxBoardValue+1)}, wire.ErrTooLong},
 		"longest value":                 {Admit{BoardPut{Value: make([]byte, MaxBoardValue)}}, nil},
@@ -283,7 +304,9 @@ func TestRoundTrips(t *testing.T) {
 			Hello{rapid.Uint16().Draw(t, "min"), rapid.Uint16().Draw(t, "max"), rapid.Uint64().Draw(t, "features"), wire.ChannelID(digest(t, "channel"))},
 			Create{Token: bytesN(t, 0, MaxToken, "token"), Posting: fill32(1)},
 			Grant{Uses: rapid.Uint32().Draw(t, "uses"), PerHour: rapid.Uint32().Draw(t, "per hour"), Expires: rapid.Uint64().Draw(t, "expires"), Revoke: rapid.Bool().Draw(t, "revoke")},
-			Rotate{PostID: fill16(1), Rotation: rapid.Uint64Min(1).Draw(t, "rotation"), Posting: fill32(1), Admin: keys.AdminPublic(digest(t, "admin"))},
+			Rotate{PostID: fill16(1), Rotation: rapid.Uint64Min(1).Draw(t, "rotation"), Posting: fill32(1), Admins: []Admin{{keys.AdminPublic(digest(t, "admin")), RankOwner}}, Ended: list},
+			PostDigest{Hint: [8]byte(bytesN(t, 8, 8, "hint")), Sealed: [48]byte(bytesN(t, 48, 48, "sealed"))},
+			DeliverDigest{N: rapid.Uint64().Draw(t, "n"), Root: digest(t, "root"), Nonce: [24]byte(bytesN(t, 24, 24, "nonce"))},
 			Post{Fanout: digest(t, "fanout"), Mailboxes: list, Exceptions: exceptions, Envelope: bytesN(t, 0, 60, "envelope"), Slots: slots},
 			SlotBlockIs{rapid.Uint64().Draw(t, "n"), list, exceptions, slots},
 			BoardPut{Version: rapid.Uint64().Draw(t, "version"), Value: bytesN(t, 0, 60, "value")},

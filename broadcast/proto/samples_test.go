@@ -48,7 +48,7 @@ func samples() []sample {
 		{Hello{1, 2, 3, fill32(4)}, "0001 0002 00*7 03 04*32"},
 		{Info{}, ""},
 		{Create{fill16(1), []byte{2}, fill32(3), fill32(4), fill64(5)}, "01*16 00000001 02 03*32 04*32 05*64"},
-		{Grant{fill16(1), fill32(2), 3, 4, 5, true, fill64(6)}, "01*16 02*32 00000003 00000004 00*7 05 01 06*64"},
+		{Grant{fill16(1), fill32(7), fill32(2), 3, 4, 5, true, fill64(6)}, "01*16 07*32 02*32 00000003 00000004 00*7 05 01 06*64"},
 		{Register{fill32(1), fill32(2), fill64(3)}, "01*32 02*32 03*64"},
 		{Open{fill16(1), fill16(2), 3, 4, nil, fill64(5)}, "01*16 02*16 00*7 03 00000004 00 05*64"},
 		{Open{fill16(1), fill16(2), 3, 4, &s, fill64(5)}, "01*16 02*16 00*7 03 00000004 01 S 05*64"},
@@ -78,8 +78,15 @@ func samples() []sample {
 		{SlotBlock{1}, "00*7 01"},
 		{Ping{1}, "00*7 01"},
 		{Bye{}, ""},
-		{Rotate{fill16(1), 2, fill32(3), fill32(4), fill64(5)}, "01*16 00*7 02 03*32 04*32 05*64"},
-		{Rotate{fill16(1), 2, fill32(3), fill32(0), fill64(5)}, "01*16 00*7 02 03*32 00*32 05*64"},
+		{Rotate{fill16(1), fill32(9), 2, fill32(3), []Admin{{fill32(4), RankOwner}}, nil, fill64(5)}, "01*16 09*32 00*7 02 03*32 01 04*32 02 00000000 05*64"},
+		{
+			Rotate{fill16(1), fill32(9), 2, fill32(3), []Admin{{fill32(4), RankAdmin}, {fill32(6), RankOwner}}, []wire.MailboxID{fill16(7), fill16(8)}, fill64(5)},
+			"01*16 09*32 00*7 02 03*32 02 04*32 01 06*32 02 00000002 07*16 08*16 05*64",
+		},
+		{
+			PostDigest{fill16(1), [8]byte(fill(2, 8)), [24]byte(fill(3, 24)), [48]byte(fill(4, 48)), fill64(5)},
+			"01*16 02*8 03*24 04*48 05*64",
+		},
 
 		{Welcome{1, 2, 3, 4, 5 * time.Second, fill32(6)}, "0001 00*7 02 00000003 00000004 00000005 06*32"},
 		{InfoIs{fill32(1), "Ö", fill64(2), nil}, "01*32 00000002 c396 02*64 00"},
@@ -120,6 +127,10 @@ func samples() []sample {
 		},
 		{Pong{1}, "00*7 01"},
 		{Refused{1, fill16(2), CodeQuota, "é", 3 * time.Millisecond, "no"}, "01 02*16 0007 00000002 c3a9 00000003 00000002 6e6f"},
+		{
+			DeliverDigest{1, fill32(2), fill64(3), [8]byte(fill(4, 8)), [24]byte(fill(5, 24)), [48]byte(fill(6, 48))},
+			"00*7 01 02*32 03*64 04*8 05*24 06*48",
+		},
 		{Leaving{CodeBusy, 4 * time.Millisecond, "/ip4"}, "000d 00000004 00000004 2f697034"},
 	}
 }

@@ -46,14 +46,16 @@ func (m *Create) parts(relay *keys.RelayPublic, channel *wire.ChannelID) [][]byt
 // Digest is d of the log entry that a Create makes.
 func (m Create) Digest() wire.Digest { return crossverify.GrantDigest(m.Append(nil)) }
 
-// Sign fills Signature.
+// Sign fills Signer and Signature.
 func (m *Grant) Sign(admin keys.AdminPrivate, relay keys.RelayPublic, channel wire.ChannelID) {
+	m.Signer = admin.Public()
 	m.Signature = Signature(admin.Sign(tagGrant, m.parts(&relay, &channel)...))
 }
 
-// Verify checks Signature under the channel's admin key.
-func (m Grant) Verify(v keys.Verify, admin keys.AdminPublic, relay keys.RelayPublic, channel wire.ChannelID) bool {
-	return admin.Verify(v, m.Signature[:], tagGrant, m.parts(&relay, &channel)...)
+// Verify checks Signature under Signer. Whether Signer is an admin, the channel
+// tells.
+func (m Grant) Verify(v keys.Verify, relay keys.RelayPublic, channel wire.ChannelID) bool {
+	return m.Signer.Verify(v, m.Signature[:], tagGrant, m.parts(&relay, &channel)...)
 }
 
 func (m *Grant) parts(relay *keys.RelayPublic, channel *wire.ChannelID) [][]byte {
@@ -68,19 +70,20 @@ func (m *Grant) parts(relay *keys.RelayPublic, channel *wire.ChannelID) [][]byte
 // Digest is d of the log entry that a Grant makes.
 func (m Grant) Digest() wire.Digest { return crossverify.GrantDigest(m.Append(nil)) }
 
-// Sign fills Signature; admin is the channel's key of now, not the one that the
-// Rotate names.
+// Sign fills Signer and Signature.
 func (m *Rotate) Sign(admin keys.AdminPrivate, relay keys.RelayPublic, channel wire.ChannelID) {
+	m.Signer = admin.Public()
 	m.Signature = Signature(admin.Sign(tagRotate, m.parts(&relay, &channel)...))
 }
 
-// Verify checks Signature under the channel's admin key of before.
-func (m Rotate) Verify(v keys.Verify, admin keys.AdminPublic, relay keys.RelayPublic, channel wire.ChannelID) bool {
-	return admin.Verify(v, m.Signature[:], tagRotate, m.parts(&relay, &channel)...)
+// Verify checks Signature under Signer. Whether Signer is an admin, the channel
+// tells.
+func (m Rotate) Verify(v keys.Verify, relay keys.RelayPublic, channel wire.ChannelID) bool {
+	return m.Signer.Verify(v, m.Signature[:], tagRotate, m.parts(&relay, &channel)...)
 }
 
 func (m *Rotate) parts(relay *keys.RelayPublic, channel *wire.ChannelID) [][]byte {
-	return [][]byte{relay[:], channel[:], wire.U64(m.Rotation), m.Posting[:], m.Admin[:]}
+	return [][]byte{relay[:], channel[:], wire.U64(m.Rotation), m.Posting[:], AppendAdmins(nil, m.Admins), appendMailboxes(nil, m.Ended)}
 }
 
 // Digest is d of the log entry that a Rotate makes.

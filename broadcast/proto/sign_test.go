@@ -3,6 +3,7 @@ package proto
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"testing"
 
 	"parallax/broadcast"
@@ -35,7 +36,7 @@ func signedMessages() []signed {
 	create.Sign(admin, testRelay, testChannel)
 	grant := Grant{PostID: fill16(1), Posting: fill32(2), Uses: 3, PerHour: 4, Expires: 5, Revoke: true}
 	grant.Sign(admin, testRelay, testChannel)
-	rotate := Rotate{PostID: fill16(1), Rotation: 2, Posting: fill32(3), Admin: fill32(4)}
+	rotate := Rotate{PostID: fill16(1), Rotation: 2, Posting: fill32(3), Admins: []Admin{{fill32(4), RankAdmin}, {fill32(5), RankOwner}}, Ended: []wire.MailboxID{fill16(6)}}
 	rotate.Sign(admin, testRelay, testChannel)
 	register := Register{Mailbox: fill32(1)}
 	register.Sign(posting, testRelay, testChannel)
@@ -49,13 +50,15 @@ func signedMessages() []signed {
 		Exceptions: broadcast.Exceptions{{Index: 0, Class: broadcast.Answering}}, Envelope: []byte{5}, Slots: []byte{6},
 	}
 	post.Sign(posting, testRelay, testChannel, post.Digest())
+	only := PostDigest{PostID: fill16(1), Hint: [8]byte{2}, Nonce: [24]byte{3}, Sealed: [48]byte{4}}
+	only.Sign(posting, testRelay, testChannel, only.Digest())
 	put := BoardPut{PostID: fill16(1), Name: fill32(2), Version: 3, Value: []byte{4}}
 	put.SignOwner(owner, testRelay, testChannel)
 	put.Sign(posting, testRelay, testChannel)
 	info := InfoIs{Name: "n"}
 	info.Sign(operator, testRelay)
 
-	postDigest, putDigest, value := post.Digest(), put.Digest(), crossverify.ValueDigest([]byte{4})
+	postDigest, onlyDigest, putDigest, value := post.Digest(), only.Digest(), put.Digest(), crossverify.ValueDigest([]byte{4})
 	openParts := func(known []byte) [][]byte {
 		id := MailboxOf(testRelay, testChannel, mailbox.Public())
 		return [][]byte{relay, channel, testNonce[:], id[:], fill(1, 16), wire.U64(2), wire.U64(3), known}
@@ -76,7 +79,7 @@ func signedMessages() []signed {
 		{
 			"grant", grant,
 			func(m Message, r keys.RelayPublic, c wire.ChannelID) bool {
-				return m.(Grant).Verify(keys.Ed25519, admin.Public(), r, c)
+				return m.(Grant).Verify(keys.Ed25519, r, c)
 			},
 			[][2]int{{0, 16}},
 			"parallax/1/grant",
@@ -86,10 +89,14 @@ func signedMessages() []signed {
 		{
 			"rotate", rotate,
 			func(m Message, r keys.RelayPublic, c wire.ChannelID) bool {
-				return m.(Rotate).Verify(keys.Ed25519, admin.Public(), r, c)
+				return m.(Rotate).Verify(keys.Ed25519, r, c)
 			},
 			[][2]int{{0, 16}},
-			"parallax/1/rotate", [][]byte{relay, channel, wire.U64(2), fill(3, 32), fill(4, 32)},
+			"parallax/1/rotate",
+			[][]byte{
+				relay, channel, wire.U64(2), fill(3, 32),
+				slices.Concat([]byte{2}, fill(4, 32), []byte{1}, fill(5, 32), []byte{2}), slices.Concat([]byte{0, 0, 0, 1}, fill(6, 16)),
+			},
 			rotate.Signature[:], admin.Public(),
 		},
 		{
@@ -110,6 +117,14 @@ func signedMessages() []signed {
 			// The list is bound by its hash, which the channel checks.
 			[][2]int{{16 + 8 + 24 + 32, 16 + 8 + 24 + 32 + 4}},
 			"parallax/1/post", [][]byte{relay, channel, fill(1, 16), postDigest[:]}, post.Signature[:], posting.Public(),
+		},
+		{
+			"post digest", only,
+			func(m Message, r keys.RelayPublic, c wire.ChannelID) bool {
+				p := m.(PostDigest)
+				return p.Verify(keys.Ed25519, posting.Public(), r, c, p.Digest())
+			},
+			nil, "parallax/1/post", [][]byte{relay, channel, fill(1, 16), onlyDigest[:]}, only.Signature[:], posting.Public(),
 		},
 		{
 			"board put, capability", put,
@@ -229,6 +244,11 @@ func TestDigests(t *testing.T) {
 	if (Deliver{Slots: slots, Hint: post.Hint, Nonce: post.Nonce, Envelope: post.Envelope}).Digest() != want {
 		t.Error("deliver")
 	}
+	only := PostDigest{PostID: fill16(9), Hint: [8]byte{1}, Nonce: [24]byte{2}, Sealed: [48]byte{3}}
+	want = wire.Hash("parallax/1/entry/digest", only.Hint[:], only.Nonce[:], only.Sealed[:])
+	if only.Digest() != want || (DeliverDigest{N: 4, Hint: only.Hint, Nonce: only.Nonce, Sealed: only.Sealed}).Digest() != want {
+		t.Error("digest")
+	}
 	put := BoardPut{PostID: fill16(9), Name: fill32(1), Version: 2, Value: []byte{3}}
 	value := wire.Hash("parallax/1/board/value", put.Value)
 	want = wire.Hash("parallax/1/entry/board", put.Name[:], wire.U64(2), value[:])
@@ -279,11 +299,12 @@ func TestOpenedAndTrimmed(t *testing.T) {
 var signatureGoldens = map[string]string{
 	"create":                "4d504a3e19fefbea374aa1559e625ff3",
 	"grant":                 "1cad844b39b183ba227a038003311785",
-	"rotate":                "5d8d39b4fae119d8b5f361941a94be8a",
+	"rotate":                "51f7d3428e3bd270d1fddbc26a5986f2",
 	"register":              "bf7be832486b32003d09b1e6b74238bd",
 	"open":                  "d4f9c97460bdf8b262acd6af00c44e5b",
 	"open with known":       "1fab3d68cfc8f6bd087dfd2317dd24c8",
 	"post":                  "df2a9cd4421d021c85c1e80a5f913a97",
+	"post digest":           "e2a1f5c4c9542e70561e0c1fe6b9007f",
 	"board put, capability": "8e248380dc0f2154d2eb3d90b208e949",
 	"board put, owner":      "f4420fef617b87c2d939be3124eda397",
 	"admit, capability":     "8e248380dc0f2154d2eb3d90b208e949",

@@ -20,7 +20,7 @@ type Config struct {
 	// Families is whom the operator belongs together with, handed to whoever
 	// asks: at most proto.MaxFamilies, each signed by both of its sides.
 	Families []crossverify.Declaration
-	Verify            keys.Verify
+	Verify   keys.Verify
 
 	// Tokens let their holder create a channel. Empty: nobody may, unless
 	// OpenCreation. A token may be used for several channels.

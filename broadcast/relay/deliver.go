@@ -83,6 +83,10 @@ func (m *machine) push(lk *link, msg proto.Message) {
 // it; whatever is in neither chunk nor memory is asked for.
 func (m *machine) serve(lk *link, chunk []*entry) {
 	s := lk.sub
+	if m.st.boxes[s.box] == nil { // a rotation ended it
+		m.refuse(lk, proto.TypeOpen, wire.PostID{}, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errMailbox}, true)
+		return
+	}
 	if s.lineage != m.durable.lineage() {
 		m.reopened(lk)
 	}
@@ -184,6 +188,9 @@ func deliver(e *entry, box wire.MailboxID) proto.Message {
 			N: st.N, Slots: e.slots, Root: st.Root, Signature: st.Signature, Hint: e.hint, Nonce: e.nonce,
 			Envelope: e.envelope, Offset: uint32(offset), Slot: e.block[offset : offset+size],
 		}
+	case kindDigest:
+		return proto.DeliverDigest{N: st.N, Root: st.Root, Signature: st.Signature, Hint: e.hint, Nonce: e.nonce,
+			Sealed: [broadcast.SealedDigestSize]byte(e.envelope)}
 	case kindBoard:
 		return proto.Entry{N: st.N, Root: st.Root, Signature: st.Signature,
 			BoardEntry: proto.BoardEntry{Name: e.name, Version: e.version, Value: e.value}}

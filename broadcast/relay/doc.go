@@ -5,8 +5,8 @@
 //
 // # What it keeps
 //
-//   - Everything accepted (creation, bundle, board write, grant, rotation) is
-//     an entry of the log; numbers are dense from 1 within a lineage, and each has one
+//   - Everything accepted (creation, bundle, digest, board write, grant, rotation)
+//     is an entry of the log; numbers are dense from 1 within a lineage, and each has one
 //     signed statement.
 //   - What a link is told about new state waits for the turn that makes it
 //     durable (Ready.Sends); what is pushed or read is durable already
@@ -20,9 +20,10 @@
 //     was not answered yet. With Config.Shared a refusal that depends on
 //     state is given only after the store confirmed that the state is the
 //     newest.
-//   - The posting key and the admin key in force are those of the rotation with
+//   - The posting key and the admin keys in force are those of the rotation with
 //     the greatest ordinal. What a replaced key signed is refused, but a post
-//     id that has its number keeps its answer.
+//     id that has its number keeps its answer. Grants end with the posting key
+//     that was in force beside them.
 //   - A relay shown a statement of its own that it cannot continue starts a
 //     new lineage before it signs again. Requests that came in the same turn
 //     are looked at after that.
@@ -33,16 +34,17 @@
 // (16) in a key keeps a front-end that missed its end from reading the next
 // one's entries. Statements are whole (248 bytes), integers big endian.
 //
-//	m                  meta: format u8 = 1 (2: rotated), relay key 32, channel 32, admin key 32,
-//	                   posting key 32, creation statement (entry 1), head
-//	                   statement, first number kept u64, head before it 32, its
-//	                   time u64, bytes kept u64, board writes u64, mailbox
-//	                   changes u64; if rotated: ordinal u64 (from 1), d of the
-//	                   Rotate 32
+//	m                  meta: format u8 = 2, relay key 32, channel 32, posting key
+//	                   32, admins u8 count (admin key 32, rank u8), creation
+//	                   statement (entry 1), head statement, first number kept
+//	                   u64, head before it 32, its time u64, bytes kept u64,
+//	                   board writes u64, mailbox changes u64, ordinal of the
+//	                   rotation in force u64 (0: none), d of its Rotate 32
 //	l lineage n        entry: kind u8, time u64, statement; then for a bundle:
 //	                   hint 8, nonce 24, fan-out hash 32, slots digest 32,
 //	                   exceptions bytes, envelope bytes, slots bytes; for a board
-//	                   write: name 32, version u64, value bytes
+//	                   write: name 32, version u64, value bytes; for a digest:
+//	                   hint 8, nonce 24, sealed digest 48
 //	s lineage n        spine, what trimming reads: time u64, bytes u64, post id
 //	                   16, chain head 32
 //	i post id          its statement

@@ -61,6 +61,8 @@ func idOf(msg proto.Message) wire.PostID {
 	switch msg := msg.(type) {
 	case proto.Post:
 		return msg.PostID
+	case proto.PostDigest:
+		return msg.PostID
 	case proto.BoardPut:
 		return msg.PostID
 	case proto.Admit:
@@ -162,6 +164,8 @@ func newSchedule(seed uint64, fenced bool, k int, bundles []proto.Message) *sche
 	for _, b := range bundles {
 		switch b := b.(type) {
 		case proto.Post:
+			s.want[b.PostID] = b.Digest()
+		case proto.PostDigest:
 			s.want[b.PostID] = b.Digest()
 		case proto.BoardPut:
 			s.want[b.PostID] = b.Digest()
@@ -493,6 +497,7 @@ func frontendPosts() []proto.Message {
 		all = append(all, postFrame(fmt.Sprint("bundle ", i), nil, 0, lists[i%3]...))
 	}
 	for i := range 3 {
+		all = append(all, digestFrame(fmt.Sprint("digest ", i)))
 		all = append(all, putFrame(fmt.Sprint("put ", i), fmt.Sprint("name", i), 1, "value", "owner"))
 		all = append(all, admitFrame(fmt.Sprint("admit ", i), "i", fmt.Sprint("seat", i)))
 	}

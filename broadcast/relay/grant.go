@@ -10,8 +10,8 @@ import (
 // grant changes what an invite posting key may do.
 func (m *machine) grant(q *request, g proto.Grant) {
 	s := &m.st.meta
-	if !q.verifyUnder(s.admin, func() bool { return g.Verify(m.cfg.Verify, s.admin, m.self, s.channel) }) {
-		m.replaced(q, g.Digest(), "the channel's admin key did not sign this grant")
+	if !q.verify(func() bool { return g.Verify(m.cfg.Verify, m.self, s.channel) }) || proto.RankOf(s.admins, g.Signer) == 0 {
+		m.replaced(q, g.Digest(), "no admin key of the channel signed this grant")
 		return
 	}
 	st, found, ready := m.known(q)

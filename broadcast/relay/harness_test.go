@@ -358,6 +358,16 @@ func postFrame(name string, exceptions broadcast.Exceptions, size int, to ...str
 	return p
 }
 
+func digestFrame(name string) proto.PostDigest {
+	p := proto.PostDigest{PostID: postID(name)}
+	d := wire.Hash("digest", []byte(name))
+	copy(p.Hint[:], d[:])
+	copy(p.Nonce[:], d[8:])
+	copy(p.Sealed[:], d[:])
+	p.Sign(thePosting, relayID, theChannel, p.Digest())
+	return p
+}
+
 func putFrame(post, name string, version uint64, value string, owner string) proto.BoardPut {
 	p := proto.BoardPut{PostID: postID(post), Name: wire.Hash("name", []byte(name)), Version: version, Value: []byte(value)}
 	p.SignOwner(new(keys.OwnerPrivate).FromSeed(seedOf("owner "+owner)), relayID, theChannel)
@@ -455,6 +465,8 @@ func (w *follower) hear(nonce proto.Nonce, msg proto.Message) {
 		w.slots[msg.N] = msg.Slot
 		w.number(msg.N, msg.Digest(), msg.Root, msg.Signature)
 	case proto.Entry:
+		w.number(msg.N, msg.Digest(), msg.Root, msg.Signature)
+	case proto.DeliverDigest:
 		w.number(msg.N, msg.Digest(), msg.Root, msg.Signature)
 	case proto.Bare:
 		w.number(msg.N, msg.D, msg.Root, msg.Signature)

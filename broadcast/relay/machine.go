@@ -190,8 +190,7 @@ func (m *machine) Ready() broadcast.Ready {
 	m.run()
 	m.pump()
 	r := broadcast.Ready{Sends: m.cur.sends, Now: m.outNow, Reads: m.outRead}
-	t := m.cur
-	if len(t.ops) > 0 || len(t.fences) > 0 || len(t.gaps) > 0 {
+	if t := &m.cur; len(t.ops) > 0 || len(t.fences) > 0 || len(t.gaps) > 0 {
 		if t.changed {
 			t.ops = append(t.ops, store.Op{Key: key(m.unit, keyMeta), Value: m.st.meta.encode()})
 		}
@@ -199,6 +198,7 @@ func (m *machine) Ready() broadcast.Ready {
 		m.st.rev++
 	}
 	if r.Write != nil || len(r.Sends) > 0 {
+		t := m.cur
 		m.number++
 		t.number, t.after, r.Turn = m.number, m.st.meta, m.number
 		t.ops, t.sends = nil, nil

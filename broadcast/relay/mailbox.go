@@ -13,6 +13,7 @@ import (
 var (
 	errCapability = errors.New("neither the channel's posting key nor a live invite posting key")
 	errShown      = errors.New("the statement shown is not this relay's for this channel")
+	errRotation   = errors.New("a rotation of this ordinal or a greater one is in force")
 	errMailbox    = errors.New("no such mailbox, or its key did not sign this link's nonce")
 )
 
@@ -71,12 +72,16 @@ func (m *machine) forgetMailbox() bool {
 	if found == nil || found.seen+uint64(m.cfg.Limits.Retention.Seconds()) >= m.unix() {
 		return false
 	}
-	delete(m.st.boxes, idle)
-	m.op(key(m.unit, keyMailbox, idle[:]), nil)
-	m.op(key(m.unit, keyHint, idle[:]), nil)
+	m.dropMailbox(idle)
+	return true
+}
+
+func (m *machine) dropMailbox(id wire.MailboxID) {
+	delete(m.st.boxes, id)
+	m.op(key(m.unit, keyMailbox, id[:]), nil)
+	m.op(key(m.unit, keyHint, id[:]), nil)
 	m.st.meta.mailboxRev++
 	m.cur.changed = true
-	return true
 }
 
 // open starts reading a mailbox, once it is clear that the log goes on from

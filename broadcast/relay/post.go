@@ -20,7 +20,7 @@ func (m *machine) create(q *request, c proto.Create) {
 	}
 	if m.st.exists {
 		meta := &m.st.meta
-		again := meta.admin == c.Admin && meta.posting == c.Posting || meta.creation.D == c.Digest()
+		again := proto.RankOf(meta.admins, c.Admin) == proto.RankOwner && meta.posting == c.Posting || meta.creation.D == c.Digest()
 		if again && meta.channel == q.link.channel {
 			m.reply(q, proto.Receipt{PostID: q.post, Statement: meta.creation})
 		} else {
@@ -38,7 +38,7 @@ func (m *machine) create(q *request, c proto.Create) {
 		return
 	}
 	m.st.exists = true
-	m.st.meta = meta{relay: m.self, channel: q.link.channel, admin: c.Admin, posting: c.Posting}
+	m.st.meta = meta{relay: m.self, channel: q.link.channel, posting: c.Posting, admins: []proto.Admin{{Key: c.Admin, Rank: proto.RankOwner}}}
 	m.begin(lineage, c.Digest())
 	m.reply(q, proto.Receipt{PostID: q.post, Statement: m.st.meta.creation})
 }
@@ -219,5 +219,27 @@ func (m *machine) post(q *request, p proto.Post) {
 	}
 	m.st.fans[p.Fanout] = use
 	m.op(key(m.unit, keyFanUse, p.Fanout[:]), use.encode())
+	m.receipt(q, st)
+}
+
+// postDigest appends the sealed digest of a bundle that other relays carry.
+func (m *machine) postDigest(q *request, p proto.PostDigest) {
+	s := &m.st.meta
+	q.d = p.Digest()
+	switch {
+	case p.PostID == wire.PostID{}:
+		m.denyf(q, proto.CodeMalformed, "a post id of zeros means none")
+		return
+	case !q.verifyUnder(s.posting, func() bool { return p.Verify(m.cfg.Verify, s.posting, m.self, s.channel, q.d) }):
+		m.replaced(q, q.d, "the channel's posting key did not sign this post")
+		return
+	}
+	st, found, ready := m.known(q)
+	switch {
+	case !ready:
+		return
+	case !found:
+		st = m.append(&entry{kind: kindDigest, hint: p.Hint, nonce: p.Nonce, envelope: p.Sealed[:]}, p.PostID, q.d)
+	}
 	m.receipt(q, st)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"parallax/broadcast"
+	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/store"
@@ -15,19 +16,14 @@ import (
 var (
 	// ErrCorrupt: a record is not as this package writes it.
 	ErrCorrupt = errors.New("relay: damaged record")
-	// ErrFormat: the channel was written by a newer version.
-	ErrFormat = errors.New("relay: the channel is in a newer format")
+	// ErrFormat: the channel was written by another version.
+	ErrFormat = errors.New("relay: the channel is in another format")
 	// ErrForeign: the unit belongs to another relay key.
 	ErrForeign = errors.New("relay: the channel belongs to another relay key")
 )
 
-// Formats of a channel's meta record. A channel whose capability was rotated is
-// refused by a version that does not know of it, which would take an old Rotate
-// again.
-const (
-	formatVersion = 1
-	formatRotated = 2 // with rotation and rotated
-)
+// formatVersion is the format of a channel's records, first in meta.
+const formatVersion = 2
 
 // Letters after the unit; the layouts are in the package comment.
 const (
@@ -101,8 +97,8 @@ func readStatement(r *wire.Reader) crossverify.Statement {
 type meta struct {
 	relay      keys.RelayPublic
 	channel    wire.ChannelID
-	admin      keys.AdminPublic
 	posting    keys.PostingPublic
+	admins     []proto.Admin         // replaced as a whole, never changed
 	creation   crossverify.Statement // entry 1 of the lineage
 	head       crossverify.Statement // newest entry; its lineage is the channel's
 	first      uint64                // first number kept; head.N+1: none
@@ -118,15 +114,11 @@ type meta struct {
 func (m *meta) lineage() wire.Lineage { return m.head.Lineage }
 
 func (m *meta) encode() []byte {
-	format := byte(formatVersion)
-	if m.rotation > 0 {
-		format = formatRotated
-	}
-	b := append(make([]byte, 0, 800), format)
+	b := append(make([]byte, 0, 900), formatVersion)
 	b = append(b, m.relay[:]...)
 	b = append(b, m.channel[:]...)
-	b = append(b, m.admin[:]...)
 	b = append(b, m.posting[:]...)
+	b = proto.AppendAdmins(b, m.admins)
 	b = m.creation.Append(b)
 	b = m.head.Append(b)
 	b = wire.AppendU64(b, m.first)
@@ -135,23 +127,20 @@ func (m *meta) encode() []byte {
 	b = wire.AppendU64(b, m.kept)
 	b = wire.AppendU64(b, m.boardRev)
 	b = wire.AppendU64(b, m.mailboxRev)
-	if m.rotation > 0 {
-		b = wire.AppendU64(b, m.rotation)
-		b = append(b, m.rotated[:]...)
-	}
-	return b
+	b = wire.AppendU64(b, m.rotation)
+	return append(b, m.rotated[:]...)
 }
 
 func parseMeta(b []byte) (m meta, err error) {
 	r := wire.NewReader(b)
 	format := r.U8()
-	if r.Err() == nil && format != formatVersion && format != formatRotated {
-		return meta{}, fmt.Errorf("%w: format %d, this version reads %d and %d", ErrFormat, format, formatVersion, formatRotated)
+	if r.Err() == nil && format != formatVersion {
+		return meta{}, fmt.Errorf("%w: format %d, this version reads %d", ErrFormat, format, formatVersion)
 	}
 	r.Fixed(m.relay[:])
 	r.Fixed(m.channel[:])
-	r.Fixed(m.admin[:])
 	r.Fixed(m.posting[:])
+	m.admins = proto.ReadAdmins(r)
 	m.creation = readStatement(r)
 	m.head = readStatement(r)
 	m.first = r.U64()
@@ -160,11 +149,9 @@ func parseMeta(b []byte) (m meta, err error) {
 	m.kept = r.U64()
 	m.boardRev = r.U64()
 	m.mailboxRev = r.U64()
-	if format == formatRotated {
-		m.rotation = r.U64()
-		r.Fixed(m.rotated[:])
-	}
-	if r.Err() == nil && (format == formatRotated && m.rotation == 0 || m.creation.Lineage != m.head.Lineage || m.head.N == 0 || m.first == 0 || m.first > m.head.N+1) {
+	m.rotation = r.U64()
+	r.Fixed(m.rotated[:])
+	if r.Err() == nil && ((m.rotation == 0) != (m.rotated == wire.Digest{}) || m.creation.Lineage != m.head.Lineage || m.head.N == 0 || m.first == 0 || m.first > m.head.N+1) {
 		r.Fail(wire.ErrFormat)
 	}
 	if err := r.Done(); err != nil {
@@ -179,6 +166,7 @@ const (
 	kindBundle kind = 1
 	kindBoard  kind = 2
 	kindGrant  kind = 3
+	kindDigest kind = 4
 )
 
 // entry is one number of the log. What kind does not name is zero.
@@ -187,7 +175,7 @@ type entry struct {
 	time uint64 // Unix seconds
 	st   crossverify.Statement
 
-	// kindBundle
+	// kindBundle; of kindDigest hint and nonce, and the seal in envelope
 	hint       [broadcast.HintSize]byte
 	nonce      [broadcast.MaskNonceSize]byte
 	fanout     wire.Digest
@@ -217,6 +205,10 @@ func (e *entry) encode() []byte {
 		b = wire.AppendBytes(b, e.exceptions.Append(nil))
 		b = wire.AppendBytes(b, e.envelope)
 		b = wire.AppendBytes(b, e.block)
+	case kindDigest:
+		b = append(b, e.hint[:]...)
+		b = append(b, e.nonce[:]...)
+		b = append(b, e.envelope...)
 	case kindBoard:
 		b = append(b, e.name[:]...)
 		b = wire.AppendU64(b, e.version)
@@ -244,6 +236,10 @@ func parseEntry(b []byte) (*entry, error) {
 				r.Fail(err)
 			}
 		}
+	case kindDigest:
+		r.Fixed(e.hint[:])
+		r.Fixed(e.nonce[:])
+		e.envelope = r.Raw(broadcast.SealedDigestSize)
 	case kindBoard:
 		r.Fixed(e.name[:])
 		e.version = r.U64()

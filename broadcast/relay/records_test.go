@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"parallax/broadcast"
+	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
@@ -32,15 +33,17 @@ func records() map[string]struct {
 	want  string // golden: first 8 bytes of the hash
 } {
 	st, _ := sample()
-	m := meta{relay: st.Relay, channel: st.Channel, admin: keys.AdminPublic{9}, posting: keys.PostingPublic{10}, creation: st, head: st,
+	m := meta{relay: st.Relay, channel: st.Channel, posting: keys.PostingPublic{10}, admins: []proto.Admin{{Key: keys.AdminPublic{9}, Rank: proto.RankOwner}}, creation: st, head: st,
 		first: 4, before: wire.Digest{11}, firstTime: 12, kept: 13, boardRev: 14, mailboxRev: 15}
 	m.creation.N = 1
 	rotated := m
 	rotated.rotation, rotated.rotated = 16, wire.Digest{17}
+	rotated.admins = append([]proto.Admin{{Key: keys.AdminPublic{8}, Rank: proto.RankAdmin}}, m.admins...)
 	bundle := &entry{kind: kindBundle, time: 1, st: st, hint: [8]byte{2}, nonce: [24]byte{3}, fanout: wire.Digest{4}, slots: wire.Digest{5},
 		exceptions: broadcast.Exceptions{{Index: 1, Class: broadcast.Answering}}, envelope: []byte("envelope"), block: []byte("slots")}
 	board := &entry{kind: kindBoard, time: 1, st: st, name: wire.Digest{2}, version: 3, value: []byte("value")}
 	create := &entry{kind: kindGrant, time: 1, st: st}
+	only := &entry{kind: kindDigest, time: 1, st: st, hint: [8]byte{2}, nonce: [24]byte{3}, envelope: bytes.Repeat([]byte{4}, broadcast.SealedDigestSize)}
 	ent := func(b []byte) ([]byte, error) {
 		e, err := parseEntry(b)
 		if err != nil {
@@ -61,13 +64,14 @@ func records() map[string]struct {
 		"meta": {m.encode(), func(b []byte) ([]byte, error) {
 			m, err := parseMeta(b)
 			return m.encode(), err
-		}, "8deb2adbad094c24"},
+		}, "abf9004b709886ab"},
 		"meta, rotated": {rotated.encode(), func(b []byte) ([]byte, error) {
 			m, err := parseMeta(b)
 			return m.encode(), err
-		}, "fac7ef36adf6b988"},
+		}, "7b913e5414f9434d"},
 		"bundle": {bundle.encode(), ent, "3c5d06b92bc36a56"},
 		"board":  {board.encode(), ent, "1975289b111b750f"},
+		"digest": {only.encode(), ent, "b97f593b148007f0"},
 		"create": {create.encode(), ent, "81c23c3ec2fe2069"},
 		"spine": {sp.encode(), func(b []byte) ([]byte, error) {
 			s, err := parseSpine(b)
@@ -140,8 +144,9 @@ func TestRecordGoldens(t *testing.T) {
 	if _, err := parseMeta(m); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "format 3") {
 		t.Errorf("a newer format: %v", err)
 	}
-	m[0] = formatRotated
-	if _, err := parseMeta(append(m, make([]byte, 8+32)...)); !errors.Is(err, ErrCorrupt) {
+	m = records()["meta"].bytes
+	m[len(m)-1] = 1
+	if _, err := parseMeta(m); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("rotated, with ordinal 0: %v", err)
 	}
 }

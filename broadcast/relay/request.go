@@ -64,6 +64,8 @@ func (m *machine) request(lk *link, msg proto.Message, size int) {
 		q.post = msg.PostID
 	case proto.Post:
 		q.post = msg.PostID
+	case proto.PostDigest:
+		q.post = msg.PostID
 	case proto.BoardPut:
 		q.post = msg.PostID
 	case proto.Admit:
@@ -271,6 +273,8 @@ func (m *machine) exec(q *request) {
 		m.fetch(q, msg)
 	case proto.Post:
 		m.post(q, msg)
+	case proto.PostDigest:
+		m.postDigest(q, msg)
 	case proto.BoardPut:
 		m.boardPut(q, msg, false)
 	case proto.Admit:

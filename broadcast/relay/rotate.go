@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"slices"
+	"strconv"
+
 	"parallax/broadcast/proto"
-	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
@@ -20,10 +22,10 @@ func (m *machine) rotate(q *request, r proto.Rotate) {
 	if q.d == (wire.Digest{}) {
 		q.d = r.Digest()
 	}
-	// The one in force, byte for byte, was verified when it came; the admin key
-	// that signed it may be the one that it replaced.
-	if q.d != s.rotated && !q.verifyUnder(s.admin, func() bool { return r.Verify(m.cfg.Verify, s.admin, m.self, s.channel) }) {
-		m.replaced(q, q.d, "the channel's admin key did not sign this rotation")
+	rank := proto.RankOf(s.admins, r.Signer)
+	// The one in force, byte for byte, came from whom it may have left out.
+	if !q.verify(func() bool { return r.Verify(m.cfg.Verify, m.self, s.channel) }) || rank == 0 && q.d != s.rotated {
+		m.replaced(q, q.d, "no admin key of the channel signed this rotation")
 		return
 	}
 	st, found, ready := m.known(q)
@@ -34,24 +36,55 @@ func (m *machine) rotate(q *request, r proto.Rotate) {
 		m.receipt(q, st)
 		return
 	}
-	admin := r.Admin
-	if admin == (keys.AdminPublic{}) {
-		admin = s.admin
-	}
+	same := r.Posting == s.posting && slices.Equal(r.Admins, s.admins)
 	switch {
-	case r.Rotation < s.rotation:
-		m.denyf(q, proto.CodeConflict, "rotation %d is in force, this is %d", s.rotation, r.Rotation)
-		return
-	case r.Rotation == s.rotation && (r.Posting != s.posting || admin != s.admin):
-		m.denyf(q, proto.CodeConflict, "rotation %d is in force with other keys", s.rotation)
+	case r.Rotation < s.rotation || r.Rotation == s.rotation && !same:
+		// The limit says by what a later one is recognised.
+		m.deny(q, &proto.Refusal{Code: proto.CodeConflict, Limit: strconv.FormatUint(s.rotation, 10), Err: errRotation})
 		return
 	case r.Rotation-s.rotation > proto.MaxRotationStep:
 		m.denyLimit(q, proto.CodeTooLarge, "MaxRotationStep", 0)
 		return
 	case r.Rotation > s.rotation:
-		s.posting, s.admin, s.rotation, s.rotated = r.Posting, admin, r.Rotation, q.d
+		if rank != proto.RankOwner && !slices.Equal(owners(r.Admins), owners(s.admins)) {
+			m.replaced(q, q.d, "only an owner's key makes or ends owners")
+			return
+		}
+		if r.Posting != s.posting {
+			m.endGrants()
+		}
+		m.endMailboxes(r.Ended)
+		s.posting, s.admins, s.rotation, s.rotated = r.Posting, r.Admins, r.Rotation, q.d
 	}
 	m.receipt(q, m.append(&entry{kind: kindGrant}, r.PostID, q.d))
+}
+
+// owners are the keys of a list that may do anything.
+func owners(list []proto.Admin) []proto.Admin {
+	return slices.DeleteFunc(slices.Clone(list), func(a proto.Admin) bool { return a.Rank != proto.RankOwner })
+}
+
+// endGrants: who leads others in beside the posting key does so no more when
+// that is replaced. Nobody could name all grants that a removed admin made.
+func (m *machine) endGrants() {
+	clear(m.st.grants)
+	m.opRange(key(m.unit, keyGrant), keyEnd(m.unit, keyGrant))
+}
+
+// endMailboxes takes mailboxes away; whoever reads one is told when it is served
+// next.
+func (m *machine) endMailboxes(ended []wire.MailboxID) {
+	for _, id := range ended {
+		if m.st.boxes[id] == nil {
+			continue
+		}
+		m.dropMailbox(id)
+		for _, lk := range m.subs {
+			if lk.sub.box == id {
+				m.enqueue(lk)
+			}
+		}
+	}
 }
 
 // replaced answers what no key in force signed. If a rotation replaced the key

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,13 +34,28 @@ func adminKey(name string) keys.AdminPrivate {
 	return new(keys.AdminPrivate).FromSeed(seedOf("admin " + name))
 }
 
-// rotateFrame names no admin key if admin is "".
-func rotateFrame(post string, ordinal uint64, posting, admin string, by keys.AdminPrivate) proto.Rotate {
-	r := proto.Rotate{PostID: postID(post), Rotation: ordinal, Posting: postingKey(posting).Public()}
-	if admin != "" {
-		r.Admin = adminKey(admin).Public()
+// adminList is the keys of the names that spaces separate; a name that ends in -
+// is of an admin, another of an owner, and . is the creator.
+func adminList(names string) (list []proto.Admin) {
+	for _, name := range strings.Fields(names) {
+		name, low := strings.CutSuffix(name, "-")
+		a := proto.Admin{Key: adminKey(strings.TrimPrefix(name, ".")).Public(), Rank: proto.RankOwner}
+		if low {
+			a.Rank = proto.RankAdmin
+		}
+		list = append(list, a)
 	}
-	r.Sign(by, relayID, theChannel)
+	proto.SortAdmins(list)
+	return list
+}
+
+// rotateFrame names the creator alone if admins is "".
+func rotateFrame(post string, ordinal uint64, posting, admins, by string) proto.Rotate {
+	if admins == "" {
+		admins = "."
+	}
+	r := proto.Rotate{PostID: postID(post), Rotation: ordinal, Posting: postingKey(posting).Public(), Admins: adminList(admins)}
+	r.Sign(adminKey(by), relayID, theChannel)
 	return r
 }
 
@@ -62,12 +78,14 @@ func grantBy(post, invite, admin string) proto.Grant {
 }
 
 // inForce checks which keys the channel obeys, by asking: of all these, one
-// posting key and one admin key.
-func (r *rig) inForce(posting, admin string, all ...string) {
+// posting key and some admin keys.
+func (r *rig) inForce(posting, admins string, all ...string) {
 	r.t.Helper()
+	list := adminList(admins)
 	for i, name := range append([]string{""}, all...) {
+		admin := proto.RankOf(list, adminKey(name).Public()) > 0
 		probe := fmt.Sprintf("probe %s %d %d", posting, r.entropy.Uint64(), i)
-		want := []bool{name == posting, name == posting, name == posting, name == admin}
+		want := []bool{name == posting, name == posting, name == posting, admin}
 		for j, msg := range []proto.Message{postBy(probe, name, "a"), putBy(probe+" b", probe, name), registerFrame(probe, postingKey(name)), grantBy(probe+" g", "probe", name)} {
 			got := r.c.ask(msg)
 			if len(got) != 1 {
@@ -75,7 +93,7 @@ func (r *rig) inForce(posting, admin string, all ...string) {
 			}
 			no, refused := got[0].(proto.Refused)
 			if refused == want[j] || refused && no.Code != proto.CodeNotAllowed {
-				r.t.Errorf("%T by %q, with %q and %q in force: %+v", msg, name, posting, admin, got[0])
+				r.t.Errorf("%T by %q, with %q and %q in force: %+v", msg, name, posting, admins, got[0])
 			}
 		}
 	}
@@ -85,6 +103,7 @@ func TestRotate(t *testing.T) {
 	r := newRig(t)
 	w, _ := r.follow("a", 1000)
 	one[proto.Receipt](t, r.c, grantFrame("g", "i", 5, 5, start.Add(time.Hour), false))
+	one[proto.Registered](t, r.c, registerFrame("early", inviteKey("i")))
 	before := postBy("before", "", "a")
 	put := putBy("put before", "x", "")
 	grant := grantBy("grant before", "j", "")
@@ -93,7 +112,7 @@ func TestRotate(t *testing.T) {
 		was = append(was, one[proto.Receipt](t, r.c, msg).Statement)
 	}
 
-	first := rotateFrame("r1", 1, "p1", "", theAdmin)
+	first := rotateFrame("r1", 1, "p1", "", "")
 	st := one[proto.Receipt](t, r.c, first).Statement
 	if st.D != first.Digest() || st.N != was[2].N+1 || !st.Verify(remembered()) {
 		t.Errorf("receipt %+v", st)
@@ -104,14 +123,18 @@ func TestRotate(t *testing.T) {
 	if one[proto.Receipt](t, r.c, first).Statement != st {
 		t.Error("rotating again gave another statement")
 	}
-	r.inForce("p1", "", "p1", "p2")
-	// A grant lives on.
+	r.inForce("p1", ".", "p1", "p2")
+	// Grants end with the posting key, and with nothing else.
+	refused(t, r.c, registerFrame("newcomer", inviteKey("i")), proto.CodeNotAllowed)
+	refused(t, r.c, admitFrame("admit", "i", "early"), proto.CodeNotAllowed)
+	one[proto.Receipt](t, r.c, grantFrame("g again", "i", 5, 5, start.Add(time.Hour), false))
+	one[proto.Receipt](t, r.c, rotateFrame("r1 admins", 2, "p1", ". a2", ""))
 	one[proto.Registered](t, r.c, registerFrame("newcomer", inviteKey("i")))
 	one[proto.Receipt](t, r.c, admitFrame("admit", "i", "newcomer"))
 
-	second := rotateFrame("r2", 5, "p2", "a2", theAdmin)
+	second := rotateFrame("r2", 5, "p2", "a2 a3-", "")
 	st2 := one[proto.Receipt](t, r.c, second).Statement
-	r.inForce("p2", "a2", "p1", "p2", "a2")
+	r.inForce("p2", "a2 a3-", "p1", "p2", "a2", "a3")
 	// What was answered once is answered so again, under whatever keys; and by
 	// nothing but the same bytes.
 	for i, msg := range []proto.Message{before, put, grant, first, second, createFrame()} {
@@ -126,7 +149,7 @@ func TestRotate(t *testing.T) {
 	refused(t, r.c, other, proto.CodeNotAllowed)
 
 	// The keys in force under their ordinal are another entry, and no more.
-	again := rotateFrame("r2 again", 5, "p2", "a2", adminKey("a2"))
+	again := rotateFrame("r2 again", 5, "p2", "a2 a3-", "a3")
 	if got := one[proto.Receipt](t, r.c, again).Statement; got.D != again.Digest() || got.N == st2.N {
 		t.Errorf("by another admin: %+v", got)
 	}
@@ -136,27 +159,31 @@ func TestRotate(t *testing.T) {
 			msg  proto.Message
 			code proto.Code
 		}{
-			"smaller":              {rotateFrame("x", 4, "p9", "", adminKey("a2")), proto.CodeConflict},
-			"the first again":      {rotateFrame("x", 1, "p1", "", adminKey("a2")), proto.CodeConflict},
-			"other posting key":    {rotateFrame("x", 5, "p9", "", adminKey("a2")), proto.CodeConflict},
-			"other admin key":      {rotateFrame("x", 5, "p2", "a9", adminKey("a2")), proto.CodeConflict},
-			"replaced admin key":   {rotateFrame("x", 6, "p9", "", theAdmin), proto.CodeNotAllowed},
-			"the keys, by the old": {rotateFrame("x", 5, "p2", "a2", theAdmin), proto.CodeNotAllowed},
-			"its own new key":      {rotateFrame("x", 6, "p9", "a9", adminKey("a9")), proto.CodeNotAllowed},
-			"too far":              {rotateFrame("x", 5+proto.MaxRotationStep+1, "p9", "", adminKey("a2")), proto.CodeTooLarge},
-			"greatest":             {rotateFrame("x", 1<<64-1, "p9", "", adminKey("a2")), proto.CodeTooLarge},
+			"smaller":              {rotateFrame("x", 4, "p9", "", "a2"), proto.CodeConflict},
+			"the first again":      {rotateFrame("x", 1, "p1", "", "a2"), proto.CodeConflict},
+			"other posting key":    {rotateFrame("x", 5, "p9", "a2 a3-", "a2"), proto.CodeConflict},
+			"other admin key":      {rotateFrame("x", 5, "p2", "a9", "a2"), proto.CodeConflict},
+			"an admin less":        {rotateFrame("x", 5, "p2", "a2", "a2"), proto.CodeConflict},
+			"other rank":           {rotateFrame("x", 5, "p2", "a2 a3", "a2"), proto.CodeConflict},
+			"an admin's owner":     {rotateFrame("x", 6, "p2", "a2 a3", "a3"), proto.CodeNotAllowed},
+			"an admin ends one":    {rotateFrame("x", 6, "p2", "a3", "a3"), proto.CodeNotAllowed},
+			"replaced admin key":   {rotateFrame("x", 6, "p9", "", ""), proto.CodeNotAllowed},
+			"the keys, by the old": {rotateFrame("x", 5, "p2", "a2 a3-", ""), proto.CodeNotAllowed},
+			"its own new key":      {rotateFrame("x", 6, "p9", "a9", "a9"), proto.CodeNotAllowed},
+			"too far":              {rotateFrame("x", 5+proto.MaxRotationStep+1, "p9", "a2", "a2"), proto.CodeTooLarge},
+			"greatest":             {rotateFrame("x", 1<<64-1, "p9", "a2", "a2"), proto.CodeTooLarge},
 			"no post id": {func() proto.Rotate {
-				r := rotateFrame("x", 6, "p9", "", adminKey("a2"))
+				r := rotateFrame("x", 6, "p9", "a2", "a2")
 				r.PostID = wire.PostID{}
 				return r
 			}(), proto.CodeMalformed},
 			"changed": {func() proto.Rotate {
-				r := rotateFrame("x", 6, "p9", "", adminKey("a2"))
+				r := rotateFrame("x", 6, "p9", "a2", "a2")
 				r.Rotation++
 				return r
 			}(), proto.CodeNotAllowed},
 			"another channel's": {func() proto.Rotate {
-				r := rotateFrame("x", 6, "p9", "", adminKey("a2"))
+				r := rotateFrame("x", 6, "p9", "a2", "a2")
 				r.Sign(adminKey("a2"), relayID, wire.ChannelID{})
 				return r
 			}(), proto.CodeNotAllowed},
@@ -173,9 +200,13 @@ func TestRotate(t *testing.T) {
 		}
 		r.c = r.dial()
 	}
-	r.inForce("p2", "a2", "p1", "p2", "a2")
-	one[proto.Receipt](t, r.c, rotateFrame("r3", 5+proto.MaxRotationStep, "p1", "", adminKey("a2")))
-	r.inForce("p1", "a2", "p1", "p2", "a2")
+	r.inForce("p2", "a2 a3-", "p1", "p2", "a2", "a3")
+	if no := one[proto.Refused](t, r.c, rotateFrame("x", 4, "p9", "", "a2")); no.Limit != "5" {
+		t.Errorf("the ordinal in force is %q", no.Limit)
+	}
+	// An admin rotates too, and brings and ends admins.
+	one[proto.Receipt](t, r.c, rotateFrame("r3", 5+proto.MaxRotationStep, "p1", "a2 a4-", "a3"))
+	r.inForce("p1", "a2 a4-", "p1", "p2", "a2", "a3", "a4")
 	f, err := newFront(relay.Open(config()), memory.New(), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -183,15 +214,55 @@ func TestRotate(t *testing.T) {
 	refused(t, f.dial(), first, proto.CodeNoChannel)
 }
 
+// A rotation ends mailboxes: who reads one is told, and it is registered by no
+// key that was in force before.
+func TestRotateEndsMailboxes(t *testing.T) {
+	r := newRig(t)
+	kept, _ := r.follow("a", 1000)
+	ended, reads := r.follow("b", 1000)
+	birth := r.register("c")
+	rotate := rotateFrame("r1", 1, "p1", "", "")
+	for _, name := range []string{"b", "c", "never was"} {
+		rotate.Ended = append(rotate.Ended, mailboxID(name))
+	}
+	slices.SortFunc(rotate.Ended, func(a, b wire.MailboxID) int { return slices.Compare(a[:], b[:]) })
+	rotate.Sign(theAdmin, relayID, theChannel)
+	st := one[proto.Receipt](t, r.c, rotate).Statement
+	one[proto.Receipt](t, r.c, postBy("after", "p1", "a", "b"))
+	if r.good(kept); kept.at.N != st.N+1 {
+		t.Errorf("who stays is at %d", kept.at.N)
+	}
+	if !reads.down || ended.at.N >= st.N {
+		t.Errorf("who is out reads on: link down %v, at %d", reads.down, ended.at.N)
+	}
+	for range 2 { // before and after a restart
+		for _, name := range []string{"b", "c"} {
+			c := r.dial()
+			r.settle()
+			if no, ok := c.ask(c.openFrame(name, crossverify.Position{}, 9, nil))[0].(proto.Refused); !ok || no.Code != proto.CodeNotAllowed {
+				t.Errorf("%s opens what was ended: %+v", name, no)
+			}
+			refused(t, r.c, registerFrame(name, thePosting), proto.CodeNotAllowed)
+		}
+		if err := r.start(); err != nil {
+			t.Fatal(err)
+		}
+		r.c = r.dial()
+	}
+	if again := one[proto.Registered](t, r.c, registerFrame("c", postingKey("p1"))).Statement; again.N <= birth.N {
+		t.Errorf("a mailbox of its own was born at %d", again.N)
+	}
+}
+
 // A relay that was restored to older keys takes any later rotation, and a new
 // lineage keeps what it had.
 func TestRotateAfterRestore(t *testing.T) {
 	r := newRig(t)
 	r.register("a")
-	one[proto.Receipt](t, r.c, rotateFrame("r1", 1, "p1", "", theAdmin))
+	one[proto.Receipt](t, r.c, rotateFrame("r1", 1, "p1", "", ""))
 	old := r.st.Snapshot()
-	one[proto.Receipt](t, r.c, rotateFrame("r2", 2, "p2", "", theAdmin))
-	third := rotateFrame("r3", 3, "p3", "a3", theAdmin)
+	one[proto.Receipt](t, r.c, rotateFrame("r2", 2, "p2", "", ""))
+	third := rotateFrame("r3", 3, "p3", "a3", "")
 	last := one[proto.Receipt](t, r.c, third).Statement
 
 	u := relay.Unit(theChannel)
@@ -204,7 +275,7 @@ func TestRotateAfterRestore(t *testing.T) {
 	}
 	n := r.restored(old)
 	all := []string{"p1", "p2", "p3", "a3"}
-	n.inForce("p1", "", all...)
+	n.inForce("p1", ".", all...)
 	// The same bytes are taken: their ordinal is greater, not the next.
 	st := one[proto.Receipt](t, n.c, third).Statement
 	if st.D != third.Digest() || st.Lineage.Ordinal() != 2 {
@@ -222,7 +293,7 @@ func TestRotateAfterRestore(t *testing.T) {
 	if again.D != third.Digest() || again.Lineage.Ordinal() != 3 {
 		t.Errorf("%+v", again)
 	}
-	refused(t, n.c, rotateFrame("r2", 2, "p2", "", theAdmin), proto.CodeNotAllowed)
+	refused(t, n.c, rotateFrame("r2", 2, "p2", "", ""), proto.CodeNotAllowed)
 	n.inForce("p3", "a3", all...)
 	innocent(t, []crossverify.Statement{last, st, again})
 }
@@ -236,7 +307,7 @@ func TestRotateInARecalledTurn(t *testing.T) {
 	c := r.dial()
 	r.settle()
 	r.c.got = nil
-	r.c.send(rotateFrame("r1", 1, "p1", "a1", theAdmin))
+	r.c.send(rotateFrame("r1", 1, "p1", "a1", ""))
 	r.changed() // answers it in the turn that begins
 	future := crossverify.SignStatement(theRelay, theChannel, r.birth.Lineage, 50, wire.Digest{}, wire.Digest{}, wire.Digest{})
 	w.listen(c, 9, &future)
@@ -285,7 +356,7 @@ func TestRotateBehindTheBack(t *testing.T) {
 	}
 	f := fronts[1]
 	conns[1].got = nil
-	for _, msg := range []proto.Message{postBy("1", "", "a"), grantBy("2", "i", ""), putBy("3", "x", ""), registerFrame("b", thePosting), rotateFrame("r9", 9, "p9", "", theAdmin)} {
+	for _, msg := range []proto.Message{postBy("1", "", "a"), grantBy("2", "i", ""), putBy("3", "x", ""), registerFrame("b", thePosting), rotateFrame("r9", 9, "p9", "", "")} {
 		conns[1].send(msg)
 	}
 	for range 3 { // answered in a turn that is not written yet
@@ -294,7 +365,7 @@ func TestRotateBehindTheBack(t *testing.T) {
 			f.read(0)
 		}
 	}
-	one[proto.Receipt](t, conns[0], rotateFrame("r1", 1, "p1", "a1", theAdmin))
+	one[proto.Receipt](t, conns[0], rotateFrame("r1", 1, "p1", "a1", ""))
 	f.settle()
 	if f.conflicts == 0 || len(conns[1].got) != 5 {
 		t.Fatalf("%d conflicts, %d answers", f.conflicts, len(conns[1].got))
@@ -315,17 +386,20 @@ type claim struct {
 	admin   string // signer of a grant or a rotation
 	rotate  *proto.Rotate
 	to      string // posting key that a rotation names
-	toAdmin string
+	admins  string // that it names
 }
 
 func (c *claim) String() string {
 	if c.rotate != nil {
-		return fmt.Sprintf("rotation %d to %q %q by %q", c.rotate.Rotation, c.to, c.toAdmin, c.admin)
+		return fmt.Sprintf("rotation %d to %q %q by %q", c.rotate.Rotation, c.to, c.admins, c.admin)
 	}
 	return fmt.Sprintf("%T by %q %q", c.msg, c.posting, c.admin)
 }
 
-var keyNames = []string{"", "1", "2"}
+var (
+	keyNames   = []string{"", "1", "2"}
+	adminNames = []string{".", ". 1", ". 1-", "1 2-", ".- 2", "1- 2 .-"}
+)
 
 // draw makes a request; pick chooses below n.
 func draw(pick func(n int) int, i int) *claim {
@@ -334,8 +408,8 @@ func draw(pick func(n int) int, i int) *claim {
 	c := &claim{}
 	switch pick(5) {
 	case 0, 1:
-		c.admin, c.to, c.toAdmin = key(), key(), key()
-		r := rotateFrame(id, uint64(1+pick(5)), c.to, c.toAdmin, adminKey(c.admin))
+		c.admin, c.to, c.admins = key(), key(), adminNames[pick(len(adminNames))]
+		r := rotateFrame(id, uint64(1+pick(5)), c.to, c.admins, c.admin)
 		c.msg, c.rotate = r, &r
 	case 2:
 		c.posting = key()
@@ -352,8 +426,17 @@ func draw(pick func(n int) int, i int) *claim {
 
 // capability is what the channel ought to obey.
 type capability struct {
-	ordinal        uint64
-	posting, admin string
+	ordinal         uint64
+	posting, admins string
+}
+
+// rank of a key by name.
+func (k capability) rank(name string) proto.Rank {
+	return proto.RankOf(adminList(k.admins), adminKey(name).Public())
+}
+
+func ownersOf(names string) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(names), func(s string) bool { return strings.HasSuffix(s, "-") }), " ")
 }
 
 // allowed tells whether c may be taken, and what is in force after it.
@@ -361,15 +444,15 @@ func (k capability) allowed(c *claim) (capability, bool) {
 	switch {
 	case c.rotate == nil:
 		_, grant := c.msg.(proto.Grant)
-		return k, grant && c.admin == k.admin || !grant && c.posting == k.posting
-	case c.admin != k.admin:
+		return k, grant && k.rank(c.admin) > 0 || !grant && c.posting == k.posting
+	case k.rank(c.admin) == 0:
 		return k, false
 	}
-	next := capability{c.rotate.Rotation, c.to, c.toAdmin}
-	if c.toAdmin == "" { // names none
-		next.admin = k.admin
+	next := capability{c.rotate.Rotation, c.to, c.admins}
+	if next == k {
+		return next, true
 	}
-	return next, next.ordinal > k.ordinal || next == k
+	return next, next.ordinal > k.ordinal && (k.rank(c.admin) == proto.RankOwner || ownersOf(c.admins) == ownersOf(k.admins))
 }
 
 // On one relay, with restarts and new lineages between, each answer is the one
@@ -379,7 +462,7 @@ func TestRotationsModel(t *testing.T) {
 		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "pick") }
 		r := newRig(t)
 		birth := r.register("a")
-		var k capability
+		k := capability{admins: "."}
 		var claims []*claim
 		last := -1                                  // brought k
 		numbered := map[int]crossverify.Statement{} // of the lineage
@@ -426,7 +509,7 @@ func TestRotationsModel(t *testing.T) {
 				if want {
 					rt.Fatalf("%v with %+v in force: %+v", c, k, g)
 				}
-				if g.Code != proto.CodeNotAllowed && (g.Code != proto.CodeConflict || c.rotate == nil || c.admin != k.admin) {
+				if g.Code != proto.CodeNotAllowed && (g.Code != proto.CodeConflict || c.rotate == nil || k.rank(c.admin) == 0) {
 					rt.Fatalf("%v with %+v in force: %+v", c, k, g)
 				}
 				continue
@@ -445,7 +528,7 @@ func TestRotationsModel(t *testing.T) {
 				k, last = next, i
 			}
 		}
-		r.inForce(k.posting, k.admin, keyNames[1:]...)
+		r.inForce(k.posting, k.admins, keyNames[1:]...)
 		if t.Failed() {
 			rt.Fatalf("%+v ought to be in force", k)
 		}
@@ -561,7 +644,7 @@ func TestRotationsOnFrontends(t *testing.T) {
 		if n := entries(t, mem); n != 1+len(byNumber) {
 			t.Fatalf("seed %d: %d entries, %d receipts", seed, n, len(byNumber))
 		}
-		after := []capability{{}, {}} // after each number; the creation is 1
+		after := []capability{{admins: "."}, {admins: "."}} // after each number; the creation is 1
 		greatest := uint64(0)
 		for n := 2; n <= 1+len(byNumber); n++ {
 			c := byNumber[n]
@@ -603,7 +686,7 @@ func TestRotationsOnFrontends(t *testing.T) {
 			}
 			f.settle()
 			r := &rig{front: f, t: t, c: f.dial()}
-			if r.inForce(end.posting, end.admin, keyNames[1:]...); t.Failed() {
+			if r.inForce(end.posting, end.admins, keyNames[1:]...); t.Failed() {
 				t.Fatalf("seed %d", seed)
 			}
 		}

@@ -41,40 +41,64 @@ func seed(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(n, 0))
 }
 
-// world is three relays and three members in one group, every one of them
-// processes and a folder.
+// world is three relays and members of one group, every one of them processes
+// and a folder.
 type world struct {
 	t      *testing.T
 	relays []*relayProcess
 	people []*person
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld makes the relays and whom the names say; none is in a group yet.
+func newWorld(t *testing.T, names ...string) *world {
 	w := &world{t: t}
 	dir := t.TempDir()
-	var addrs []string
 	for i := range 3 {
 		r, err := newRelay(filepath.Join(dir, fmt.Sprintf("R%d", i+1)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = r.end(syscall.SIGKILL) })
-		if err := r.start(); err != nil {
-			t.Fatal(err)
-		}
 		w.relays = append(w.relays, r)
-		addrs = append(addrs, r.address)
 	}
-	for _, name := range []string{"Ann", "Bob", "Cat"} {
+	for _, name := range names {
 		w.people = append(w.people, &person{t: t, name: name, data: filepath.Join(dir, name)})
 	}
-	ann := w.people[0]
-	ann.do("group", "create", "storm", "--name", "Ann", "--deadline", shortEnough, "--relays", strings.Join(addrs, ","))
-	link := strings.TrimSpace(ann.do("invite"))
-	for _, p := range w.people[1:] {
-		p.do("join", link, "--name", p.name)
-	}
 	return w
+}
+
+// found starts the relays, and the first person founds the group there. The
+// link is for all the others. No process of a member runs when it returns.
+func (w *world) found() (link string) {
+	w.t.Helper()
+	var addrs []string
+	for _, r := range w.relays {
+		if err := r.start(); err != nil {
+			w.t.Fatal(err)
+		}
+		addrs = append(addrs, r.address)
+	}
+	ann := w.people[0]
+	ann.do("group", "create", "storm", "--name", ann.name, "--deadline", shortEnough, "--relays", strings.Join(addrs, ","))
+	return strings.TrimSpace(ann.do("invite"))
+}
+
+// end ends the relays orderly and looks into what they kept.
+func (w *world) end() {
+	w.t.Helper()
+	// At once: each waits a while for links whose members were killed.
+	var ending sync.WaitGroup
+	for _, r := range w.relays {
+		ending.Go(func() {
+			if err := r.end(syscall.SIGTERM); err != nil {
+				w.t.Errorf("SIGTERM: %s: %v", filepath.Base(r.dir), err)
+			}
+		})
+	}
+	ending.Wait()
+	for _, r := range w.relays {
+		checkLog(w.t, filepath.Join(r.dir, "store"))
+	}
 }
 
 // everybodyReaches sends from each member and waits until all others have it.
@@ -124,7 +148,7 @@ func (p *person) accusations() (list []string) {
 		switch e.Kind {
 		case member.EventMessage, member.EventJoined:
 		default:
-			list = append(list, fmt.Sprintf("%s: %s", e.Kind, e.Text))
+			list = append(list, fmt.Sprintf("%s at %s: %s", e.Kind, e.Time.Format(time.TimeOnly), e.Text))
 		}
 	}
 	return list
@@ -144,7 +168,11 @@ func (p *person) has(id string) error {
 func TestProcesses(t *testing.T) {
 	t.Parallel()
 	random := seed(t)
-	w := newWorld(t)
+	w := newWorld(t, "Ann", "Bob", "Cat")
+	link := w.found()
+	for _, p := range w.people[1:] {
+		p.do("join", link, "--name", p.name)
+	}
 	w.everybodyReaches("before")
 
 	// One process follows; others of the same folder go through its socket.
@@ -198,19 +226,7 @@ func TestProcesses(t *testing.T) {
 			t.Errorf("%s is told of honest relays and members: %s", p.name, e)
 		}
 	}
-	// At once: each waits a while for links whose members were killed.
-	var ending sync.WaitGroup
-	for _, r := range w.relays {
-		ending.Go(func() {
-			if err := r.end(syscall.SIGTERM); err != nil {
-				t.Errorf("SIGTERM: %s: %v", filepath.Base(r.dir), err)
-			}
-		})
-	}
-	ending.Wait()
-	for _, r := range w.relays {
-		checkLog(t, filepath.Join(r.dir, "store"))
-	}
+	w.end()
 }
 
 // threeOfThree: paths shows one message as matched on all relays.

@@ -141,7 +141,8 @@ func (p Private[R]) Sign(tag string, parts ...[]byte) []byte {
 // Zero overwrites the key.
 func (p *Private[R]) Zero() { clear(p.k); p.k = nil }
 
-// Raw is the ed25519 key, for a transport that needs it (node only).
+// Raw is the ed25519 key, for a transport that needs it and for a simulated
+// world that signs again (node and simnet only).
 func (p Private[R]) Raw() ed25519.PrivateKey { return p.k }
 
 func (p Private[R]) String() string   { return "[private key]" }

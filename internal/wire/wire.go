@@ -61,11 +61,18 @@ func (i Incarnation) String() string { return hex.EncodeToString(i[:]) }
 // tag length (1 byte), tag, then every part with its length (4 bytes). It is
 // injective, so two different inputs never meet under one hash.
 func Input(tag string, parts ...[]byte) []byte {
+	return appendInput(make([]byte, 0, inputSize(tag, parts)), tag, parts)
+}
+
+func inputSize(tag string, parts [][]byte) int {
 	n := 1 + len(tag)
 	for _, p := range parts {
 		n += 4 + len(p)
 	}
-	b := make([]byte, 0, n)
+	return n
+}
+
+func appendInput(b []byte, tag string, parts [][]byte) []byte {
 	b = append(b, byte(len(tag)))
 	b = append(b, tag...)
 	for _, p := range parts {
@@ -75,8 +82,13 @@ func Input(tag string, parts ...[]byte) []byte {
 	return b
 }
 
-// Hash is SHA-256 over Input(tag, parts...), without building it.
+// Hash is SHA-256 over Input(tag, parts...), which is not built where it is long
+// and stays on the stack where it is short.
 func Hash(tag string, parts ...[]byte) (d Digest) {
+	var short [320]byte
+	if inputSize(tag, parts) <= len(short) {
+		return sha256.Sum256(appendInput(short[:0], tag, parts))
+	}
 	h := sha256.New()
 	writeInput(h, tag, parts)
 	h.Sum(d[:0])
