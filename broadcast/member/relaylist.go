@@ -201,9 +201,7 @@ func (m *Machine) policyOf(e relayEra) crossverify.Policy {
 			refs[i].Families = nil
 		}
 	}
-	c := voting(&e.Policy, refs, m.cfg.Verify)
-	c.Outside = outside
-	return c
+	return voting(&e.Policy, refs, outside, m.cfg.Verify)
 }
 
 // policy is what the paths are compared by: who counts now. It is made once:
