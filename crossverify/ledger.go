@@ -216,7 +216,10 @@ func (l *Ledger) SetAside(path Path, aside bool) {
 }
 
 // SetDeadline gives path a deadline of its own in place of the policy's, such as
-// Delays learns. It counts for all that the path lacks now, too.
+// Delays learns. It counts for all that the path lacks now, too. Facts have the
+// policy's at least: they are written by somebody who may be slow, one path
+// after the other, and a dispute is told of once all paths have answered or
+// fallen silent.
 func (l *Ledger) SetDeadline(path Path, deadline time.Duration) {
 	if int(path) >= len(l.deadline) || l.own[path] && l.deadline[path] == deadline {
 		return
@@ -281,7 +284,7 @@ func (l *Ledger) Next() time.Time {
 		d := l.due[0]
 		e := l.entries[d.subject]
 		if e != nil && e.queued.Equal(d.at) {
-			if !d.at.After(l.now) || l.nextOf(e).Equal(d.at) {
+			if !d.at.After(l.now) || l.nextOf(d.subject.Kind, e).Equal(d.at) {
 				return d.at
 			}
 			e.queued = time.Time{}
@@ -378,14 +381,21 @@ func (l *Ledger) add(subject Subject) *entry {
 	return e
 }
 
+func (l *Ledger) deadlineOf(kind Kind, path int) time.Duration {
+	if kind == Message {
+		return l.deadline[path]
+	}
+	return max(l.deadline[path], l.policy.Deadline)
+}
+
 // nextOf is when the next path that lacks e turns silent; zero: none does.
-func (l *Ledger) nextOf(e *entry) (next time.Time) {
+func (l *Ledger) nextOf(kind Kind, e *entry) (next time.Time) {
 	for i := range e.paths {
 		p := &e.paths[i]
 		if !p.absent || len(p.shown) > 0 || p.other || p.failed || p.silent {
 			continue
 		}
-		if at := e.since.Add(l.deadline[i]); at.After(l.now) && (next.IsZero() || at.Before(next)) {
+		if at := e.since.Add(l.deadlineOf(kind, i)); at.After(l.now) && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
@@ -393,7 +403,7 @@ func (l *Ledger) nextOf(e *entry) (next time.Time) {
 }
 
 func (l *Ledger) queue(subject Subject, e *entry) {
-	at := l.nextOf(e)
+	at := l.nextOf(subject.Kind, e)
 	if at.IsZero() || e.queued.Equal(at) {
 		return
 	}

@@ -408,17 +408,20 @@ func TestNext(t *testing.T) {
 // another call moved the time.
 func TestSetDeadline(t *testing.T) {
 	l := NewLedger(Policy{Operators: operators("ABC")})
-	s := Admission(digest(1))
+	s := Envelope(wire.Seat{1}, wire.Incarnation{}, 1)
+	fact := Admission(digest(3))
+	l.Claim(t0, 0, fact, digest(3))
+	l.Absent(t0, 1, fact)
 	l.SetDeadline(1, 5*time.Second)
 	l.SetDeadline(9, time.Second)
-	l.Claim(t0, 0, s, digest(1))
+	l.Opened(t0, 0, s, digest(1))
 	l.Absent(t0, 1, s)
 	l.Absent(t0, 2, s)
 	l.Advance(t0)
 	steps := []struct {
-		second int
-		want   string
-	}{{5, "unconfirmed 1 msa 1/3"}, {30, "contested 1 mss 1/3 settled"}}
+		second     int
+		want, fact string // a fact has the policy's deadline at least
+	}{{5, "unconfirmed 1 msa 1/3 usable", "unconfirmed 3 maa 1/2"}, {30, "unconfirmed 1 mss 1/3 settled usable", "unconfirmed 3 msa 1/2"}}
 	for _, step := range steps {
 		at := t0.Add(time.Duration(step.second) * time.Second)
 		if next := l.Next(); !next.Equal(at) {
@@ -428,8 +431,8 @@ func TestSetDeadline(t *testing.T) {
 		if next := l.Next(); !next.Equal(at) {
 			t.Errorf("a deadline that passed unseen was lost: %v", next)
 		}
-		if changed := l.Advance(at.Add(time.Millisecond)); !slices.Contains(changed, s) || brief(l.Report(s)) != step.want {
-			t.Errorf("after %d s: %v, %s", step.second, changed, brief(l.Report(s)))
+		if changed := l.Advance(at.Add(time.Millisecond)); !slices.Contains(changed, s) || brief(l.Report(s)) != step.want || brief(l.Report(fact)) != step.fact {
+			t.Errorf("after %d s: %v, %s, fact %s", step.second, changed, brief(l.Report(s)), brief(l.Report(fact)))
 		}
 	}
 	l.SetDeadline(2, time.Minute) // what was silent is waited for again

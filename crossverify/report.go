@@ -135,7 +135,7 @@ func (l *Ledger) status(s Subject, e *entry, path int, named *wire.Digest, again
 		return Dissented
 	case p.failed:
 		return Failed
-	case len(p.shown) == 0 && (p.silent || p.absent && !l.now.Before(e.since.Add(l.deadline[path]))):
+	case len(p.shown) == 0 && (p.silent || p.absent && !l.now.Before(e.since.Add(l.deadlineOf(s.Kind, path)))):
 		return Silent
 	}
 	return Awaiting

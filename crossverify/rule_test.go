@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"testing"
 
@@ -283,8 +284,73 @@ func TestRuleIsQuorum(t *testing.T) {
 				t.Fatalf("by rule %s, by number %s", brief(x), brief(y))
 			}
 		}
+		set := rapid.SliceOfN(rapid.Bool(), len(names), len(names)).Draw(t, "set")
+		in := func(p Path) bool { return set[p] }
+		if a.Needed() != b.Needed() || a.Enough(in) != b.Enough(in) || a.Count(in) != b.Count(in) {
+			t.Fatalf("by rule %d needed, %v enough, %d; by number %d, %v, %d", a.Needed(), a.Enough(in), a.Count(in), b.Needed(), b.Enough(in), b.Count(in))
+		}
+		if byNumber.Quorum = byNumber.Needed(); byRule.Reachable() && byRule.Shares(all(names)) != byNumber.Shares(all(names)) {
+			t.Fatalf("%d shares by rule, %d by number", byRule.Shares(all(names)), byNumber.Shares(all(names)))
+		}
 		if byRule.Needed() != byNumber.Needed() {
 			t.Fatalf("needed %d by rule, %d by number", byRule.Needed(), byNumber.Needed())
+		}
+	})
+}
+
+func all(names string) (paths []Path) {
+	for i := range names {
+		paths = append(paths, Path(i))
+	}
+	return paths
+}
+
+// Operators who are not enough never have the k shares of a first contact, and
+// with k - 1 some such operators are met.
+func TestShares(t *testing.T) {
+	rule := parsed(t, ruleText("ABCD", "group x any A B", "group y 2 x C D", "quorum y"))
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPolicy(t)
+		if p.Strict = false; rapid.Bool().Draw(t, "rule") {
+			p = rule.Policy()
+			p.Operators = append(p.Operators, p.Operators[rapid.IntRange(0, 3).Draw(t, "again")])
+			p.Families = []Family{{byte(rapid.IntRange(0, 2).Draw(t, "family"))}, {}, {1}}
+		}
+		var over []Path
+		for i := range p.Operators {
+			if rapid.IntRange(0, 3).Draw(t, "in") > 0 {
+				over = append(over, Path(i))
+			}
+		}
+		k := p.Shares(over)
+		if !p.Reachable() {
+			if k != len(over) {
+				t.Fatalf("%d of %d where not even all are enough", k, len(over))
+			}
+			return
+		}
+		met := k <= 1
+		for set := range 1 << len(p.Operators) {
+			var who []keys.OperatorPublic
+			for i, o := range p.Operators {
+				if set>>i&1 == 1 {
+					who = append(who, o)
+				}
+			}
+			has := 0
+			for _, at := range over {
+				if slices.Contains(who, p.Operators[at]) {
+					has++
+				}
+			}
+			if short := !p.Sufficient(who); short && has >= k && k < len(over) {
+				t.Fatalf("%d paths of operators who are not enough, k is %d of %d", has, k, len(over))
+			} else if short && has == k-1 || has == len(over) {
+				met = true
+			}
+		}
+		if !met && len(over) > 0 {
+			t.Fatalf("k is %d of %d: more than it takes", k, len(over))
 		}
 	})
 }

@@ -176,34 +176,39 @@ func (v *voters) fewest() int {
 // mostShort is the greatest number of these paths that operators have who are
 // not enough together.
 func (v *voters) mostShort(over []Path) (most int) {
-	has := map[int]int{} // by class
-	for _, p := range over {
-		if int(p) < len(v.class) {
+	if v.rule == nil {
+		has := map[int]int{} // by class
+		for _, p := range over {
 			has[v.class[p]]++
 		}
-	}
-	if v.rule == nil {
 		counts := slices.Sorted(maps.Values(has))
 		for _, n := range counts[max(0, len(counts)-max(0, v.asked-1)):] {
 			most += n
 		}
 		return most
 	}
-	classes := slices.Sorted(maps.Keys(has))
-	var try func(t tally, from, have, rest int)
-	try = func(t tally, from, have, rest int) { // more operators are never less
-		if have+rest <= most || v.enough(t) {
+	if !v.leftCan {
+		return len(over) // not even all are
+	}
+	has := map[uint32]int{} // by operator of the rule; 0: those it does not name
+	for _, p := range over {
+		has[v.bit[p]]++
+	}
+	unnamed := has[0]
+	delete(has, 0)
+	operators := slices.Sorted(maps.Keys(has))
+	var try func(mask uint32, from, have, rest int)
+	try = func(mask uint32, from, have, rest int) { // more operators are never less
+		if have+rest <= most && most > 0 || v.rule.holdsOnce(mask, v.families) {
 			return
 		}
 		most = max(most, have)
-		for i := from; i < len(classes); i++ {
-			c := classes[i]
-			with := tally{slices.Clone(t.by), t.mask | v.ofClass(c)}
-			with.by[c] = true
-			try(with, i+1, have+has[c], rest-has[c])
-			rest -= has[c]
+		for i := from; i < len(operators); i++ {
+			n := has[operators[i]]
+			try(mask|operators[i], i+1, have+n, rest-n)
+			rest -= n
 		}
 	}
-	try(v.none(), 0, 0, len(over))
+	try(0, 0, unnamed, len(over)-unnamed)
 	return most
 }

@@ -52,6 +52,7 @@ var causes = map[string]error{
 	"suite":             member.ErrSuite,
 	"signature":         member.ErrBadSignature,
 	"seat":              member.ErrBadSeat,
+	"policy-operators":  member.ErrUnreachable,
 	"link-not":          member.ErrLinkNot,
 	"link-cut":          member.ErrLinkCut,
 	"link-mistyped":     member.ErrLinkMistyped,

@@ -12,6 +12,7 @@ import (
 	"parallax/broadcast/member"
 	"parallax/broadcast/proto"
 	"parallax/broadcast/relay"
+	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/store"
 	"parallax/internal/store/memory"
@@ -35,6 +36,8 @@ type Scenario struct {
 	Link    string  // the newest invitation
 	Relay   relay.Config
 	Member  member.Config
+	Kin     []int  // relays, from 1, whose operators declare that they are one family
+	Policy  string // of the group that Create founds: a policy text; empty: a majority
 
 	commands uint64
 	seats    map[string]string // of nodes, by short seat
@@ -79,9 +82,11 @@ func (s *Scenario) AddRelays(n int) {
 		r := &Relay{}
 		r.Key.FromSeed(s.Seed(name, "relay"))
 		s.Knows(r.Key.Raw())
-		var operator keys.OperatorPrivate
-		operator.FromSeed(s.Seed(name, "operator"))
+		operator := s.operator(i)
 		cfg := s.Relay
+		if slices.Contains(s.Kin, i+1) {
+			cfg.Families = s.families()
+		}
 		cfg.Key, cfg.Operator, cfg.OperatorName = r.Key, operator.Public(), Operators[i%len(Operators)]
 		var info proto.InfoIs
 		info.Sign(operator, r.Key.Public())
@@ -101,6 +106,38 @@ func (s *Scenario) AddRelays(n int) {
 		r.Node = s.World.AddRelay(name, r.Key.Public(), open, route)
 		s.Relays = append(s.Relays, r)
 	}
+}
+
+// operator is that of the relay of this index.
+func (s *Scenario) operator(i int) (key keys.OperatorPrivate) {
+	key.FromSeed(s.Seed(fmt.Sprintf("R%d", i+1), "operator"))
+	return key
+}
+
+// families join the operators of Kin, one after the other.
+func (s *Scenario) families() (list []crossverify.Declaration) {
+	for i := 1; i < len(s.Kin); i++ {
+		a, b := s.operator(s.Kin[i-1]-1), s.operator(s.Kin[i]-1)
+		d := crossverify.Declare(a.Public(), b.Public())
+		if err := errors.Join(d.Sign(a), d.Sign(b)); err != nil {
+			panic("simnet: " + err.Error())
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+// PolicyText is a policy text of these lines, whose operators are called as
+// Operators has it.
+func (s *Scenario) PolicyText(lines ...string) string {
+	text := "parallax policy 1\n"
+	words := strings.Fields(strings.Join(lines, " "))
+	for i := range s.Relays {
+		if name := Operators[i%len(Operators)]; slices.Contains(words, name) {
+			text += fmt.Sprintf("operator %s %s\n", name, s.operator(i).Public())
+		}
+	}
+	return text + strings.Join(lines, "\n") + "\n"
 }
 
 func route(f broadcast.Frame) (store.Unit, error) {
@@ -151,7 +188,7 @@ func (s *Scenario) Do(n *Node, w member.Wish) (any, error) {
 
 // Create lets a member found the group on all relays and make an invitation.
 func (s *Scenario) Create(n *Node, strict bool, deadline time.Duration) error {
-	w := member.CreateGroup{Group: "garden", Name: n.Name(), Strict: strict, Deadline: deadline}
+	w := member.CreateGroup{Group: "garden", Name: n.Name(), Strict: strict, Deadline: deadline, Policy: s.Policy}
 	for _, r := range s.Relays {
 		w.Relays = append(w.Relays, member.FoundingSpot{Key: r.Key.Public(), Addrs: []string{"/sim/" + r.Name()}})
 	}

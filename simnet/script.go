@@ -15,9 +15,11 @@ import (
 //
 //	seed N                                  before anything else
 //	net latency=D jitter=D stall=P break=P
-//	relays N
+//	relays N [family=N,N]                   operators who declare that they are one
 //	members NAME...
-//	create NAME [strict] [deadline=D]       founds the group, makes the invitation
+//	create NAME [strict] [deadline=D] ["LINE"...]
+//	                                        founds the group, makes the invitation;
+//	                                        lines of a policy text, operators by name
 //	invite NAME                             a new invitation
 //	join NAME...                            at once, by the newest invitation
 //	send NAME "text" [wait=quorum|all|none]
@@ -195,6 +197,10 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 		},
 		"relays": func(w words) (string, error) {
 			n, err := strconv.Atoi(strings.Join(w.args, ""))
+			for i := range strings.FieldsFuncSeq(w.named["family"], func(c rune) bool { return c == ',' }) {
+				at, bad := strconv.Atoi(i)
+				s.Kin, err = append(s.Kin, at), errors.Join(err, bad)
+			}
 			s.AddRelays(n)
 			return "", err
 		},
@@ -215,6 +221,15 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 			var deadline time.Duration
 			if err := duration(w, "deadline", &deadline); err != nil {
 				return "", err
+			}
+			var policy []string
+			for _, a := range w.args[1:] {
+				if strings.Contains(a, " ") {
+					policy = append(policy, a)
+				}
+			}
+			if policy != nil {
+				s.Policy = s.PolicyText(policy...)
 			}
 			return refusal(s.Create(n, w.has("strict"), deadline))
 		},

@@ -23,7 +23,7 @@ var kinds = []struct {
 	{keyHeld, false, false},
 	{keyHello, false, false}, // of prekeys that a restore replaces
 	{keyEvidence, false, true},
-	{keyInvite, false, true},
+	{keyLog, false, true},
 	{keyPrekeys, true, false},
 	{keyKept, false, false}, // of a session that a restore replaces
 	{keyConfirmed, false, true},

@@ -94,12 +94,17 @@ var errKind = errors.New("a record that no backup holds")
 // record that Backup would not have put there. Errors: ErrStore,
 // *store.FormatError.
 func CheckBackup(unit store.Unit, kvs []store.KV) (info BackupInfo, err error) {
-	count := map[byte]int{}
+	count, invites := map[byte]int{}, 0
 	var meta metaRecord
 	for _, kv := range kvs {
 		kind, err := backupKind(unit, kv.Key)
 		if err != nil {
 			return info, fmt.Errorf("%w: %w: %x", ErrStore, err, kv.Key)
+		}
+		if kind == keyLog && len(kv.Value) > loggedHead {
+			if op, err := ParseOperation(kv.Value[loggedHead:]); err == nil && op.Body.kind() == opInvite {
+				invites++
+			}
 		}
 		if count[kind]++; kind != keyMeta {
 			continue
@@ -124,7 +129,7 @@ func CheckBackup(unit store.Unit, kvs []store.KV) (info BackupInfo, err error) {
 	}
 	return BackupInfo{
 		Unit: fmt.Sprintf("%x", unit[:]), Group: meta.Group, ID: genesis.ID().String(), Name: meta.Name,
-		Members: count[keySeat], Epochs: len(meta.Epochs), Events: count[keyEvent], Invites: count[keyInvite], Evidence: count[keyEvidence],
+		Members: count[keySeat], Epochs: len(meta.Epochs), Events: count[keyEvent], Invites: invites, Evidence: count[keyEvidence],
 	}, nil
 }
 

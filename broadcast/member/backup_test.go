@@ -41,6 +41,9 @@ func stored(t *testing.T) (*Machine, *memory.Store) {
 			m.saveSessions(st)
 		}
 	}
+	for _, l := range m.sortedLog() {
+		m.saveLogged(l)
+	}
 	for _, p := range m.paths {
 		m.savePath(p)
 	}

@@ -85,6 +85,9 @@ func laidDownSeats(tb testing.TB, n int) *Machine {
 		p.queue, p.registered, p.listed = nil, true, true
 	}
 	m.meta.Phase = phaseMember
+	inv := &InviteRecord{Group: m.gid, Key: keys.NewPrivate[keys.RoleInvite](draw()).Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
+	inv.Sign(m.keyring.signing)
+	m.invite(inv)
 	kem, err := mlkem.GenerateKey768()
 	if err != nil {
 		tb.Fatal(err)
@@ -100,7 +103,7 @@ func laidDownSeats(tb testing.TB, n int) *Machine {
 		}
 		st := m.seatOf(a.Seat)
 		st.ann, st.digest, st.since, st.shown = a, a.Digest(), m.now, true
-		adm := &Admission{Group: m.gid, Seat: a.Seat, Announcement: st.digest}
+		adm := &Admission{Group: m.gid, Invite: InviteID(inv.Key), Seat: a.Seat, Announcement: st.digest}
 		d := adm.Digest()
 		st.adms[d] = adm
 		for i := range m.paths {
@@ -113,6 +116,18 @@ func laidDownSeats(tb testing.TB, n int) *Machine {
 	}
 	m.Ready()
 	return m
+}
+
+// invite makes the founder's operation that issues an invite, unless it did, and
+// puts it on no board.
+func (m *Machine) invite(rec *InviteRecord) {
+	if m.live[InviteID(rec.Key)] {
+		return
+	}
+	if _, err := m.makeOperation(OpInvite{Record: *rec}); err != nil {
+		panic(err)
+	}
+	m.follow()
 }
 
 // benchRelay is the key of a relay of what is laid down, by its path's index.

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -124,7 +125,7 @@ func (m *Machine) checkRoot(p *path, n uint64, root wire.Digest) {
 }
 
 // readBoard opens entries and takes what is in them, in an order in which each
-// can be checked: door entries, invites, announcements, admissions.
+// can be checked: door entries, operations, announcements, admissions.
 func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	type opened struct {
 		name  string
@@ -141,13 +142,13 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		}
 	}
 	rank := func(o opened) int {
-		return slices.IndexFunc([]string{"genesis", "welcome", "invite/", "announcement/", "carried/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
+		return slices.IndexFunc([]string{"genesis", "welcome", "roster/", "announcement/", "carried/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
 	}
 	byRank := func(a, b opened) int {
 		if d := rank(a) - rank(b); d != 0 {
 			return d
 		}
-		return strings.Compare(a.name, b.name)
+		return cmp.Or(cmp.Compare(len(a.name), len(b.name)), strings.Compare(a.name, b.name)) // pages by number
 	}
 	slices.SortFunc(entries, byRank)
 	for _, e := range entries {
@@ -184,10 +185,22 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	slices.SortFunc(entries, byRank)
 	for _, e := range entries {
 		kind, id, _ := strings.Cut(e.name, "/")
+		page := 0
+		if kind == "roster" {
+			var ok bool
+			if id, page, ok = parsePageName(id); !ok {
+				continue
+			}
+		}
 		raw, err := hex.DecodeString(id)
 		if err != nil || len(raw) != 32 {
 			continue
 		}
+		if kind == "roster" {
+			m.sawPage(p, wire.Seat(raw), page, e.value)
+			continue
+		}
+		m.follow()
 		switch kind {
 		case "announcement", "carried": // what is signed counts whoever put it there
 			m.sawAnnouncement(p, wire.Seat(raw), e.value)
@@ -195,6 +208,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			m.sawAdmission(p, wire.Seat(raw), e.value)
 		}
 	}
+	m.follow()
 }
 
 // shows tells whether a path's board has an entry of that name.
@@ -227,13 +241,6 @@ func (m *Machine) doorEntry(p *path, name string, value []byte) {
 		m.sawGenesis(p, value)
 	case name == "welcome" && m.genesis != nil:
 		m.sawWelcome(p, value)
-	case strings.HasPrefix(name, "invite/") && m.genesis != nil:
-		rec, err := ParseInviteRecord(value)
-		if err != nil || rec.Group != m.gid || rec.Verify(m.cfg.Verify, m.genesis.Founder) != nil {
-			m.invalid(p, "an invitation record")
-			return
-		}
-		m.addInvite(rec)
 	}
 }
 

@@ -60,5 +60,6 @@ type RelayChange struct {
 var (
 	ErrRelayTwice = errors.New("this relay is in the group's list already")
 	ErrRelayMany  = errors.New("the group has as many relays as it can have: retire or replace one")
+	ErrRelayBusy  = errors.New("the group's relays are being changed already: wait until the new list is in use")
 	ErrRelayLast  = errors.New("this is the group's only relay: replace it instead")
 )

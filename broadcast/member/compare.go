@@ -41,6 +41,11 @@ func (m *Machine) seatChanged(st *seatState) {
 	case !usable:
 		st.since = time.Time{}
 	}
+	if usable && !st.own && !m.standing(st.seat).in {
+		m.asking[st.seat] = st
+	} else {
+		delete(m.asking, st.seat)
+	}
 	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true
@@ -140,7 +145,7 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 // announcement names a mailbox there, and is known for a deadline. Who was away
 // when the relay came puts itself there when it is back.
 func (m *Machine) expected(p *path, st *seatState) bool {
-	return (st.annAt.IsZero() || !m.now.Before(st.annAt.Add(m.genesis.Policy.Deadline))) &&
+	return (st.annAt.IsZero() || !m.now.Before(st.annAt.Add(m.rules().Deadline))) &&
 		slices.ContainsFunc(st.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key })
 }
 

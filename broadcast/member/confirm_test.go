@@ -21,7 +21,7 @@ func newcomer(t *testing.T, m *Machine, name string, paths ...*path) (*seatState
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 99, PerHour: 99, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	a := *seatByName(t, m, "M0").ann
 	a.Signing, a.Name = signing.Public(), name
 	a.Seat = NewSeat(m.gid, a.Signing)

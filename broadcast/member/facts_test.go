@@ -71,7 +71,7 @@ func TestOpenFacts(t *testing.T) {
 	inv := Invitation{Secret: secret}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
 	a := *seatByName(t, m, "M0").ann
 	a.Signing, a.Name = signing.Public(), "Liar"
@@ -98,7 +98,7 @@ func TestOpenFacts(t *testing.T) {
 func FuzzRecords(f *testing.F) {
 	m := laidDown(f, 3)
 	m.sendBundle(KindText, []byte("corpus"))
-	kinds := []byte{keyPath, keyInvite, keyBoard, keySeat, keySessions, keySet, keyBundle, keyPost, keyReceived, keyMessage, keyHeld, keyHello, keyEvidence, keyPrekeys, keyKept}
+	kinds := []byte{keyPath, keyLog, keyBoard, keySeat, keySessions, keySet, keyBundle, keyPost, keyReceived, keyMessage, keyHeld, keyHello, keyEvidence, keyPrekeys, keyKept}
 	for _, op := range m.ops {
 		f.Add(op.Key[16], op.Key[17:], op.Value)
 	}
@@ -108,7 +108,7 @@ func FuzzRecords(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind byte, key, value []byte) {
 		for k, read := range map[byte]func(key, value []byte) error{
-			keyPath: m.loadPath, keyInvite: m.loadInvite, keyBoard: m.loadBoard, keySeat: m.loadSeat, keySessions: m.loadSessions,
+			keyPath: m.loadPath, keyLog: m.loadLogged, keyBoard: m.loadBoard, keySeat: m.loadSeat, keySessions: m.loadSessions,
 			keySet: m.loadSet, keyBundle: m.loadBundle, keyPost: m.loadPost, keyReceived: m.loadReceived, keyMessage: m.loadMessage,
 			keyHeld: m.loadHeld, keyHello: m.loadHello, keyEvidence: m.loadEvidence, keyPrekeys: m.loadPrekeys, keyKept: m.loadKept,
 		} {
@@ -172,7 +172,7 @@ func TestAddedNamesake(t *testing.T) {
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
 	a := *seatByName(t, m, "M0").ann
 	a.Signing = signing.Public()

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -131,7 +132,13 @@ func (m *Machine) found() error {
 		meta.Relays[p.index].RelayRef = p.ref
 		g.Relays = append(g.Relays, p.ref)
 	}
-	if err := g.Check(); err != nil {
+	if err := g.Check(); errors.Is(err, ErrUnreachable) {
+		var keys []string
+		for _, r := range g.Relays {
+			keys = append(keys, fmt.Sprintf("%s (%s)", r.Operator, r.OperatorName))
+		}
+		return fmt.Errorf("%w: %s", ErrUnreachable, strings.Join(keys, ", "))
+	} else if err != nil {
 		return err
 	}
 	if !g.Voting(m.cfg.Verify).Reachable() {
@@ -140,6 +147,7 @@ func (m *Machine) found() error {
 	m.genesis, m.gid = g, g.ID()
 	meta.Genesis = g.Append(nil)
 	m.makeLedger()
+	m.beginRoster()
 	m.announce(0, wire.Digest{})
 	st := m.seatOf(m.self)
 	st.own, st.shown, st.ann, st.digest = true, true, k.ann, k.ann.Digest()
@@ -155,10 +163,7 @@ func (m *Machine) found() error {
 				token = s.Token
 			}
 		}
-		admin := ChannelAdmin(k.admin, p.ref.Key)
-		c := proto.Create{PostID: m.drawID(), Token: []byte(token), Admin: admin.Public(), Posting: PostingKey(&k.epoch().Key, p.ref.Key).Public()}
-		c.Sign(admin, p.ref.Key, p.channel)
-		m.enqueue(p, &postItem{kind: postCreate, id: c.PostID, d: c.Digest(), frame: proto.Encode(c)})
+		m.createChannel(p, token)
 		m.putEntry(p, doorKey, "genesis", 1, meta.Genesis, k.admin)
 		m.putEntry(p, doorKey, "welcome", 1, welcome.Append(nil), k.admin)
 		m.putEntry(p, epochKey, "announcement/"+m.self.String(), 1, meta.Announced, k.owner)

@@ -75,7 +75,7 @@ func (x *peer) announce(t *testing.T, a *Announcement, paths ...*path) *seatStat
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 99, PerHour: 99, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	adm.Sign(inv.InviteKey())
 	for _, p := range paths {
 		p.syncRoot()
@@ -216,7 +216,7 @@ func TestInsiderCannotSuppress(t *testing.T) {
 // insider can post, gives way to the true one: a strict group shows it.
 func TestTrueCopyAfterSpoiled(t *testing.T) {
 	m := laidDown(t, 1)
-	m.genesis.Policy.Strict, m.voting = true, nil
+	m.state.Policy.Strict, m.voting = true, nil
 	m.ledger = crossverify.NewLedger(m.policy())
 	x := newPeer(t, m, "Bob")
 	it := x.text(t, "hello")
@@ -305,7 +305,7 @@ func TestOneRelayCannotBlockAJoin(t *testing.T) {
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
 	a := *seatByName(t, m, "M0").ann
 	a.Signing, a.Name = signing.Public(), "Cy"
@@ -334,6 +334,7 @@ func TestOneRelayCannotBlockAJoin(t *testing.T) {
 	}
 	again := laidDown(t, 1)
 	again.paths, again.genesis, again.gid, again.keyring, again.ledger = m.paths, m.genesis, m.gid, m.keyring, crossverify.NewLedger(m.policy())
+	again.roster, again.state, again.live = m.roster, m.state, m.live
 	m.saveSeat(st)
 	for _, op := range m.ops {
 		if op.Key[16] == keySeat && wire.Seat(op.Key[17:]) == a.Seat {
@@ -450,7 +451,7 @@ func TestUnaskedReceipt(t *testing.T) {
 // group's senders.
 func TestStrictWithoutConvicted(t *testing.T) {
 	m := laidDown(t, 1)
-	m.genesis.Policy.Strict, m.voting = true, nil
+	m.state.Policy.Strict, m.voting = true, nil
 	m.ledger = crossverify.NewLedger(m.policy())
 	m.setAside(&evidenceRecord{Path: 2})
 	m.sendText(7, SendText{Text: "x"})
@@ -762,7 +763,7 @@ func TestOrphansAreReadAgain(t *testing.T) {
 	waits := listed()
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
 	rec.Sign(m.keyring.signing)
-	m.addInvite(rec)
+	m.invite(rec)
 	if !before || waits || !listed() {
 		t.Errorf("listed %v, while it waits %v, then %v", before, waits, listed())
 	}

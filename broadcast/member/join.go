@@ -48,6 +48,12 @@ func (m *Machine) command(c broadcast.Command) {
 		m.makeInvite(c.ID, w)
 	case SendText:
 		m.sendText(c.ID, w)
+	case AddRelay:
+		m.changeRelays(c.ID, &w.Relay, "")
+	case RetireRelay:
+		m.changeRelays(c.ID, nil, w.Relay)
+	case ReplaceRelay:
+		m.changeRelays(c.ID, &w.By, w.Relay)
 	case GetStatus:
 		answer(m.status(), nil)
 	case GetPaths:
@@ -132,7 +138,7 @@ func (m *Machine) join(w JoinGroup) error {
 
 func (m *Machine) joinWait() time.Duration {
 	if m.genesis != nil {
-		return m.genesis.Policy.Deadline
+		return m.rules().Deadline
 	}
 	return DefaultDeadline
 }
@@ -178,6 +184,7 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 		m.meta.Relays[i].RelayRef = p.ref
 	}
 	m.makeLedger()
+	m.beginRoster()
 	m.saveMeta()
 }
 

@@ -36,6 +36,8 @@ type Limits struct {
 	AnswerWait     time.Duration // for the shares of an answer, before beginning again. Default: 10 min
 	Skipped        int           // message keys kept for slots that have not come, over all sessions. Default: 65,536
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
+	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
+	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 	GoneAfter      time.Duration // without an answer of a relay, while others answer, until people are told. Default: 3 days
 	RetiredFor     time.Duration // for which a retired relay is still read. Default: 1 day
@@ -59,6 +61,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.ReinforceEvery, 6*24*time.Hour)
 	set(&l.GoneAfter, 3*24*time.Hour)
 	set(&l.RetiredFor, 24*time.Hour)
+	set(&l.AdoptWait, 30*time.Second)
+	set(&l.AdoptLate, 24*time.Hour)
 	return l
 }
 
@@ -98,60 +102,67 @@ type Machine struct {
 	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
-	meta      *metaRecord
-	gid       wire.GroupID
-	genesis   *Genesis
-	self      wire.Seat
-	keyring   *keyring
-	paths     []*path
-	byLink    map[broadcast.Link]*path
-	ledger    *crossverify.Ledger
-	ledgerEra []int               // number in the ledger of each era in meta.Lists
-	voting    *crossverify.Policy // of the list in use, made when first needed
-	shares    map[sharesKey]int   // k of first contacts
-	seats     map[wire.Seat]*seatState
-	invites   map[[16]byte]*InviteRecord
-	orphans   map[wire.Seat][]orphan // admissions whose invite is not known yet
-	chains    chainVector
-	received  map[source]*sequences
-	messages  map[messageKey]*message
-	recent    []*message // newest last: for views and paths
-	held      map[heldKey]*heldItem
-	bundles   map[uint64]*bundleRecord
-	sets      map[wire.Digest]*recipientSet
-	current   *recipientSet             // whom a bundle goes to now; nil: gather anew
-	roster    wire.Digest               // of the same seats, for views
-	seen      map[wire.Digest]helloSeen // transcripts of hellos
-	lacking   map[wire.Seat]*seatState  // that a hello may be for
-	evidence  []*evidenceRecord
-	exchange  []exchangeDue
-	shared    map[wire.Digest]bool // statements sent in an exchange already
-	counters  counters
-	waiting   []waiter
-	answered  map[uint64]broadcast.Answer // first answers of this opening, by command id
-	commands  []uint64                    // their ids, oldest first
-	deadline  time.Time                   // founding or joining ends
-	views     map[viewKey][]claimedHead
-	claims    map[claimant][]uint64 // numbers in views, by who claimed them
-	accused   map[wire.Seat]int     // what a seat said that had no proof, in this opening
-	declined  map[wire.PostID]bool  // posts refused while a command waits for them
-	lonely    int                   // seats told of that few relays show
-	skipped   int                   // keys kept for slots that have not come, over all sessions
-	sweepAt   time.Time             // when they are looked through; zero: there are none
-	retrying  bool                  // within retryHeld
-	kept      int                   // messages left by the last trimMessages
-	progress  int
-	starting  starting // sessions that this end begins
-	delivery  ownTexts // of own texts
-	awake     bool     // deadlines run
-	extended  bool     // the joining's deadline was moved once
+	meta     *metaRecord
+	gid      wire.GroupID
+	genesis  *Genesis
+	self     wire.Seat
+	keyring  *keyring
+	paths    []*path
+	byLink   map[broadcast.Link]*path
+	ledger   *crossverify.Ledger
+	voting   *crossverify.Policy // of the list in use, made when first needed
+	shares   map[sharesKey]int   // k of first contacts
+	seats    map[wire.Seat]*seatState
+	invites  map[[16]byte]*InviteRecord
+	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
+	chains   chainVector
+	received map[source]*sequences
+	messages map[messageKey]*message
+	recent   []*message // newest last: for views and paths
+	held     map[heldKey]*heldItem
+	bundles  map[uint64]*bundleRecord
+	sets     map[wire.Digest]*recipientSet
+	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
+	roster   *Roster                   // nil: the genesis is not known yet
+	state    *State                    // of roster, as it was last followed up
+	log      map[wire.Digest]*logged   // what roster has and what waits in it
+	pages    [][]*logged               // what the own roster pages carry
+	live     map[[16]byte]bool         // invites that count and are not revoked
+	asking   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	duty     duty                      // of an admin
+	toldOnce map[string]bool           // events about the roster shown since opening
+	seen     map[wire.Digest]helloSeen // transcripts of hellos
+	lacking  map[wire.Seat]*seatState  // that a hello may be for
+	evidence []*evidenceRecord
+	exchange []exchangeDue
+	shared   map[wire.Digest]bool // statements sent in an exchange already
+	counters counters
+	waiting  []waiter
+	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
+	commands []uint64                    // their ids, oldest first
+	deadline time.Time                   // founding or joining ends
+	views    map[viewKey][]claimedHead
+	claims   map[claimant][]uint64 // numbers in views, by who claimed them
+	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
+	declined map[wire.PostID]bool  // posts refused while a command waits for them
+	lonely   int                   // seats told of that few relays show
+	skipped  int                   // keys kept for slots that have not come, over all sessions
+	sweepAt  time.Time             // when they are looked through; zero: there are none
+	retrying bool                  // within retryHeld
+	kept     int                   // messages left by the last trimMessages
+	progress int
+	starting starting // sessions that this end begins
+	delivery ownTexts // of own texts
+	awake    bool     // deadlines run
+	extended bool     // the joining's deadline was moved once
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
 
-	announceAt   time.Time       // when the own announcement follows the lists of relays
-	readingSince time.Time       // since when enough relays are read, in this opening
-	noted        map[string]bool // events that are shown once in an opening
+	changeUntil  time.Time // when whoever waits for a change of the relays is told
+	announceAt   time.Time // when the own announcement follows the lists of relays
+	readingSince time.Time // since when enough relays are read, in this opening
+	ledgerEra    []int     // number in the ledger of each era in meta.Lists
 }
 
 // waiter is a command that is answered when done says so.
@@ -199,7 +210,9 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
-		noted:    map[string]bool{},
+		log:      map[wire.Digest]*logged{},
+		toldOnce: map[string]bool{},
+		asking:   map[wire.Seat]*seatState{},
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -257,6 +270,10 @@ func (m *Machine) wakeUp() {
 	if next := m.meta.Lists.Next; next != nil {
 		next.since = m.now
 	}
+	if m.meta.Change != nil {
+		m.changeUntil = m.now.Add(m.cfg.Limits.FoundWait)
+	}
+	m.claimLog()
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
 		if m.usable(st) {
@@ -302,6 +319,7 @@ func (m *Machine) settle() {
 	m.rotate()
 	m.sweep()
 	m.refuseTexts()
+	m.doDuty()
 	m.greet()
 	m.runExchanges()
 	m.trimMessages()
@@ -401,6 +419,9 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.relaysWake())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	if !m.starting.underWay() {
+		soonest(m.duty.at)
+	}
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

@@ -2,6 +2,7 @@ package member
 
 import (
 	"slices"
+	"time"
 
 	"parallax/crossverify"
 	"parallax/internal/wire"
@@ -40,8 +41,9 @@ type message struct {
 	mismatch bool
 	text     string // what is shown; of a shown message its beginning
 	status   []crossverify.Status
-	order    uint64 // of opening
-	era      int    // who counted when it came
+	order    uint64    // of opening
+	known    time.Time // first, in this opening
+	era      int       // who counted when it came
 }
 
 // showMessage hands a message to the application, once.

@@ -55,7 +55,7 @@ func (m *Machine) sharesOf(e relayEra, over []crossverify.Path, set relayMask) i
 	key := sharesKey{e.Relays, set, e.Policy}
 	k, ok := m.shares[key]
 	if !ok {
-		if e.Relays != m.usedMask() || e.Policy != m.genesis.Policy {
+		if e.Relays != m.usedMask() || e.Policy != *m.rules() {
 			policy = m.policyOf(e)
 		}
 		k = max(1, policy.Shares(over)) // 0 would say unmixed
@@ -78,7 +78,7 @@ func (m *Machine) policies() (list []ratchet.Paths) {
 	l := &m.meta.Lists
 	eras := []relayEra{m.eraNow()}
 	if l.Next != nil {
-		eras = append(eras, relayEra{Relays: l.Next.Relays, Policy: m.genesis.Policy})
+		eras = append(eras, relayEra{Relays: l.Next.Relays, Policy: *m.rules()})
 	}
 	for i := len(l.Eras) - 2; i >= max(0, len(l.Eras)-1-maxFormerLists); i-- {
 		if ended := time.Unix(l.Eras[i+1].From, 0); m.now.Before(ended.Add(m.retention())) {

@@ -295,7 +295,7 @@ func (m *Machine) onPost(p *path, msg proto.Message) {
 	switch f := msg.(type) {
 	case proto.Welcome:
 		p.post.welcome = true
-		if m.meta.Phase == phaseFounding && p.post.operator == nil {
+		if (m.meta.Phase == phaseFounding || p.standing == making) && p.post.operator == nil {
 			m.send(p.post.link, proto.Info{})
 		}
 	case proto.InfoIs:
@@ -374,6 +374,10 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 	}
 	if row.Retry {
 		p.retryAt = m.now.Add(max(f.Retry, m.cfg.Limits.RetryPost))
+		return
+	}
+	if p.standing == making {
+		m.refusedMaking(p, q, f)
 		return
 	}
 	if !m.isMember() {

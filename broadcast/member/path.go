@@ -38,6 +38,8 @@ type path struct {
 	retryAt time.Time
 
 	caughtUp bool
+	caughtAt time.Time          // since when, if it is
+	delays   crossverify.Delays // of messages, in this opening
 	problem  string
 	aside    bool
 	noted    map[string]bool            // relay events shown since opening: once for one cause
@@ -314,7 +316,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.trimmed(p, f)
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
-			p.caughtUp = true
+			p.caughtUp, p.caughtAt = true, m.now
 			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
 		}

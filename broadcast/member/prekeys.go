@@ -134,7 +134,7 @@ func (m *Machine) retention() time.Duration {
 	if m.genesis == nil {
 		return DefaultRetention
 	}
-	return m.genesis.Policy.Retention
+	return m.rules().Retention
 }
 
 // expired: nobody begins with these prekeys any more. Their seat has been away

@@ -15,7 +15,7 @@ func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 func (m *Machine) status() Status {
 	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Evidence: len(m.evidence), Events: m.counters.event, Messages: uint64(len(m.recent))}
 	if m.genesis != nil {
-		s.Strict, s.Quorum = m.genesis.Policy.Strict, m.needed()
+		s.Strict, s.Quorum = m.rules().Strict, m.needed()
 	}
 	s.Ordinal = m.meta.Lists.Ordinal
 	for _, p := range m.paths {

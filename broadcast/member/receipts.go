@@ -2,7 +2,6 @@ package member
 
 import (
 	"bytes"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -240,7 +239,7 @@ func (m *Machine) forgotten(p *path, r *receipt, later crossverify.Statement, pr
 // and did not answer yet, is not put twice, so this is once for a lineage. The
 // admission goes under the posting key: its invite may be over by now.
 func (m *Machine) putMissing(p *path) {
-	if !m.isMember() || m.meta.Restored || m.meta.Superseded || !p.takesPosts() {
+	if !m.isMember() || m.meta.Restored || m.meta.Superseded || !p.keepsBoard() {
 		return
 	}
 	k := m.keyring
@@ -269,11 +268,11 @@ func (m *Machine) putMissing(p *path) {
 		welcome.Sign(k.signing)
 		again(doorKey, "genesis", 1, m.meta.Genesis, k.admin)
 		again(doorKey, "welcome", 1, welcome.Append(nil), k.admin)
-		for _, id := range slices.SortedFunc(maps.Keys(m.invites), func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }) {
-			again(doorKey, "invite/"+hex.EncodeToString(id[:]), 1, m.invites[id].Append(nil), k.admin)
-		}
 	}
 	again(epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
+	for i := range m.pages {
+		again(epochKey, pageName(m.self, i), uint64(len(m.pages[i])), m.pageValue(i), k.owner)
+	}
 	if k.adm != nil {
 		again(epochKey, "admission/"+m.self.String(), 1, m.meta.Admitted, k.owner)
 	}

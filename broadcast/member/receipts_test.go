@@ -439,7 +439,11 @@ const receiptGolden = "be4a6494d88667333e497f46b34ec1cdde257dd7f9082c347d10ccfff
 func TestMissingIsPutOnce(t *testing.T) {
 	a := newAccused(t)
 	a.p.receipts = receipts{}
-	a.addInvite(&InviteRecord{Group: a.gid, Key: keys.NewPrivate[keys.RoleInvite]([32]byte{7}).Public(), Uses: 1, PerHour: 1, Expires: a.now, Role: RoleMember})
+	rec := &InviteRecord{Group: a.gid, Key: keys.NewPrivate[keys.RoleInvite]([32]byte{7}).Public(), Uses: 1, PerHour: 1, Expires: a.now, Role: RoleMember}
+	rec.Sign(a.keyring.signing)
+	a.invite(rec)
+	a.carry(a.sortedLog()...)
+	a.p.queue = nil
 	names := func() (out []string) {
 		door := broadcast.NewBoardKeys(a.keyring.door.Expose(), a.p.ref.Key)
 		for _, q := range a.p.queue {
@@ -452,7 +456,7 @@ func TestMissingIsPutOnce(t *testing.T) {
 		}
 		return out
 	}
-	all := []string{"genesi", "welcom", "invite", "announ"}
+	all := []string{"genesi", "welcom", "announ", "roster"}
 	a.putMissing(a.p)
 	if got := names(); !slices.Equal(got, all) {
 		t.Fatalf("put %q, want %q", got, all)

@@ -135,9 +135,10 @@ func (m *Machine) process(it *item, hold func()) {
 func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
 	k := it.key()
 	m.counters.messages++
-	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, era: m.meta.Lists.era()}
+	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, known: m.now, era: m.meta.Lists.era()}
 	m.messages[k] = msg
 	m.ledger.Opened(m.now, crossverify.Path(it.path.index), k.subject(), it.d)
+	m.learn(it.path, msg)
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	plain, err := broadcast.OpenEnvelope(m.gid, it.header, key, it.envelope)
@@ -175,7 +176,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	switch {
 	case c.Kind == KindText:
 		msg.text = strings.ToValidUTF8(string(c.Body), "\uFFFD")
-		if !m.genesis.Policy.Strict {
+		if !m.rules().Strict {
 			m.showMessage(msg)
 		}
 		m.recent = append(m.recent, msg)
@@ -205,6 +206,9 @@ func (m *Machine) duplicate(it *item, msg *message) {
 		// Also after another copy: somebody in the group can be faster than
 		// the sender with a spoiled one.
 		m.ledger.Opened(m.now, at, k.subject(), it.d)
+		if first {
+			m.learn(it.path, msg)
+		}
 	case it.d == msg.d && !first:
 		m.replayed(it)
 		return

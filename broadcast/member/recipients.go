@@ -38,17 +38,15 @@ func (m *Machine) recipients() *recipientSet {
 	return m.current
 }
 
-// gather makes the set, and the roster digest that views carry: both change
-// only when a seat does (seatChanged).
+// gather makes the set, which changes only when a seat does (seatChanged).
 func (m *Machine) gather() *recipientSet {
 	s := &recipientSet{}
 	var states []*seatState
 	held := 0
-	var roster []byte
 	h := []byte{byte(len(m.paths))}
 	for _, st := range m.sortedSeats() {
 		if !m.usable(st) {
-			if st.ann != nil {
+			if st.ann != nil && !m.out(st.seat) {
 				held++
 			}
 			continue
@@ -62,8 +60,6 @@ func (m *Machine) gather() *recipientSet {
 		}
 		s.seats = append(s.seats, st.seat)
 		s.boxes = append(s.boxes, boxes)
-		roster = append(roster, st.seat[:]...)
-		roster = append(roster, st.digest[:]...)
 	}
 	m.oneEach(s)
 	for i := range s.seats {
@@ -72,7 +68,6 @@ func (m *Machine) gather() *recipientSet {
 			h = append(h, s.boxes[i][j][:]...)
 		}
 	}
-	m.roster = wire.Hash("parallax/1/roster", m.gid[:], roster)
 	s.hash = wire.Hash("parallax/1/recipients", h)
 	if known := m.sets[s.hash]; known != nil {
 		known.states, known.held = states, held

@@ -17,6 +17,9 @@ func reopened(t *testing.T, m *Machine) *Machine {
 	for _, st := range m.sortedSeats() {
 		m.saveSeat(st)
 	}
+	for _, l := range m.sortedLog() {
+		m.saveLogged(l)
+	}
 	s := memory.New()
 	w := m.Ready().Write
 	w.Base = 0

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/wire"
 )
@@ -19,8 +18,26 @@ import (
 // announce mailboxes on new relays: every announcement is pushed to everybody.
 const announceSpread = 100 * time.Millisecond
 
-// setRelayList follows the list that the roster says now.
-func (m *Machine) setRelayList(refs []RelayRef, ordinal uint32) {
+// followRelays follows the roster's list of relays, and its policy.
+func (m *Machine) followRelays() {
+	if m.ledger == nil {
+		return
+	}
+	m.setRelayList(m.state.Relays, m.state.Ordinal, m.roster.listedBy())
+	m.setPolicy()
+}
+
+// listedBy is the operation that made the list in force; zero: the genesis did.
+func (r *Roster) listedBy() (d wire.Digest) {
+	at, _ := r.all().inForce(opRelays, func(i int) uint32 { return r.ops[i].op.Body.(OpRelays).Ordinal })
+	if at >= 0 {
+		d = r.ops[at].digest
+	}
+	return d
+}
+
+// setRelayList makes a list the next to be in use.
+func (m *Machine) setRelayList(refs []RelayRef, ordinal uint32, by wire.Digest) {
 	l := &m.meta.Lists
 	var list relayMask
 	fresh := 0
@@ -34,7 +51,7 @@ func (m *Machine) setRelayList(refs []RelayRef, ordinal uint32) {
 		}
 	}
 	if free := MaxPaths - len(m.paths) + m.vacancies(); fresh > free {
-		m.tellOnce("paths", fmt.Sprintf("The group has other relays now, and this membership has had %d: it cannot use more. It goes on with those it has.", MaxPaths))
+		m.tellOnce("paths", Event{Kind: EventRelay, Text: fmt.Sprintf("The group has other relays now, and this membership has had %d: it cannot use more. It goes on with those it has.", MaxPaths)})
 		return
 	}
 	for i := range refs {
@@ -43,12 +60,12 @@ func (m *Machine) setRelayList(refs []RelayRef, ordinal uint32) {
 		case p == nil, !p.listedRelay():
 			p = m.appendPath(refs[i], arriving)
 			list |= 1 << p.index
-		default:
+		case !sameRef(&p.ref, &refs[i]):
 			p.ref = refs[i]
 			m.setStanding(p, p.standing)
 		}
 	}
-	if l.Next != nil && l.Next.Relays == list && l.Next.Ordinal == ordinal {
+	if l.Next != nil && l.Next.Relays == list && l.Next.Operation == by || l.Next == nil && list == m.usedMask() && ordinal == l.Ordinal {
 		return
 	}
 	for _, p := range m.paths { // of a list that was to come, and will not
@@ -62,13 +79,17 @@ func (m *Machine) setRelayList(refs []RelayRef, ordinal uint32) {
 		m.saveMeta()
 		return
 	}
-	l.Next = &nextList{Ordinal: ordinal, Relays: list, since: m.now}
+	l.Next = &nextList{Ordinal: ordinal, Relays: list, Operation: by, since: m.now}
 	m.setPolicy()
 	m.spreadAnnouncement()
 	m.saveMeta()
 	if m.isMember() {
 		m.show(Event{Kind: EventRelay, Text: m.changeText("The group's relays change: %s. Until enough relays show it, all of them are used. Nothing for you to do.", list)})
 	}
+}
+
+func sameRef(a, b *RelayRef) bool {
+	return a.Key == b.Key && a.Operator == b.Operator && a.OperatorName == b.OperatorName && slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Families, b.Families)
 }
 
 func (m *Machine) vacancies() (n int) {
@@ -101,30 +122,15 @@ func (m *Machine) changeText(format string, list relayMask) string {
 	return fmt.Sprintf(format, strings.Join(parts, ", "))
 }
 
-// tellOnce shows an event once in an opening.
-func (m *Machine) tellOnce(cause, text string) {
-	if !m.noted[cause] {
-		m.noted[cause] = true
-		m.show(Event{Kind: EventRelay, Text: text})
+// shownOn are the paths whose boards show the operation that made a list.
+func (m *Machine) shownOn(next *nextList) relayMask {
+	if next.Operation == (wire.Digest{}) {
+		return ^relayMask(0) // there is nothing to show
 	}
-}
-
-// listShown notes that a path's board shows the operation of this list.
-func (m *Machine) listShown(p *path, refs []RelayRef, ordinal uint32) {
-	next := m.meta.Lists.Next
-	if next == nil || next.Ordinal != ordinal || next.Shown.has(p.index) {
-		return
+	if l := m.log[next.Operation]; l != nil {
+		return relayMask(l.shown)
 	}
-	var list relayMask
-	for i := range refs {
-		if q := m.pathOf(refs[i].Key); q != nil {
-			list |= 1 << q.index
-		}
-	}
-	if list == next.Relays {
-		next.Shown |= 1 << p.index
-		m.saveMeta()
-	}
+	return 0
 }
 
 // enoughOf tells whether these paths, without those, are enough in an era. Of
@@ -151,6 +157,7 @@ func (m *Machine) stepRelays() {
 	if next := m.meta.Lists.Next; next != nil && m.listHolds(next) {
 		m.takeList(next)
 	}
+	m.stepMaking()
 	m.closeRetired()
 	m.missing()
 }
@@ -159,15 +166,15 @@ func (m *Machine) stepRelays() {
 // of its relays show the operation, and enough of those before. A relay that goes
 // can hinder it for a deadline only.
 func (m *Machine) listHolds(next *nextList) bool {
-	now := m.eraNow()
-	if !m.enoughOf(relayEra{Relays: next.Relays, Policy: now.Policy}, next.Shown, 0) {
+	now, shown := m.eraNow(), m.shownOn(next)
+	if !m.enoughOf(relayEra{Relays: next.Relays, Policy: now.Policy}, shown, 0) {
 		return false
 	}
-	return m.enoughOf(now, next.Shown, 0) || !m.now.Before(m.listWait(next)) && m.enoughOf(now, next.Shown, now.Relays&^next.Relays)
+	return m.enoughOf(now, shown, 0) || !m.now.Before(m.listWait(next)) && m.enoughOf(now, shown, now.Relays&^next.Relays)
 }
 
 func (m *Machine) listWait(next *nextList) time.Time {
-	return next.since.Add(m.genesis.Policy.Deadline)
+	return next.since.Add(m.rules().Deadline)
 }
 
 // takeList makes the next list the one in use.
@@ -278,7 +285,7 @@ func (m *Machine) missing() {
 
 // missingFrom is from when on a relay without a link counts as missing: the
 // others were read that long.
-func (m *Machine) missingFrom() time.Time { return m.readingSince.Add(m.genesis.Policy.Deadline) }
+func (m *Machine) missingFrom() time.Time { return m.readingSince.Add(m.rules().Deadline) }
 
 // days are as people say them.
 func days(d time.Duration) string {
@@ -298,6 +305,7 @@ func (m *Machine) relaysWake() (t time.Time) {
 			t = u
 		}
 	}
+	soonest(m.changeUntil)
 	if next := m.meta.Lists.Next; next != nil {
 		soonest(m.listWait(next))
 	}
@@ -313,20 +321,4 @@ func (m *Machine) relaysWake() (t time.Time) {
 		}
 	}
 	return t
-}
-
-// putCarried puts the newest announcement of every usable seat on a relay that
-// has none of them yet: whoever is away still stands there by its own signature.
-func (m *Machine) putCarried(p *path) {
-	for _, st := range m.sortedSeats() {
-		if !st.own && m.usable(st) {
-			m.putEntry(p, epochKey, "carried/"+st.seat.String(), st.ann.Version, st.ann.Append(nil), m.keyring.owner)
-		}
-	}
-}
-
-// sawRelayInfo takes the operator of a relay that is being prepared.
-func (m *Machine) sawRelayInfo(p *path, f *proto.InfoIs) {
-	p.ref.Operator, p.ref.OperatorName, p.ref.Families = f.Operator, f.Name, f.Families
-	m.setStanding(p, p.standing)
 }

@@ -60,10 +60,10 @@ type listsRecord struct {
 
 // nextList is the newest list of the roster while it is not in use.
 type nextList struct {
-	Ordinal uint32
-	Relays  relayMask
-	Shown   relayMask // whose boards show the operation
-	since   time.Time // known, in this opening
+	Ordinal   uint32
+	Relays    relayMask
+	Operation wire.Digest // that made it; zero: none does, it is the genesis' again
+	since     time.Time   // known, in this opening
 }
 
 // relayEra is who counted for a while. A message stays with that of its time.
@@ -163,6 +163,11 @@ func (p *path) counts() bool { return p.standing == inUse && !p.aside }
 // takesPosts: of the list in use, or of the one that follows.
 func (p *path) takesPosts() bool { return (p.standing == inUse || p.standing == arriving) && !p.aside }
 
+// keepsBoard: own board entries go there.
+func (p *path) keepsBoard() bool {
+	return p.takesPosts() || p.standing == making && p.post.operator != nil
+}
+
 // listedRelay: members read there and name a mailbox.
 func (p *path) listedRelay() bool { return p.standing == inUse || p.standing == arriving }
 
@@ -186,9 +191,17 @@ func (m *Machine) usedMask() (r relayMask) {
 	return r
 }
 
+// rules are the group's policy as the roster has it.
+func (m *Machine) rules() *Policy {
+	if m.state != nil {
+		return &m.state.Policy
+	}
+	return &m.genesis.Policy
+}
+
 // eraNow is who counts from now on.
 func (m *Machine) eraNow() relayEra {
-	return relayEra{Relays: m.usedMask(), Policy: m.genesis.Policy, From: m.now.Unix()}
+	return relayEra{Relays: m.usedMask(), Policy: *m.rules(), From: m.now.Unix()}
 }
 
 // policyOf is an era as crossverify has it.

@@ -26,6 +26,24 @@ func (m *Machine) list(places []int, more ...RelayRef) (refs []RelayRef) {
 	return append(refs, more...)
 }
 
+// newList makes a list the next, by an operation that is not in the log.
+func (m *Machine) newList(refs []RelayRef, ordinal uint32) {
+	m.setRelayList(refs, ordinal, listOperation(refs, ordinal))
+}
+
+func listOperation(refs []RelayRef, ordinal uint32) wire.Digest {
+	return wire.Hash("list", appendRelays(wire.U64(uint64(ordinal)), refs))
+}
+
+// listShown lets a path's board show that operation.
+func (m *Machine) listShown(p *path, refs []RelayRef, ordinal uint32) {
+	d := listOperation(refs, ordinal)
+	if m.log[d] == nil {
+		m.log[d] = &logged{digest: d}
+	}
+	m.log[d].shown |= 1 << p.index
+}
+
 // TestReplacedOnRecord: a relay takes the place of another while records of every
 // kind are there; each reads back after a restart, and counts as it did.
 func TestReplacedOnRecord(t *testing.T) {
@@ -50,7 +68,7 @@ func TestReplacedOnRecord(t *testing.T) {
 	}
 	waiting := len(m.paths[2].queue)
 
-	m.setRelayList(m.list([]int{0, 2}, testRef(4)), 1)
+	m.newList(m.list([]int{0, 2}, testRef(4)), 1)
 	after := says(t, m, "while both are used")
 	if len(m.paths) != 4 || m.paths[3].label() != "R4" || m.paths[3].standing != arriving || len(m.paths[3].queue) != 1 || len(m.paths[1].queue) == 0 {
 		t.Fatalf("%d paths, the fourth %d with %d posts", len(m.paths), m.paths[3].standing, len(m.paths[3].queue))
@@ -185,7 +203,7 @@ func TestListHolds(t *testing.T) {
 		{"and only one shows it", false, nil, []int{0, 2}, 0, []int{0, 1}, true, false},
 	} {
 		m := laidDown(t, 1)
-		m.genesis.Policy.Strict, m.voting = c.strict, nil
+		m.state.Policy.Strict, m.voting = c.strict, nil
 		m.setPolicy()
 		for _, i := range c.aside {
 			m.setAside(&evidenceRecord{Path: i})
@@ -194,19 +212,19 @@ func TestListHolds(t *testing.T) {
 		for i := range c.come {
 			refs = append(refs, testRef(byte(i)))
 		}
-		m.setRelayList(refs, 1)
+		m.newList(refs, 1)
 		for _, i := range c.shown {
 			m.listShown(m.paths[i], refs, 1)
 			m.listShown(m.paths[i], refs, 2) // another one
 		}
 		if c.late {
-			m.now = m.now.Add(m.genesis.Policy.Deadline)
+			m.now = m.now.Add(m.rules().Deadline)
 		}
 		m.stepRelays()
 		if got := m.meta.Lists.Next == nil; got != c.want {
 			t.Errorf("%s: in use %v", c.what, got)
 		}
-		if at := m.relaysWake(); !c.late && !c.want && (at.IsZero() || at.After(m.now.Add(m.genesis.Policy.Deadline))) {
+		if at := m.relaysWake(); !c.late && !c.want && (at.IsZero() || at.After(m.now.Add(m.rules().Deadline))) {
 			t.Errorf("%s: looks again at %v", c.what, at)
 		}
 	}
@@ -224,14 +242,14 @@ func TestListsInARow(t *testing.T) {
 	}
 	first := m.list([]int{0, 1, 2})
 	one := m.list([]int{0, 2}, testRef(1))
-	m.setRelayList(one, 1)
+	m.newList(one, 1)
 	two := m.list([]int{0}, testRef(1), testRef(2))
-	m.setRelayList(two, 2) // another came before the first counted
+	m.newList(two, 2) // another came before the first counted
 	show(one, 1)
 	if m.meta.Lists.Ordinal != 0 || len(m.paths) != 5 {
 		t.Fatalf("list %d is in use, %d paths", m.meta.Lists.Ordinal, len(m.paths))
 	}
-	m.setRelayList(one, 1) // and is void again
+	m.newList(one, 1) // and is void again
 	if m.paths[4].standing != retired || m.paths[3].standing != arriving {
 		t.Errorf("R5 is %d", m.paths[4].standing)
 	}
@@ -244,22 +262,23 @@ func TestListsInARow(t *testing.T) {
 	if m.paths[1].standing != closed || len(m.wantedLinks(m.paths[1])) != 0 {
 		t.Errorf("R2 is %d after a day, wants %v", m.paths[1].standing, m.wantedLinks(m.paths[1]))
 	}
-	m.setRelayList(first, 2) // all as it was
+	m.newList(first, 2) // all as it was
 	show(first, 2)
 	if len(m.paths) != 5 || m.usedMask() != 0b111 || m.meta.Lists.era() != 2 {
 		t.Errorf("paths %b of %d are in use, era %d", m.usedMask(), len(m.paths), m.meta.Lists.era())
 	}
-	m.setRelayList(first, 2)
-	m.setRelayList(first, 3)
+	m.newList(first, 2)
+	m.newList(first, 3)
 	if m.meta.Lists.Next != nil || m.meta.Lists.Ordinal != 3 || m.meta.Lists.era() != 2 {
 		t.Errorf("the same relays under another ordinal: %+v", m.meta.Lists)
 	}
 	for i := range byte(MaxPaths) {
-		m.setRelayList(m.list([]int{0, 1, 2}, testRef(10+i)), uint32(i)+4)
+		m.newList(m.list([]int{0, 1, 2}, testRef(10+i)), uint32(i)+4)
 	}
 	if len(m.paths) != MaxPaths {
 		t.Errorf("%d paths", len(m.paths))
 	}
+	clear(m.log) // its operations are none
 	if got := reopened(t, m); len(got.paths) != MaxPaths || got.usedMask() != 0b111 {
 		t.Errorf("%d paths, %b in use", len(got.paths), got.usedMask())
 	}
@@ -288,10 +307,10 @@ func TestGoneIsTold(t *testing.T) {
 	told()
 	pass(10 * 24 * time.Hour) // cut off
 	on(true, 0, 2)
-	if at := m.relaysWake(); !at.Equal(m.now.Add(m.genesis.Policy.Deadline)) {
+	if at := m.relaysWake(); !at.Equal(m.now.Add(m.rules().Deadline)) {
 		t.Errorf("looks for it at %v", at)
 	}
-	pass(m.genesis.Policy.Deadline)
+	pass(m.rules().Deadline)
 	if m.meta.Relays[1].Missing == 0 || m.status().Relays[1].Gone.IsZero() || told() != 0 {
 		t.Error("it is not missed, or told of at once")
 	}
@@ -309,7 +328,7 @@ func TestGoneIsTold(t *testing.T) {
 		t.Errorf("that it is back is told %d times", n)
 	}
 	on(false, 1)
-	pass(m.genesis.Policy.Deadline)
+	pass(m.rules().Deadline)
 	on(false, 0, 2) // the device goes away, and comes back with all of them
 	pass(10 * 24 * time.Hour)
 	on(true, 0, 2)
@@ -326,7 +345,7 @@ func TestExpected(t *testing.T) {
 	away := seatByName(t, m, "M0")
 	away.adms = map[wire.Digest]*Admission{} // shown by the three relays, as laid down
 	refs := m.list([]int{0, 2}, testRef(1))
-	m.setRelayList(refs, 1)
+	m.newList(refs, 1)
 	for _, p := range m.paths {
 		m.listShown(p, refs, 1)
 	}
@@ -340,7 +359,7 @@ func TestExpected(t *testing.T) {
 	if m.expected(p, away) {
 		t.Error("expected before the deadline")
 	}
-	m.now = m.now.Add(m.genesis.Policy.Deadline)
+	m.now = m.now.Add(m.rules().Deadline)
 	if !m.expected(p, away) {
 		t.Error("not expected after the deadline")
 	}

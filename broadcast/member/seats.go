@@ -84,10 +84,11 @@ func (m *Machine) isFounder(st *seatState) bool {
 	return m.genesis != nil && st.seat == m.founder
 }
 
-// report is what the comparison says of a seat's admission. The founder's
-// stands in the genesis: a signed fact.
+// report is what the comparison says of a seat's admission. A member of the
+// roster was admitted by somebody's signature, which does not need a quorum: of
+// it the newest announcement is what paths may differ in.
 func (m *Machine) report(st *seatState) crossverify.Report {
-	if m.isFounder(st) {
+	if m.standing(st.seat).in {
 		if st.ann != nil {
 			r := m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version))
 			r.Usable = r.Verdict != crossverify.Contested
@@ -109,12 +110,22 @@ func (m *Machine) usable(st *seatState) bool {
 	if m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version)).Verdict == crossverify.Contested {
 		return false
 	}
-	if m.isFounder(st) {
-		return true
+	switch s := m.standing(st.seat); {
+	case s.in:
+		return m.admittedAs(st, s)
+	case s.gone || s.pending >= 0:
+		return false
 	}
+	return m.complete(st)
+}
+
+// complete tells whether a seat's admission counts without anybody having
+// adopted it: a quorum shows it, and its invite is one that an admin issued and
+// none revoked.
+func (m *Machine) complete(st *seatState) bool {
 	r := m.ledger.Report(admissionSubject(st.seat))
 	adm := st.adms[r.Digest]
-	return r.Usable && adm != nil && (st.ann.Version > 1 || adm.Announcement == st.digest)
+	return r.Usable && adm != nil && m.live[adm.Invite] && (st.ann.Version > 1 || adm.Announcement == st.digest)
 }
 
 // saveSeat writes a seat's record: announcement, admissions, flags and how the
@@ -265,7 +276,7 @@ func (m *Machine) absentOn(p *path, st *seatState) {
 			m.ledger.Absent(m.now, at, s)
 		}
 	}
-	if !m.isFounder(st) && len(st.adms) > 0 {
+	if len(st.adms) > 0 {
 		absent(admissionSubject(st.seat), "admission/")
 	}
 	absent(crossverify.Announcement(st.seat, st.ann.Version), "announcement/")
@@ -281,13 +292,13 @@ func (m *Machine) askedAll(st *seatState) {
 	}
 }
 
+// addInvite makes an invite known by which seats may have come.
 func (m *Machine) addInvite(rec *InviteRecord) {
 	id := InviteID(rec.Key)
 	if m.invites[id] != nil {
 		return
 	}
 	m.invites[id] = rec
-	m.put(m.key(keyInvite, id[:]), rec.Append(nil))
 	for _, s := range m.sortedSeats() {
 		waiting := m.orphans[s.seat]
 		delete(m.orphans, s.seat)
@@ -298,14 +309,6 @@ func (m *Machine) addInvite(rec *InviteRecord) {
 			m.savePath(p)
 		}
 	}
-}
-
-func (m *Machine) loadInvite(_, value []byte) error {
-	rec, err := ParseInviteRecord(value)
-	if err == nil {
-		m.invites[InviteID(rec.Key)] = rec
-	}
-	return err
 }
 
 func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {

@@ -16,8 +16,7 @@ import (
 
 // view is what this member saw, for others to compare.
 func (m *Machine) view() View {
-	m.recipients()
-	v := View{Roster: m.roster}
+	v := View{Roster: m.roster.Digest()}
 	for _, p := range m.paths {
 		if p.position > 0 && p.listedRelay() {
 			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head})
@@ -96,7 +95,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.put(m.key(keyBundle, wire.U64(b.order)), b.finish(record, at))
 
 	m.counters.messages++
-	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, era: m.meta.Lists.era()}
+	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, known: m.now, era: m.meta.Lists.era()}
 	m.messages[k] = msg
 	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), m.ledger.Era())
 	m.awaitCopies(msg)
@@ -211,7 +210,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	if m.textsWait() {
 		t := queuedText{id: id, w: w}
 		if m.meta.Restored {
-			t.until = m.now.Add(m.genesis.Policy.Deadline)
+			t.until = m.now.Add(m.rules().Deadline)
 		}
 		m.starting.texts = append(m.starting.texts, t)
 		return
@@ -257,7 +256,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 		}
 		return info.Receipts
 	}
-	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
+	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.rules().Deadline),
 		done: func() (any, error, bool) {
 			n := count()
 			switch w.Wait {

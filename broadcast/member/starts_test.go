@@ -91,7 +91,7 @@ func TestStartsInAnyOrder(t *testing.T) {
 	counters, now := m.counters, m.now
 	run := func(order func([]broadcast.Job) []broadcast.Finished) wire.Digest {
 		m.counters, m.now, m.entropy = counters, now, seededBy(7)
-		m.starting = starting{}
+		m.starting, m.duty = starting{}, duty{}
 		jobs := joins(t, m)
 		if len(jobs) < 4 {
 			t.Fatalf("%d jobs", len(jobs))

@@ -35,12 +35,12 @@ const (
 	keyHeld     = 'p' // relay index u8, lineage 16, number u64: a Deliver not opened yet
 	keyHello    = 'w' // transcript 32: helloSeen
 	keyEvidence = 'k' // id 8: evidenceRecord, JSON
-	keyInvite   = 'i' // invite id 16: InviteRecord
 	keyPrekeys  = 'o' // version u64 of the own announcement: ownPrekeys
 	keyKept     = 'h' // seat 32: keptHello
 	keyReceipt  = 't' // relay index u8, masked name 32: receipt of an own board write
 	// What a person compared; the letter is for "yes".
 	keyConfirmed = 'y' // seat 32: confirmation
+	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 )
 
@@ -84,8 +84,9 @@ type metaRecord struct {
 	Incarnation []byte
 	Relays      []relayRecord // every path there ever was, by its place
 	Lists       listsRecord
-	Announced   []byte // own announcement
-	Admitted    []byte // own admission; empty for the founder
+	Change      *relayChange `json:",omitempty"` // of the relays, under way here
+	Announced   []byte       // own announcement
+	Admitted    []byte       // own admission; empty for the founder
 	Joined      bool
 	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
 	Superseded  bool `json:",omitempty"` // another installation took the seat over
@@ -173,7 +174,7 @@ func (m *Machine) load(r store.Reader) error {
 		kind byte
 		read func(key, value []byte) error
 	}{
-		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyInvite, m.loadInvite}, {keyBoard, m.loadBoard},
+		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyLog, m.loadLogged}, {keyBoard, m.loadBoard},
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
 		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
@@ -183,6 +184,9 @@ func (m *Machine) load(r store.Reader) error {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
 		}
+	}
+	if err := m.finishLog(); err != nil {
+		return err
 	}
 	m.finishLoad()
 	return nil
@@ -267,6 +271,7 @@ func (m *Machine) setUp() (err error) {
 	}
 	if m.genesis != nil {
 		m.makeLedger()
+		m.beginRoster()
 	}
 	if len(meta.Announced) > 0 {
 		if k.ann, err = ParseAnnouncement(meta.Announced); err != nil {
@@ -289,7 +294,11 @@ func (m *Machine) setUp() (err error) {
 func (m *Machine) finishLoad() {
 	for _, st := range m.seats {
 		m.review(st)
+		if m.usable(st) && !st.own && !m.standing(st.seat).in {
+			m.asking[st.seat] = st
+		}
 	}
+	m.voting = nil // the roster was read
 	m.sortRecent()
 	for _, p := range m.paths {
 		p.syncRoot()

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 
 	"parallax/broadcast/member"
 	"parallax/broadcast/relay"
+	"parallax/crossverify"
 	"parallax/internal/cli"
 	"parallax/internal/keys"
 	"parallax/node"
@@ -49,7 +51,8 @@ type config struct {
 }
 
 type operator struct {
-	Name string `toml:"name"`
+	Name     string   `toml:"name"`
+	Families []string `toml:"families"`
 }
 
 type access struct {
@@ -213,6 +216,17 @@ func (c *config) relayConfig(id identity) (relay.Config, error) {
 		Key: id.relay, Operator: id.operator.Public(), OperatorName: c.Operator.Name,
 		OperatorSignature: id.operator.Sign(tagOperator, pub[:]), Verify: keys.Ed25519,
 		Tokens: c.Access.Tokens, OpenCreation: c.Access.Open, Limits: c.Limits.relay(),
+	}
+	for i, text := range c.Operator.Families {
+		raw, err := hex.DecodeString(text)
+		var d crossverify.Declaration
+		if err == nil {
+			d, err = crossverify.ParseDeclaration(raw)
+		}
+		if err != nil {
+			return r, cli.Errorf(cli.Usage, "operator.families, number %d: %w", i+1, err)
+		}
+		r.Families = append(r.Families, d)
 	}
 	if err := r.Validate(); err != nil {
 		return r, &cli.Error{Code: cli.Usage, Err: err}

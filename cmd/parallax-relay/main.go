@@ -24,7 +24,7 @@ func newRoot(s *cli.Streams) *cobra.Command {
 	}
 	a := &app{Streams: s}
 	cli.Root(root, s)
-	root.AddCommand(newInit(a), newServe(a), newAddress(a), newCheck(a))
+	root.AddCommand(newInit(a), newServe(a), newAddress(a), newCheck(a), newFamily(a))
 	return root
 }
 

@@ -40,6 +40,9 @@ listen = %s
 # bytes. All relays of one operator should use one operator.key: members count
 # operators, not relays.
 name = %s
+# Operators who belong together with this one: finished declarations, as
+# "parallax-relay family" prints them. At most 4.
+#families = []
 
 [access]
 # Who shows one of these may found a group here; joining needs no token. The

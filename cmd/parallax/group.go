@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"parallax/broadcast/member"
+	"parallax/crossverify"
 	"parallax/internal/cli"
 	"parallax/node"
 )
@@ -26,11 +28,20 @@ func newCreate(a *app) *cobra.Command {
 	var relays []string
 	var name string
 	var strict bool
+	var policyFile string
 	var deadline cli.Duration
 	c := &cobra.Command{
 		Use: "create NAME --relays A,B,C", Short: "Found a group on relays", Args: cobra.ExactArgs(1),
 		Long: "Founds a group on the relays whose addresses their operators gave you (`parallax-relay address`).\n" +
-			"Take relays of operators who have nothing to do with each other: comparing them is what protects the group.",
+			"Take relays of operators who have nothing to do with each other: comparing them is what protects the group.\n\n" +
+			"A policy text says which operators are enough, where a majority is not what you want:\n\n" +
+			"  parallax policy 1\n" +
+			"  operator north 4f1c...        # a key: `parallax-relay address --json` shows it\n" +
+			"  operator east  90aa...\n" +
+			"  operator south 17d3...\n" +
+			"  group others any east south   # any, majority, all or a number\n" +
+			"  group enough all north others\n" +
+			"  quorum enough",
 		RunE: func(c *cobra.Command, args []string) error {
 			own, err := a.ownName(name)
 			if err != nil {
@@ -46,12 +57,19 @@ func newCreate(a *app) *cobra.Command {
 			if d := time.Duration(deadline); d != 0 && (d < time.Second || d%time.Second != 0) {
 				return cli.Errorf(cli.Usage, "--deadline is %s, it counts in whole seconds", d)
 			}
+			if strict && policyFile != "" {
+				return cli.Errorf(cli.Usage, "--strict needs all relays, --policy says which are enough: take one of the two")
+			}
+			policy, err := readPolicy(policyFile)
+			if err != nil {
+				return err
+			}
 			client, err := a.connect(c.Context(), false)
 			if err != nil {
 				return err
 			}
 			a.Say("Founding %s on %s ...", args[0], cli.Plural(len(spots), "relay"))
-			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Deadline: time.Duration(deadline)}
+			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Deadline: time.Duration(deadline), Policy: policy}
 			before, err := ask[[]node.Membership](c.Context(), client, "", node.ListGroups{})
 			if err == nil {
 				var g member.GroupInfo
@@ -66,8 +84,30 @@ func newCreate(a *app) *cobra.Command {
 	f.StringArrayVar(&relays, "relays", nil, "addresses of the relays, separated by commas")
 	f.StringVar(&name, "name", "", "your name in the group")
 	f.BoolVar(&strict, "strict", false, "all relays must agree before a key is used or a message shown, not a majority")
+	f.StringVar(&policyFile, "policy", "", "file with the group's policy text: which operators are enough")
 	f.Var(&deadline, "deadline", "how long a relay may be silent before the others go on (default 30s)")
 	return c
+}
+
+// readPolicy reads a policy text, at most what a group carries of one; "" for no
+// file.
+func readPolicy(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", cli.Errorf(cli.Usage, "--policy: %w", err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, crossverify.MaxRuleText+1))
+	if err == nil {
+		_, err = crossverify.ParseRule(string(raw))
+	}
+	if err != nil {
+		return "", cli.Errorf(cli.Usage, "--policy %s: %w", path, err)
+	}
+	return string(raw), nil
 }
 
 func (a *app) sayGroup(g member.GroupInfo, relays int) error {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +31,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "relays": scriptRelays, "halt": scriptHalt, "serve": scriptServe, "evidence": scriptEvidence, "capture": scriptCapture, "cut": scriptCut,
+			"operator": scriptOperator, "declare": scriptDeclare, "policy": scriptPolicy,
 		},
 	})
 }
@@ -105,6 +108,37 @@ func scriptCut(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	v := ts.Getenv(args[1])
 	ts.Setenv(args[0], v[:len(v)-n])
+}
+
+// operator NAME RELAY: a variable from the operator key of a relay.
+func scriptOperator(ts *testscript.TestScript, _ bool, args []string) {
+	out, err := exec.Command(bin("parallax-relay"), "address", "--json", "--dir", ts.MkAbs(args[1])).Output()
+	ts.Check(err)
+	var info struct {
+		Operator string `json:"operator"`
+	}
+	ts.Check(json.Unmarshal(out, &info))
+	ts.Setenv(args[0], info.Operator)
+}
+
+// declare RELAY DECLARATION: puts a family declaration into a relay.toml.
+func scriptDeclare(ts *testscript.TestScript, _ bool, args []string) {
+	path := filepath.Join(ts.MkAbs(args[0]), "relay.toml")
+	raw, err := os.ReadFile(path)
+	ts.Check(err)
+	lines := strings.Split(string(raw), "\n")
+	at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(strings.TrimPrefix(l, "#"), "families = ") })
+	if at < 0 {
+		ts.Fatalf("%s has no families", path)
+	}
+	lines[at] = "families = [" + strconv.Quote(args[1]) + "]"
+	ts.Check(os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600))
+}
+
+// policy FILE LINE...: writes a policy text.
+func scriptPolicy(ts *testscript.TestScript, _ bool, args []string) {
+	text := "parallax policy 1\n" + strings.Join(args[1:], "\n") + "\n"
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
 // evidence KIND FILE: the text of evidence: a fork that convicts, two honest

@@ -61,7 +61,7 @@ var exits = []struct {
 		node.ErrGone, node.ErrClosed, store.ErrLocked, store.ErrClosed, context.DeadlineExceeded,
 	}},
 	{Usage, []error{
-		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName,
+		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName, member.ErrUnreachable,
 		member.ErrNotOwner, member.ErrReader, member.ErrOut, member.ErrRestoring, member.ErrNotEntitled, member.ErrNothingToDo, member.ErrLastOwner,
 		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath, node.ErrNotEmpty,
 	}},

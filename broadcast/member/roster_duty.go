@@ -1,0 +1,113 @@
+package member
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"parallax/crossverify"
+)
+
+// What an admin's machine does without being asked (docs/protocol.md section 8.1,
+// "What admins do"): it makes complete admissions signed facts, begins the epoch
+// that another's act calls for, and carries operations that too few boards show.
+// Several admins wait differently long, so that mostly one of them acts; if two
+// do, the roster merges both.
+
+// duty is when the next of it is due; zero: nothing is.
+type duty struct {
+	at time.Time
+}
+
+// doDuty does what is due, or sets the time for what became so.
+func (m *Machine) doDuty() {
+	if m.roster == nil || m.starting.underWay() {
+		return
+	}
+	if !m.admin() || !m.toDo() {
+		m.duty.at = time.Time{}
+		return
+	}
+	if m.duty.at.IsZero() {
+		m.duty.at = m.now.Add(m.dutyWait())
+		return
+	}
+	if m.now.Before(m.duty.at) {
+		return
+	}
+	m.duty.at = time.Time{}
+	m.publish(m.adopt(m.adoptable)...)
+	if m.toDo() {
+		m.duty.at = m.now.Add(m.dutyWait())
+	}
+}
+
+// toDo tells whether there is anything to do.
+func (m *Machine) toDo() bool {
+	for _, st := range m.asking {
+		if m.adoptable(st) {
+			return true
+		}
+	}
+	return false
+}
+
+// adoptable tells whether a seat's complete admission may be made a signed fact
+// now. A quorum shows it; as long as a relay that was read does not, which is how
+// a coalition that puts seats in the place of others looks to those it did not cut
+// off, it stays with the comparison, which takes back what convicted relays
+// brought. A signed fact nobody takes back but an admin.
+func (m *Machine) adoptable(st *seatState) bool {
+	if !m.usable(st) || m.standing(st.seat).in {
+		return false
+	}
+	if !m.now.Before(st.since.Add(m.cfg.Limits.AdoptLate)) {
+		return true
+	}
+	status := m.ledger.Report(admissionSubject(st.seat)).Status
+	return !slices.ContainsFunc(m.paths, func(p *path) bool {
+		return p.counts() && p.read.opened && p.listed && status[p.index] != crossverify.Matched
+	})
+}
+
+// dutyWait is how long this admin leaves things to others: those with a smaller
+// seat come first, and chance keeps two from acting at once.
+func (m *Machine) dutyWait() time.Duration {
+	rank := 0
+	for i := range m.state.Members {
+		if x := &m.state.Members[i]; privilege(x.Role) >= privilege(RoleAdmin) && compareSeats(x.Seat, m.self) < 0 {
+			rank++
+		}
+	}
+	wait := m.cfg.Limits.AdoptWait
+	j := m.draw32()
+	return wait*time.Duration(min(rank, maxRank)+1) + wait*time.Duration(j[0])/512
+}
+
+// maxRank bounds how many admins one waits for.
+const maxRank = 8
+
+// adopt makes admissions that are complete signed facts, so that they outlive
+// their invite and whatever relays keep of them: up to MaxAdopted at a time.
+func (m *Machine) adopt(may func(*seatState) bool) []*logged {
+	var body OpAdopt
+	for _, seat := range slices.SortedFunc(maps.Keys(m.asking), compareSeats) {
+		st := m.asking[seat]
+		if len(body.Seats) == MaxAdopted {
+			break
+		}
+		if !may(st) {
+			continue
+		}
+		adm := st.adms[m.ledger.Report(admissionSubject(seat)).Digest]
+		body.Seats = append(body.Seats, Adopted{Seat: seat, Announcement: adm.Announcement, Invite: adm.Invite, Role: m.invites[adm.Invite].Role})
+	}
+	if len(body.Seats) == 0 {
+		return nil
+	}
+	l, err := m.makeOperation(body)
+	if err != nil {
+		return nil // somebody took this member's role meanwhile
+	}
+	return []*logged{l}
+}

@@ -1,0 +1,316 @@
+package member
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"parallax/internal/wire"
+)
+
+// follow acts on what the roster says since it was last looked at.
+func (m *Machine) follow() {
+	if m.roster == nil || m.roster.State() == m.state {
+		return
+	}
+	before := m.state
+	m.state = m.roster.State()
+	m.rosterChanged(before, m.state)
+}
+
+// rosterChanged follows up on every change of what the roster says.
+func (m *Machine) rosterChanged(before, after *State) {
+	m.current = nil
+	invites := m.readInvites()
+	for _, seat := range changedSeats(before, after) {
+		if st := m.seats[seat]; st != nil {
+			m.seatChanged(st)
+		}
+	}
+	if invites {
+		for _, st := range m.sortedSeats() {
+			if len(st.adms) > 0 && !m.standing(st.seat).in {
+				m.seatChanged(st)
+			}
+		}
+	}
+	m.tellRoster(before, after)
+	m.followRelays()
+}
+
+// changedSeats lists, ascending, the seats of which two states say different
+// things.
+func changedSeats(before, after *State) (list []wire.Seat) {
+	says := func(s *State) map[wire.Seat]string {
+		all := make(map[wire.Seat]string, len(s.Members)+len(s.Removed)+len(s.Pending))
+		for i := range s.Members {
+			x := &s.Members[i]
+			all[x.Seat] = string(append(x.Admitted[:], x.Role))
+		}
+		for i := range s.Removed {
+			all[s.Removed[i].Seat] = fmt.Sprint("out", s.Removed[i].Cuts, s.Removed[i].Left)
+		}
+		for i := range s.Pending {
+			all[s.Pending[i].Seat] = "pending"
+		}
+		return all
+	}
+	a, b := says(before), says(after)
+	for seat, what := range b {
+		if was, ok := a[seat]; !ok || was != what {
+			list = append(list, seat)
+		}
+	}
+	for seat := range a {
+		if _, ok := b[seat]; !ok {
+			list = append(list, seat)
+		}
+	}
+	slices.SortFunc(list, compareSeats)
+	return list
+}
+
+// readInvites brings the invites up to the roster, and tells whether any became
+// live or ended.
+func (m *Machine) readInvites() (changed bool) {
+	live := map[[16]byte]bool{}
+	for i := range m.state.Invites {
+		if inv := &m.state.Invites[i]; !inv.Revoked {
+			live[inv.ID] = true
+			changed = changed || !m.live[inv.ID]
+		}
+	}
+	changed = changed || len(live) != len(m.live)
+	m.live = live
+	for _, i := range m.roster.lists[opInvite] {
+		rec := m.roster.ops[i].op.Body.(OpInvite).Record
+		m.addInvite(&rec)
+	}
+	return changed
+}
+
+// standing is what the roster says of a seat.
+func (m *Machine) standing(seat wire.Seat) *seatStanding { return m.roster.all().seat(seat) }
+
+// out tells whether a seat was removed or left.
+func (m *Machine) out(seat wire.Seat) bool { return m.roster != nil && m.standing(seat).gone }
+
+// role is a seat's role: by the roster, or, as long as nobody adopted it, by its
+// invite. 0: none.
+func (m *Machine) role(st *seatState) uint8 {
+	if s := m.standing(st.seat); s.in || s.gone || s.pending >= 0 {
+		return s.role
+	}
+	if st.own {
+		if m.keyring.adm != nil && m.invites[m.keyring.adm.Invite] != nil {
+			return m.invites[m.keyring.adm.Invite].Role
+		}
+		return RoleMember
+	}
+	if adm := st.adms[m.ledger.Report(admissionSubject(st.seat)).Digest]; adm != nil && m.invites[adm.Invite] != nil {
+		return m.invites[adm.Invite].Role
+	}
+	return 0
+}
+
+// admin tells whether this member can make operations now.
+func (m *Machine) admin() bool {
+	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && m.able(m.self, RoleAdmin)
+}
+
+// able tells whether a seat may do what a role may.
+func (m *Machine) able(seat wire.Seat, role uint8) bool {
+	s := m.standing(seat)
+	return s.in && privilege(s.role) >= privilege(role) && !m.roster.all().suspended(seat)
+}
+
+// admittedAs tells whether a seat's announcement is what the roster admitted, or
+// a later version of it.
+func (m *Machine) admittedAs(st *seatState, s *seatStanding) bool {
+	if s.source == genesisAdmits || st.ann.Version > 1 {
+		return true
+	}
+	ann, _ := m.roster.ops[s.source].admits(st.seat)
+	return ann == st.digest
+}
+
+// maxNamed is how many members one event names.
+const maxNamed = 3
+
+// tellRoster tells, calmly, what changed.
+func (m *Machine) tellRoster(before, after *State) {
+	if !m.isMember() {
+		return
+	}
+	var removed, left, roles, pending []wire.Seat
+	for i := range after.Removed {
+		r := &after.Removed[i]
+		if _, was := before.Member(r.Seat); !was && (m.seats[r.Seat] == nil || !m.seats[r.Seat].shown) {
+			continue // nobody saw it come
+		}
+		if slices.ContainsFunc(before.Removed, func(o Removed) bool { return o.Seat == r.Seat }) {
+			continue
+		}
+		if r.Left {
+			left = append(left, r.Seat)
+		} else {
+			removed = append(removed, r.Seat)
+		}
+	}
+	for i := range after.Members {
+		x := &after.Members[i]
+		if was, ok := before.Member(x.Seat); ok && was.Role != x.Role || !ok && privilege(x.Role) > privilege(RoleMember) {
+			roles = append(roles, x.Seat)
+		}
+	}
+	for i := range after.Pending {
+		if _, was := before.Member(after.Pending[i].Seat); was {
+			pending = append(pending, after.Pending[i].Seat)
+		}
+	}
+	m.tellSeats(EventRemoved, removed, func(s wire.Seat) string {
+		if s == m.self {
+			return fmt.Sprintf("You were removed from %s%s. What you have stays here; you neither get nor send anything any more.", m.meta.Group, m.byWhom(m.removedBy(s)))
+		}
+		return fmt.Sprintf("%s was removed%s.", m.called(s), m.byWhom(m.removedBy(s)))
+	}, "were removed")
+	m.tellSeats(EventLeft, left, func(s wire.Seat) string {
+		if s == m.self {
+			return fmt.Sprintf("You left %s.", m.meta.Group)
+		}
+		return fmt.Sprintf("%s left the group.", m.called(s))
+	}, "left the group")
+	m.tellSeats(EventRole, roles, func(s wire.Seat) string {
+		who, is := m.called(s), "is"
+		if s == m.self {
+			who, is = "You", "are"
+		}
+		return fmt.Sprintf("%s %s %s now%s.", who, is, withArticle(roleName(m.standing(s).role)), m.byWhom(m.roleBy(s)))
+	}, "have another role now")
+	m.tellSeats(EventRoster, pending, func(s wire.Seat) string {
+		if s == m.self {
+			return fmt.Sprintf("Whoever let you into %s was removed at the same time: another admin has to approve you.", m.meta.Group)
+		}
+		return fmt.Sprintf("Whoever let %s in was removed at the same time: an admin has to approve %s again.", m.called(s), m.called(s))
+	}, "have to be approved again: who let them in was removed at the same time")
+	m.tellLists(before, after)
+}
+
+// tellSeats shows what happened to seats: one line each, or one for many.
+func (m *Machine) tellSeats(kind EventKind, seats []wire.Seat, line func(wire.Seat) string, many string) {
+	if i := slices.Index(seats, m.self); i >= 0 {
+		m.show(Event{Kind: kind, Own: true, Seat: m.self.String(), Member: m.meta.Name, Text: line(m.self)})
+		seats = slices.Delete(seats, i, i+1)
+	}
+	if len(seats) > maxNamed {
+		var names []string
+		for _, s := range seats[:maxNamed] {
+			names = append(names, m.called(s))
+		}
+		m.show(Event{Kind: kind, Text: fmt.Sprintf("%s and %d others %s.", strings.Join(names, ", "), len(seats)-maxNamed, many)})
+		return
+	}
+	for _, s := range seats {
+		m.show(Event{Kind: kind, Seat: s.String(), Member: m.called(s), Text: line(s)})
+	}
+}
+
+// tellLists tells of the policy, disputes and an end of all admins.
+func (m *Machine) tellLists(before, after *State) {
+	if before.Policy != after.Policy {
+		m.show(Event{Kind: EventRoster, Text: fmt.Sprintf("The group's policy changed: %s.", describePolicy(&after.Policy))})
+	}
+	if after.Headless && !before.Headless {
+		m.show(Event{Kind: EventRoster, Text: "The group has neither owner nor admin any more: members and relays stay as they are, and nobody can change them. Begin a new group when you need to."})
+	}
+	for i := range after.Disputes {
+		d := &after.Disputes[i]
+		same := func(o Dispute) bool {
+			return o.Kind == d.Kind && slices.Equal(o.Operations, d.Operations) && o.Settled == d.Settled
+		}
+		if !d.Settled && !slices.ContainsFunc(before.Disputes, same) {
+			e := Event{Kind: EventDispute, Text: m.disputeText(d)}
+			if d.Kind == DisputeFork {
+				e.Seat, e.Member = d.Seats[0].String(), m.called(d.Seats[0])
+			}
+			m.show(e)
+		}
+	}
+}
+
+// disputeText says a dispute in a sentence. Nobody's relay is blamed: operations
+// are signed.
+func (m *Machine) disputeText(d *Dispute) string {
+	var who []string
+	for _, s := range d.Seats {
+		who = append(who, m.called(s))
+	}
+	names := strings.Join(who, " and ")
+	switch d.Kind {
+	case DisputeFork:
+		return fmt.Sprintf("%s signed two different operations after one: that happens when one seat runs on two devices, or when somebody has its keys. What it did from then on does not count until an owner gives it a role again, or removes it. No relay is blamed.", names)
+	case DisputeDraw:
+		return fmt.Sprintf("%s acted against each other at the same time: they are plain members now, until another admin decides.", names)
+	}
+	return fmt.Sprintf("%s changed the same thing at the same time: one of the changes is in force, see the roster.", names)
+}
+
+func describePolicy(p *Policy) string {
+	quorum := "a majority of the relays' operators must agree"
+	switch {
+	case p.Strict:
+		quorum = "all of the relays' operators must agree"
+	case p.Quorum > 0:
+		quorum = fmt.Sprintf("%d of the relays' operators must agree", p.Quorum)
+	}
+	return fmt.Sprintf("%s, a relay may stay silent for %v, messages are kept for %v", quorum, p.Deadline, p.Retention)
+}
+
+// called is how people see a seat, whatever is known of it.
+func (m *Machine) called(seat wire.Seat) string {
+	if st := m.seats[seat]; st != nil {
+		return m.display(st)
+	}
+	return "seat " + seat.Short()
+}
+
+func (m *Machine) byWhom(by wire.Seat) string {
+	switch by {
+	case wire.Seat{}:
+		return ""
+	case m.self:
+		return " by you"
+	}
+	return " by " + m.called(by)
+}
+
+// removedBy is who removed a seat, of several the one whose operation is nearest
+// to the genesis.
+func (m *Machine) removedBy(seat wire.Seat) (by wire.Seat) {
+	v := m.roster.all()
+	var list []int
+	for _, i := range v.seat(seat).ends {
+		if m.roster.ops[i].kind == opRemove {
+			list = append(list, i)
+		}
+	}
+	if len(list) > 0 {
+		by = m.roster.ops[v.earliest(list)].seat
+	}
+	return by
+}
+
+// roleBy is who gave a seat its role.
+func (m *Machine) roleBy(seat wire.Seat) (by wire.Seat) {
+	if at := m.standing(seat).path; at != genesisAdmits {
+		by = m.roster.ops[at].seat
+	}
+	return by
+}
+
+func withArticle(word string) string {
+	if strings.ContainsAny(word[:1], "aeiou") {
+		return "an " + word
+	}
+	return "a " + word
+}
