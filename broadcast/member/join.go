@@ -172,17 +172,10 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 		m.invalid(p, "a genesis that is not the one of your link")
 		return
 	}
-	if !slices.EqualFunc(g.Relays, m.paths, func(r RelayRef, p *path) bool { return r.Key == p.ref.Key }) {
-		m.failWaiting(fmt.Errorf("%w: the link names other relays than the group's own list; ask for a new link", ErrGenesis))
-		return
-	}
 	m.genesis = g
 	m.meta.Genesis = slices.Clone(value)
 	m.meta.Group = g.Name
-	for i, p := range m.paths {
-		p.ref.Operator, p.ref.OperatorName, p.ref.Families = g.Relays[i].Operator, g.Relays[i].OperatorName, g.Relays[i].Families
-		m.meta.Relays[i].RelayRef = p.ref
-	}
+	m.nameOperators(g.Relays)
 	m.makeLedger()
 	m.beginRoster()
 	m.saveMeta()
@@ -279,6 +272,12 @@ func (m *Machine) stepJoining() {
 		m.hint(Event{Kind: EventProgress, Done: agreed, Total: seats, Text: fmt.Sprintf("keys of %d/%d members agreed, %d/%d relays answered", agreed, seats, m.listed(), len(m.used()))})
 	}
 	all := !slices.ContainsFunc(m.used(), func(p *path) bool { return !p.listed })
+	if len(m.unnamed()) > 0 { // whose word counts for whom is not known yet
+		if late {
+			m.failJoin()
+		}
+		return
+	}
 	if late && all && !settled && !m.extended {
 		// The boards were read late: what they do not agree on is decided
 		// before the newcomer begins to speak.
@@ -310,6 +309,7 @@ func (m *Machine) joined(members int) {
 	m.meta.Phase = phaseMember
 	m.meta.Joined = true
 	m.deadline = time.Time{}
+	m.numberRelays()
 	m.saveMeta()
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
@@ -361,6 +361,10 @@ func (m *Machine) failJoin() {
 		} else if p.refused != nil && !errors.Is(cause, ErrExpired) {
 			cause = p.refused
 		}
+	}
+	if list := m.unnamed(); len(why) == 0 && len(list) > 0 {
+		cause = ErrGenesis
+		why = append(why, fmt.Sprintf("the group's roster, as far as it is shown, does not have %s of the link; ask for a new link", names(list, "relay")))
 	}
 	m.deadline = m.now.Add(m.joinWait())
 	m.failWaiting(fmt.Errorf("%w: %s", cause, strings.Join(why, "; ")))

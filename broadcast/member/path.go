@@ -19,6 +19,7 @@ type path struct {
 	index    int // its place, for good
 	ref      RelayRef
 	standing standing
+	number   int // of the label; 0: its place
 	channel  wire.ChannelID
 	box      keys.MailboxPrivate
 	mailbox  wire.MailboxID
@@ -63,8 +64,15 @@ type pathRecord struct {
 	stats      [5]uint64             // by crossverify.Status
 }
 
-// label is how people see the path: R1.. in the order of first use.
-func (p *path) label() string { return fmt.Sprintf("R%d", p.index+1) }
+// label is how people see the path: R1.. as the group's lists first named it.
+func (p *path) label() string { return fmt.Sprintf("R%d", p.labelNumber()) }
+
+func (p *path) labelNumber() int {
+	if p.number > 0 {
+		return p.number
+	}
+	return p.index + 1
+}
 
 // name is label and operator.
 func (p *path) name() string {

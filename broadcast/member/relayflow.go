@@ -1,12 +1,14 @@
 package member
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"parallax/crossverify"
+	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
@@ -18,13 +20,77 @@ import (
 // announce mailboxes on new relays: every announcement is pushed to everybody.
 const announceSpread = 100 * time.Millisecond
 
-// followRelays follows the roster's list of relays, and its policy.
+// followRelays follows the roster's list of relays, and its policy. Who joins
+// goes by the relays of its link until it is in.
 func (m *Machine) followRelays() {
 	if m.ledger == nil {
 		return
 	}
+	if !m.isMember() {
+		for _, at := range m.roster.lists[opRelays] {
+			m.nameOperators(m.roster.ops[at].op.Body.(OpRelays).Relays)
+		}
+		m.setPolicy()
+		return
+	}
 	m.setRelayList(m.state.Relays, m.state.Ordinal, m.roster.listedBy())
 	m.setPolicy()
+}
+
+// nameOperators takes who runs the relays of a link, where it is not known yet.
+func (m *Machine) nameOperators(refs []RelayRef) {
+	for i := range refs {
+		if p := m.pathOf(refs[i].Key); p != nil && p.ref.Operator.IsZero() {
+			p.ref = refs[i]
+			m.setStanding(p, p.standing)
+		}
+	}
+}
+
+// unnamed are the relays in use whose operator is not known.
+func (m *Machine) unnamed() []*path {
+	return slices.DeleteFunc(m.used(), func(p *path) bool { return !p.ref.Operator.IsZero() })
+}
+
+// numberRelays gives the relays of who just joined the labels that they have for
+// the others.
+func (m *Machine) numberRelays() {
+	known := m.roster.relayNumbers()
+	for _, p := range m.paths {
+		m.number(p, 0)
+	}
+	for _, p := range m.paths {
+		if n := known[p.ref.Key]; n > 0 {
+			m.number(p, n)
+		}
+	}
+	for _, p := range m.paths {
+		if p.number == 0 {
+			m.number(p, m.freeNumber(0))
+		}
+	}
+}
+
+// relayNumbers counts relays as lists first named them: the genesis' first, then
+// by ordinal.
+func (r *Roster) relayNumbers() map[keys.RelayPublic]int {
+	numbers := map[keys.RelayPublic]int{}
+	take := func(refs []RelayRef) {
+		for i := range refs {
+			if numbers[refs[i].Key] == 0 {
+				numbers[refs[i].Key] = len(numbers) + 1
+			}
+		}
+	}
+	take(r.genesis.Relays)
+	lists := slices.SortedFunc(slices.Values(r.lists[opRelays]), func(a, b int) int {
+		x, y := r.ops[a], r.ops[b]
+		return cmp.Or(cmp.Compare(x.op.Body.(OpRelays).Ordinal, y.op.Body.(OpRelays).Ordinal), compareDigests(x.digest, y.digest))
+	})
+	for _, at := range lists {
+		take(r.ops[at].op.Body.(OpRelays).Relays)
+	}
+	return numbers
 }
 
 // listedBy is the operation that made the list in force; zero: the genesis did.
@@ -58,7 +124,9 @@ func (m *Machine) setRelayList(refs []RelayRef, ordinal uint32, by wire.Digest) 
 		p := m.pathOf(refs[i].Key)
 		switch {
 		case p == nil, !p.listedRelay():
-			p = m.appendPath(refs[i], arriving)
+			if p = m.appendPath(refs[i], arriving); m.roster != nil {
+				m.number(p, m.freeNumber(m.roster.relayNumbers()[p.ref.Key], p))
+			}
 			list |= 1 << p.index
 		case !sameRef(&p.ref, &refs[i]):
 			p.ref = refs[i]

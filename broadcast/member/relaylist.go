@@ -37,6 +37,7 @@ type relayRecord struct {
 	RelayRef
 	Mailbox  []byte // seed
 	Standing standing
+	Number   int    `json:",omitempty"` // of the label; 0: its place
 	Token    string `json:",omitempty"` // making: that relay's permission
 	Until    int64  `json:",omitempty"` // retired: Unix seconds until when it is read
 	Missing  int64  `json:",omitempty"` // Unix seconds since when it did not answer while others did; 0: it does
@@ -88,7 +89,7 @@ func (l *listsRecord) counted(era int) relayMask {
 // makePath builds the path of a record.
 func (m *Machine) makePath(index int) *path {
 	rec := m.meta.Relays[index]
-	p := &path{index: index, ref: rec.RelayRef, standing: rec.Standing, box: keys.NewPrivate[keys.RoleMailbox](seed(rec.Mailbox))}
+	p := &path{index: index, ref: rec.RelayRef, standing: rec.Standing, number: rec.Number, box: keys.NewPrivate[keys.RoleMailbox](seed(rec.Mailbox))}
 	p.channel = ChannelID(&m.keyring.channels, p.ref.Key)
 	p.mailbox = NewMailboxID(p.ref.Key, p.channel, p.box.Public())
 	return p
@@ -103,7 +104,7 @@ func (m *Machine) appendPath(ref RelayRef, s standing) *path {
 		return p
 	}
 	box := m.draw32()
-	rec := relayRecord{RelayRef: ref, Mailbox: box[:], Standing: s}
+	rec := relayRecord{RelayRef: ref, Mailbox: box[:], Standing: s, Number: m.freeNumber(0)}
 	index := slices.IndexFunc(m.paths, func(p *path) bool { return p.standing == vacant })
 	if index < 0 {
 		if index = len(m.paths); index >= MaxPaths {
@@ -120,6 +121,30 @@ func (m *Machine) appendPath(ref RelayRef, s standing) *path {
 	m.current = nil
 	m.saveMeta()
 	return p
+}
+
+// freeNumber is a label's number: the wanted one if no other path has it, else
+// the next.
+func (m *Machine) freeNumber(want int, but ...*path) int {
+	next := 1
+	for _, p := range m.paths {
+		if p == nil || p.standing == vacant || slices.Contains(but, p) {
+			continue
+		}
+		n := p.labelNumber()
+		if n == want {
+			want = 0
+		}
+		next = max(next, n+1)
+	}
+	if want > 0 {
+		return want
+	}
+	return next
+}
+
+func (m *Machine) number(p *path, n int) {
+	p.number, m.meta.Relays[p.index].Number = n, n
 }
 
 // grow gives everything in memory that has a part for each path one more.
@@ -255,6 +280,7 @@ func (m *Machine) setPolicy() {
 	m.voting = nil
 	m.ledger.SetPolicy(m.policy())
 	if last := l.Eras[len(l.Eras)-1]; last.Relays == now.Relays && last.Policy == now.Policy {
+		m.ledgerEra[len(m.ledgerEra)-1] = m.ledger.Era()
 		return
 	}
 	l.Eras, m.ledgerEra = append(l.Eras, now), append(m.ledgerEra, m.ledger.Era())

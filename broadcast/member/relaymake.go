@@ -77,7 +77,10 @@ func (m *Machine) beginChange(add *FoundingSpot, retire string) (*relayChange, e
 		return nil, fmt.Errorf("%w: %d in its whole life", ErrRelayMany, MaxPaths)
 	}
 	m.meta.Relays[p.index].Token = add.Token
-	p.post.operator = nil
+	p.post.operator, p.refused = nil, nil
+	if p.post.welcome { // a link of before stands
+		m.send(p.post.link, proto.Info{})
+	}
 	c.Add = p.index
 	return c, nil
 }
@@ -180,12 +183,17 @@ func (m *Machine) fill(c *relayChange, p *path) {
 	m.saveMeta()
 }
 
-// createChannel asks a relay to make the group's channel.
+// createChannel asks a relay to make the group's channel. One that was there
+// before by the same keys is answered with the receipt of then.
 func (m *Machine) createChannel(p *path, token string) {
 	admin := ChannelAdmin(m.keyring.admin, p.ref.Key)
 	c := proto.Create{PostID: m.drawID(), Token: []byte(token), Admin: admin.Public(), Posting: PostingKey(&m.keyring.epoch().Key, p.ref.Key).Public()}
 	c.Sign(admin, p.ref.Key, p.channel)
-	m.enqueue(p, &postItem{kind: postCreate, id: c.PostID, d: c.Digest(), frame: proto.Encode(c)})
+	q := &postItem{kind: postCreate, id: c.PostID, d: c.Digest(), frame: proto.Encode(c)}
+	if p.standing == making {
+		q.d = wire.Digest{}
+	}
+	m.enqueue(p, q)
 }
 
 // putCarried puts the newest announcement of every other usable seat on a new

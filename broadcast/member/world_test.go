@@ -166,6 +166,7 @@ func (a *actor) drain() {
 		a.wake = r.Wake
 		if r.Links != nil && a.owner != nil {
 			a.owner.want = r.Links
+			a.owner.hangUp()
 		}
 		for _, s := range r.Now {
 			a.deliver(s)
@@ -298,6 +299,15 @@ func (w *world) cut(a *actor, l broadcast.Link) {
 			}
 		}
 		side.in = append(side.in, d)
+	}
+}
+
+// hangUp cuts the links that the member does not want any more.
+func (n *memberNode) hangUp() {
+	for k, l := range n.up {
+		if !slices.ContainsFunc(n.want, func(want broadcast.WantLink) bool { return want.Relay == k.Relay && want.Use == k.Use }) {
+			n.w.cut(n.actor, l)
+		}
 	}
 }
 
