@@ -53,6 +53,13 @@ func NewBoardKeys(key []byte, relay keys.RelayPublic) BoardKeys {
 	}
 }
 
+// Named is k with the names of another key: entries of one name are one entry,
+// under whichever of several keys their values are sealed.
+func (k BoardKeys) Named(names BoardKeys) BoardKeys {
+	k.name = names.name
+	return k
+}
+
 func (k BoardKeys) String() string   { return "[secret]" }
 func (k BoardKeys) GoString() string { return "[secret]" }
 

@@ -10,22 +10,30 @@ import (
 	"parallax/broadcast/member"
 )
 
-var seeds = flag.Uint64("seeds", 100, "how many seeds TestHonestChaos runs")
+var seeds = flag.Uint64("seeds", 0, "how many seeds TestHonestChaos and TestYear run; 0: 100 and 2")
 var firstSeed = flag.Uint64("first", 1, "the first of them")
+
+func seedsOr(def uint64) uint64 {
+	if *seeds > 0 {
+		return *seeds
+	}
+	return def
+}
 
 // With honest roles, whatever delay, loss, paths that overtake each other, crashes
 // and clocks that are minutes off and drift do: nobody is alarmed, and every
 // message is shown to everybody exactly once.
 func TestHonestChaos(t *testing.T) {
 	const workers = 2
+	count := seedsOr(100)
 	begun := time.Now()
 	t.Cleanup(func() {
-		t.Logf("%d seeds, %.3f s each on one of %d workers", *seeds, time.Since(begun).Seconds()*workers/float64(*seeds), workers)
+		t.Logf("%d seeds, %.3f s each on one of %d workers", count, time.Since(begun).Seconds()*workers/float64(count), workers)
 	})
 	for worker := range uint64(workers) {
 		t.Run(fmt.Sprintf("worker %d", worker), func(t *testing.T) {
 			t.Parallel()
-			for seed := *firstSeed + worker; seed < *firstSeed+*seeds; seed += workers {
+			for seed := *firstSeed + worker; seed < *firstSeed+count; seed += workers {
 				chaos(t, seed)
 				if t.Failed() {
 					t.Fatalf("seed %d: run it alone with -first %d -seeds 1", seed, seed)

@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"parallax/broadcast"
+	"parallax/broadcast/proto"
 	"parallax/internal/keys"
 )
 
 // How links come and go.
 const (
 	dialTimeout = 5 * time.Second
-	retryFirst  = 200 * time.Millisecond // doubled up to retryMost
-	retryMost   = 8 * time.Second
+	retryFirst  = 200 * time.Millisecond // doubled up to Net.Redial
 	stallMost   = 900 * time.Millisecond
 	noticeMost  = 2 * time.Second // a broken link is noticed within this
 )
@@ -28,6 +28,7 @@ type conn struct {
 	relay  keys.RelayPublic
 	use    broadcast.Use
 	rand   *rand.Rand
+	came   *uint64       // bytes that arrived here from the peer's node, over all links
 	mean   time.Duration // of what this end sends
 	last   time.Duration // arrival of the newest frame sent from here
 	broken bool          // nothing leaves or arrives any more
@@ -113,7 +114,7 @@ func (n *Node) dial(a *actor, d *dial) {
 
 // again dials once more, later each time.
 func (n *Node) again(d *dial) {
-	wait := min(retryFirst<<min(d.tries, 8), retryMost)
+	wait := min(retryFirst<<min(d.tries, 16), n.w.cfg.Net.Redial)
 	n.dialAfter(d, wait/2, wait)
 }
 
@@ -126,6 +127,8 @@ func (n *Node) connect(a *actor, d *dial, r *Node, mean time.Duration) {
 	here := &conn{id: id, node: n, to: a, relay: r.key, use: d.want.Use, mean: mean, rand: rand.New(stream(w.cfg.Seed, "link", n.name, r.name, key, "up"))}
 	there := &conn{id: id, node: r, mean: mean, rand: rand.New(stream(w.cfg.Seed, "link", n.name, r.name, key, "down")), told: true}
 	here.peer, there.peer = there, here
+	t := w.carried(n.name, r.name)
+	here.came, there.came = &t.Down, &t.Up
 	d.end = here
 	d.tries = 0
 	n.links = append(n.links, here)
@@ -185,6 +188,7 @@ func (c *conn) post(f broadcast.Frame) {
 
 func (c *conn) arrive(f broadcast.Frame) {
 	n := c.node
+	*c.came += uint64(proto.FrameHead + len(f.Body))
 	n.w.record(n, c.id, f)
 	if c.to == nil {
 		u, err := n.route(f)
@@ -264,6 +268,21 @@ func (c *conn) pair() [2]string {
 		return [2]string{c.peer.node.name, c.node.name}
 	}
 	return [2]string{c.node.name, c.peer.node.name}
+}
+
+// Traffic is what a member and a relay have exchanged: bytes of frames that
+// arrived, heads included.
+type Traffic struct{ Up, Down uint64 }
+
+// Traffic is that of one pair so far.
+func (w *World) Traffic(member, relay string) Traffic { return *w.carried(member, relay) }
+
+func (w *World) carried(member, relay string) *Traffic {
+	pair := [2]string{member, relay}
+	if w.traffic[pair] == nil {
+		w.traffic[pair] = &Traffic{}
+	}
+	return w.traffic[pair]
 }
 
 // pairs calls do for every pair of one of the members and one of the relays,

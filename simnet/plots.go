@@ -32,7 +32,7 @@ func (s *Scenario) readLog(r *Relay) (*secrets, error) {
 		return nil, err
 	}
 	x := &secrets{link: inv, announcements: map[string]*member.Announcement{}, next: map[wire.Seat]uint64{}}
-	x.Relay, x.Group, x.Door = r.Key.Public(), inv.Group, &inv.Door
+	x.Relay, x.Group, x.Door, x.Channels = r.Key.Public(), inv.Group, &inv.Door, &inv.Channels
 	for _, m := range r.Fork.Written(relay.Unit(inv.Channel(x.Relay))) {
 		x.entry(m)
 		if h, ok := x.Header(m); ok {
@@ -84,9 +84,9 @@ func (s *Scenario) Board(r *Relay, victim string, change func(x *secrets, name s
 	owner.FromSeed(s.Seed("coalition", "owner"))
 	channel := x.link.Channel(x.Relay)
 	again := func(put proto.BoardPut, name string, value []byte, capability keys.PostingPrivate) proto.BoardPut {
-		key := x.Door.Expose()
+		key := x.Doors()
 		if strings.HasPrefix(name, "a") { // announcement, admission
-			key = x.Epoch[0].Expose()
+			key = x.Shelf(x.Epoch[0])
 		}
 		put = x.Replace(put, channel, key, name, value, owner)
 		put.Sign(capability, x.Relay, channel)
@@ -119,17 +119,26 @@ func (s *Scenario) Board(r *Relay, victim string, change func(x *secrets, name s
 	return nil
 }
 
-// Shorten makes a relay show victim a genesis that lists that relay alone.
+// Shorten makes a relay show victim a welcome whose genesis lists that relay
+// alone.
 func (s *Scenario) Shorten(r *Relay, victim string) error {
 	return s.Board(r, victim, func(x *secrets, name string, value []byte, _ uint64) []byte {
-		g, err := member.ParseGenesis(value)
-		if name != "genesis" || err != nil {
+		if !strings.HasPrefix(name, "welcome/") {
+			return value
+		}
+		w, err := member.ParseWelcome(value)
+		if err != nil {
+			return value
+		}
+		g, err := member.ParseGenesis(w.Genesis)
+		if err != nil {
 			return value
 		}
 		for _, ref := range g.Relays {
 			if ref.Key == x.Relay {
 				g.Relays = []member.RelayRef{ref}
-				return g.Append(nil)
+				w.Genesis = g.Append(nil)
+				return w.Append(nil)
 			}
 		}
 		return value

@@ -188,7 +188,12 @@ func (s *Scenario) Do(n *Node, w member.Wish) (any, error) {
 
 // Create lets a member found the group on all relays and make an invitation.
 func (s *Scenario) Create(n *Node, strict bool, deadline time.Duration) error {
-	w := member.CreateGroup{Group: "garden", Name: n.Name(), Strict: strict, Deadline: deadline, Policy: s.Policy}
+	return s.Found(n, member.CreateGroup{Strict: strict, Deadline: deadline, Policy: s.Policy})
+}
+
+// Found is Create with more to choose; group, name and relays are the scenario's.
+func (s *Scenario) Found(n *Node, w member.CreateGroup) error {
+	w.Group, w.Name = "garden", n.Name()
 	for _, r := range s.Relays {
 		w.Relays = append(w.Relays, member.FoundingSpot{Key: r.Key.Public(), Addrs: []string{"/sim/" + r.Name()}})
 	}
@@ -365,7 +370,7 @@ func (s *Scenario) substituteAt(r *Relay, victim, hide, accomplice string, alone
 	if err != nil {
 		return err
 	}
-	insider := &adversary.Insider{Relay: r.Key.Public(), Group: inv.Group, Door: &inv.Door}
+	insider := &adversary.Insider{Relay: r.Key.Public(), Group: inv.Group, Door: &inv.Door, Channels: &inv.Channels}
 	hidden := map[wire.Seat]bool{}
 	r.Fork.FromBirth = true
 	r.Fork.Choose = func(at adversary.Place, _ proto.Message) adversary.Side {

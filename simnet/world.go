@@ -31,6 +31,7 @@ type Net struct {
 	Stall   float64       // chance that a frame waits for a retransmission
 	Break   float64       // chance that a frame breaks its link instead of arriving
 	Disk    time.Duration // a durable write takes up to this, at least a quarter; default 4 ms
+	Redial  time.Duration // longest wait before a relay is dialled again; default 8 s
 }
 
 func (c *Config) defaults() {
@@ -45,6 +46,9 @@ func (c *Config) defaults() {
 	}
 	if c.Net.Disk == 0 {
 		c.Net.Disk = 4 * time.Millisecond
+	}
+	if c.Net.Redial == 0 {
+		c.Net.Redial = 8 * time.Second
 	}
 	if c.Limit == 0 {
 		c.Limit = 5_000_000
@@ -80,6 +84,8 @@ type World struct {
 	cut    map[[2]string]bool // pairs (member, relay) that cannot speak
 	slow   map[[2]string]time.Duration
 
+	traffic map[[2]string]*Traffic // by (member, relay)
+
 	hooks []func() error
 	err   error
 }
@@ -90,7 +96,7 @@ func New(cfg Config) *World {
 	return &World{
 		cfg: cfg, net: rand.New(stream(cfg.Seed, "world")), trace: sha256.New(),
 		checks: map[[32]byte]bool{}, known: map[[32]byte]ed25519.PrivateKey{}, nodes: map[string]*Node{},
-		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{}, slow: map[[2]string]time.Duration{}, caller: map[broadcast.Link]string{},
+		relays: map[keys.RelayPublic]*Node{}, cut: map[[2]string]bool{}, slow: map[[2]string]time.Duration{}, caller: map[broadcast.Link]string{}, traffic: map[[2]string]*Traffic{},
 	}
 }
 

@@ -22,10 +22,12 @@ const (
 // of the one that takes its place.
 const MaxMailboxes = 2 * MaxRelays
 
-// Mailbox is where a member reads on one relay.
+// Mailbox is where a member reads on one relay, and its admin key there: what a
+// relay obeys once the roster makes the member an admin.
 type Mailbox struct {
 	Relay keys.RelayPublic
 	ID    wire.MailboxID
+	Admin keys.AdminPublic
 }
 
 // Announcement is a member's self-signed keys, mailboxes and name for one
@@ -101,6 +103,7 @@ func (a *Announcement) body(b []byte) []byte {
 	}) {
 		b = append(b, m.Relay[:]...)
 		b = append(b, m.ID[:]...)
+		b = append(b, m.Admin[:]...)
 	}
 	return b
 }
@@ -169,6 +172,7 @@ func ParseAnnouncement(b []byte) (*Announcement, error) {
 		var m Mailbox
 		r.Fixed(m.Relay[:])
 		r.Fixed(m.ID[:])
+		r.Fixed(m.Admin[:])
 		if n := len(a.Mailboxes); n > 0 && bytes.Compare(a.Mailboxes[n-1].Relay[:], m.Relay[:]) >= 0 {
 			r.Fail(wire.ErrFormat)
 		}

@@ -19,7 +19,7 @@ func exampleAnnouncement(n byte) *member.Announcement {
 		Suite: member.Suite1, Group: fill(5), Version: 1, Signing: key.Public(), Identity: keys.IdentityPublic(fill(0x11)),
 		Incarnation: wire.Incarnation{1, 2, 3, 4, 5, 6, 7, 8}, PrekeyID: 7, Prekey: keys.PrekeyPublic(fill(0x12)), KEMID: 9,
 		Expires: at.Add(28 * 24 * time.Hour), Name: "Zoë",
-		Mailboxes: []member.Mailbox{{Relay: keys.RelayPublic(fill(0x21)), ID: wire.MailboxID{1}}, {Relay: keys.RelayPublic(fill(0x22)), ID: wire.MailboxID{2}}},
+		Mailboxes: []member.Mailbox{{Relay: keys.RelayPublic(fill(0x21)), ID: wire.MailboxID{1}, Admin: keys.AdminPublic(fill(0x31))}, {Relay: keys.RelayPublic(fill(0x22)), ID: wire.MailboxID{2}, Admin: keys.AdminPublic(fill(0x32))}},
 	}
 	a.Seat = member.NewSeat(a.Group, a.Signing)
 	for i := range a.KEM {
@@ -42,7 +42,7 @@ func TestAnnouncement(t *testing.T) {
 	b := a.Append(nil)
 	strict(t, member.ParseAnnouncement, b, a)
 	otherFormat(t, member.ParseAnnouncement, b)
-	pin(t, b, 1579, "f38349dbc3fb8ec658e7c40c38f8cf6f1ac1e5305ac3d4e996e0e0137bb713b2")
+	pin(t, b, 1643, "bc598ed6d27462509a37bdb385ea4c750becf910b1b0b94c7cc4f84ccffd4d27")
 	body := b[:len(b)-64]
 	if a.Digest() != wire.Digest(specHash("announcement/digest", body)) {
 		t.Error("the digest is not H(announcement/digest, body)")
@@ -67,10 +67,10 @@ func TestAnnouncementMailboxOrder(t *testing.T) {
 		t.Error("the digest depends on the order in memory")
 	}
 	raw := a.Append(nil)
-	boxes := raw[len(raw)-64-2*48 : len(raw)-64]
-	first := slices.Clone(boxes[:48])
-	copy(boxes, boxes[48:])
-	copy(boxes[48:], first)
+	boxes := raw[len(raw)-64-2*80 : len(raw)-64]
+	first := slices.Clone(boxes[:80])
+	copy(boxes, boxes[80:])
+	copy(boxes[80:], first)
 	if _, err := member.ParseAnnouncement(raw); !errors.Is(err, wire.ErrFormat) {
 		t.Errorf("mailboxes in descending order: %v", err)
 	}

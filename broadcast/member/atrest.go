@@ -28,6 +28,8 @@ var kinds = []struct {
 	{keyKept, false, false}, // of a session that a restore replaces
 	{keyConfirmed, false, true},
 	{keyDelivery, false, true}, // as history
+	{keyText, false, false},    // history has what they say
+	{keyLack, false, true},
 	{keyReceipt, false, true},
 }
 

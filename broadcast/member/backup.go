@@ -12,8 +12,8 @@ import (
 // metaKept are the fields of the meta record that a backup holds. Whatever else
 // stands in it is left out: what only a founding or a joining under way needs.
 var metaKept = []string{
-	"Format", "Phase", "Group", "Name", "Genesis", "Signing", "Identity", "Owner", "Admin",
-	"Door", "Invite", "Channels", "Epochs", "Incarnation", "Relays", "Lists", "Announced", "Admitted", "Joined",
+	"Format", "Phase", "Group", "Name", "Genesis", "Signing", "Identity", "Owner",
+	"Invite", "Channels", "Epochs", "InUse", "Welcomed", "Incarnation", "Relays", "Lists", "Announced", "Admitted", "Joined",
 }
 
 // metaRestored is the field that tells the machine, when it opens what was

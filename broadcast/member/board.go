@@ -73,6 +73,7 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 	m.savePath(p)
 	m.readBoard(p, board)
 	m.absences(p)
+	m.readToEnd(p)
 	m.compareReceipts(p, f.Statement)
 	m.putMissing(p)
 }
@@ -97,6 +98,10 @@ func (m *Machine) loadBoard(key, value []byte) error {
 // entry is a board write that the relay pushes.
 func (m *Machine) entry(p *path, f proto.Entry) {
 	value := crossverify.ValueDigest(f.Value)
+	if p.once(f.N) {
+		m.again(p, f.N, crossverify.BoardDigest(f.Name, f.Version, value), f.Root, f.Signature)
+		return
+	}
 	if !m.next(p, f.N, crossverify.BoardDigest(f.Name, f.Version, value), f.Root, f.Signature) {
 		return
 	}
@@ -132,17 +137,24 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		value []byte
 	}
 	var entries []opened
-	door := broadcast.NewBoardKeys(m.keyring.door.Expose(), p.ref.Key)
-	var rest []proto.BoardEntry
-	for _, e := range items {
-		if name, value, err := door.Open(e.Name, e.Version, e.Value); err == nil {
-			entries = append(entries, opened{name, value})
-		} else {
-			rest = append(rest, e)
+	open := func(items []proto.BoardEntry, shelf []broadcast.BoardKeys) (rest []proto.BoardEntry) {
+		rest = items
+		for _, k := range shelf {
+			left := rest[:0:0]
+			for _, e := range rest {
+				if name, value, err := k.Open(e.Name, e.Version, e.Value); err == nil {
+					entries = append(entries, opened{name, value})
+				} else {
+					left = append(left, e)
+				}
+			}
+			rest = left
 		}
+		return rest
 	}
+	rest := open(items, m.keysOf(p).doors)
 	rank := func(o opened) int {
-		return slices.IndexFunc([]string{"genesis", "welcome", "roster/", "announcement/", "carried/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
+		return slices.IndexFunc([]string{"welcome/", "roster/", "announcement/", "carried/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
 	}
 	byRank := func(a, b opened) int {
 		if d := rank(a) - rank(b); d != 0 {
@@ -155,33 +167,12 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		m.doorEntry(p, e.name, e.value)
 	}
 	if m.ledger == nil || len(m.keyring.epochs) == 0 {
-		p.stash = append(p.stash, rest...)
-		if len(p.stash) > 2*maxBoardEntries {
-			p.stash, p.listed = nil, false
-			m.pathFailed(p, "stash", fmt.Sprintf("relay %s writes its board over and over", p.label()))
-			return
-		}
-		if p.stash == nil {
-			p.stash = []proto.BoardEntry{}
-		}
+		m.putAside(p, rest)
 		return
 	}
 	entries = entries[:0]
-	for _, k := range m.boardKeys(p) {
-		left := rest[:0]
-		for _, e := range rest {
-			if name, value, err := k.Open(e.Name, e.Version, e.Value); err == nil {
-				entries = append(entries, opened{name, value})
-			} else {
-				left = append(left, e)
-			}
-		}
-		rest = left
-	}
-	if len(rest) > 0 {
-		p.stats[crossverify.Failed] += uint64(len(rest))
-		m.relayEvent(p, "sealed", "", fmt.Sprintf("Relay %s shows a board entry that no key of this group opens. It is ignored.", p.name()))
-	}
+	rest = open(rest, m.boardKeys(p))
+	m.putAside(p, rest)
 	slices.SortFunc(entries, byRank)
 	for _, e := range entries {
 		kind, id, _ := strings.Cut(e.name, "/")
@@ -217,30 +208,22 @@ func (m *Machine) shows(p *path, name string) bool { return m.shownVersion(p, na
 // shownVersion is the version of the entry of that name on a path's board; 0:
 // it has none.
 func (m *Machine) shownVersion(p *path, name string) (version uint64) {
-	for _, k := range m.boardKeys(p) {
-		if l, ok := p.tree.Get(k.Name(name)); ok {
-			version = max(version, l.Version)
-		}
+	if l, ok := p.tree.Get(m.entryName(p, name)); ok {
+		version = l.Version
 	}
 	return version
 }
 
-// boardKeys are those of a path under every epoch.
-func (m *Machine) boardKeys(p *path) []broadcast.BoardKeys {
-	for i := len(p.shelf); i < len(m.keyring.epochs); i++ {
-		p.shelf = append(p.shelf, broadcast.NewBoardKeys(m.keyring.epochs[i].Key.Expose(), p.ref.Key))
-	}
-	return p.shelf
-}
-
-// doorEntry takes what a joiner reads first. All of it is signed by the
-// founder or named by the group id, so the first valid copy counts.
+// doorEntry takes what a joiner reads first.
 func (m *Machine) doorEntry(p *path, name string, value []byte) {
 	switch {
-	case name == "genesis":
-		m.sawGenesis(p, value)
-	case name == "welcome" && m.genesis != nil:
-		m.sawWelcome(p, value)
+	case strings.HasPrefix(name, "welcome/"):
+		var seat wire.Seat
+		if n, err := hex.Decode(seat[:], []byte(name[len("welcome/"):])); err != nil || n != len(seat) {
+			m.invalid(p, "a welcome")
+			return
+		}
+		m.sawWelcome(p, seat, value)
 	}
 }
 

@@ -155,6 +155,10 @@ type Event struct {
 	Sent   time.Time `json:"sent,omitzero"` // by the sender's clock
 	Own    bool      `json:"own,omitempty"`
 	Late   bool      `json:"late,omitempty"`
+	// Of: whom a text that Member passed on is said to be of; Passed: who passed
+	// on a text of Member.
+	Of     string `json:"of,omitempty"`
+	Passed string `json:"passed,omitempty"`
 	// Alarm: which relay (R1.. in the genesis' order, operator), what was done.
 	Relay    string          `json:"relay,omitempty"`
 	Evidence string          `json:"evidence,omitempty"` // evidence id
@@ -177,6 +181,8 @@ const (
 	EventMarks    EventKind = "marks"    // hint: a message's marks changed
 	EventProgress EventKind = "progress" // hint: joining or catching up
 	EventLink     EventKind = "link"     // hint: a relay came or went
+	EventPassed   EventKind = "passed"   // a member passed on what it says is a text of another
+	EventGap      EventKind = "gap"      // messages of a member did not arrive, and nobody sent them again
 	EventSession  EventKind = "session"  // session keys were agreed anew, or a seat goes on elsewhere
 )
 
@@ -229,8 +235,10 @@ type MemberStatus struct {
 	Session   bool            `json:"session"`
 	Own       bool            `json:"own"`
 	Founder   bool            `json:"founder"`
+	Role      Role            `json:"role"`
 	Operators int             `json:"operators"` // that show it
 	Marks     map[string]Mark `json:"marks"`
+	Missing   uint64          `json:"missing,omitempty"`  // messages of it that did not arrive, between those that did
 	Verified  *Verified       `json:"verified,omitempty"` // in person, by this device's owner
 	SameOn    string          `json:"same_on,omitempty"`  // label of the member on whose device the key was the same
 }

@@ -45,6 +45,9 @@ type SetPolicy struct {
 	Strict    *bool          `json:"strict,omitempty"`
 	Deadline  *time.Duration `json:"deadline,omitempty"`
 	Retention *time.Duration `json:"retention,omitempty"`
+	// Policy is a policy text in place of the quorum; empty: none (docs/protocol.md
+	// section 9.1).
+	Policy *string `json:"policy,omitempty"`
 }
 
 // GetRoster asks what the signed log says of the group. Answer: RosterInfo.

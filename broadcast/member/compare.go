@@ -46,6 +46,10 @@ func (m *Machine) seatChanged(st *seatState) {
 	} else {
 		delete(m.asking, st.seat)
 	}
+	if usable && st.came == 0 && !st.own {
+		st.came = m.counters.messages + 1
+		m.put(m.key(keyLack, []byte{partCame}, st.seat[:]), wire.AppendU64(nil, st.came))
+	}
 	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true
@@ -53,7 +57,9 @@ func (m *Machine) seatChanged(st *seatState) {
 		m.show(Event{Kind: EventJoined, Seat: st.seat.String(), Member: m.display(st), Marks: m.marks(r.Status),
 			Text: fmt.Sprintf("%s is in the group: %s.", m.display(st), m.agreed(r))})
 	}
-	m.disputes(st, usable)
+	if !m.out(st.seat) {
+		m.disputes(st, usable)
+	}
 	m.saveSeat(st)
 }
 
@@ -130,14 +136,8 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 	if r.Verdict != crossverify.Contested {
 		st.dispute = false
 	}
-	if usable && r.Settled && len(shown) > 0 {
-		for _, p := range missing {
-			if p.read.opened && p.listed && p.caughtUp && !st.own && m.expected(p, st) {
-				m.relayEvent(p, "hides "+st.seat.String(), m.display(st),
-					fmt.Sprintf("Relay %s does not show %s, whom %s %s. Messages reach %s over the others. Nothing for you to do.",
-						p.name(), m.display(st), labels(shown), verb(shown, "shows", "show"), st.ann.Name))
-			}
-		}
+	if usable {
+		m.hides(st)
 	}
 }
 
@@ -409,7 +409,7 @@ func (m *Machine) share(p *path, a, b crossverify.Statement) {
 }
 
 func (m *Machine) runExchanges() {
-	if !m.isMember() || m.starting.underWay() {
+	if !m.isMember() || m.starting.underWay() || m.silent() {
 		return
 	}
 	due := m.exchange

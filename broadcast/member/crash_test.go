@@ -160,7 +160,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 						}
 					}
 					for r := range w.relays { // a receipt and the end of its post are one write
-						if a, b := len(s.ann.receipts(r)), len(s.bob.receipts(r)); a < 4 || b != 2 {
+						if a, b := len(s.ann.receipts(r)), len(s.bob.receipts(r)); a < 3 || b != 2 {
 							t.Errorf("receipts of R%d: Ann has %d, Bob %d", r+1, a, b)
 						}
 					}

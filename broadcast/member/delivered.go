@@ -131,7 +131,7 @@ func (m *Machine) noteSent(msg *message) {
 	m.delivery.make()
 	s := &deliverySet{}
 	for _, st := range m.sortedSeats() {
-		if st.own || st.ann == nil {
+		if st.own || st.ann == nil || m.out(st.seat) {
 			continue
 		}
 		state := slotSent

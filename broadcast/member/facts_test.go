@@ -222,7 +222,7 @@ func TestReceivedOutlivesMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.openedItem(st, it, &key)
+	m.openedItem(st, it, &key, 0)
 	delete(m.messages, it.key())
 	m.ledger.Forget(it.key().subject())
 	failed := m.paths[0].stats[crossverify.Failed]

@@ -111,7 +111,7 @@ func TestRelayForgetsAnEntry(t *testing.T) {
 			w.group(false)
 			ann, bob, r := w.nodes[0], w.nodes[1], w.relays[1]
 			own := bob.receipts(1)
-			if len(own) != 2 || len(ann.receipts(1)) != 4 {
+			if len(own) != 2 || len(ann.receipts(1)) != 3 {
 				t.Fatalf("Bob has %d receipts, Ann %d", len(own), len(ann.receipts(1)))
 			}
 			if offline {
@@ -261,7 +261,7 @@ func TestRestoreConvictsNobodyAndIsRepaired(t *testing.T) {
 		w.run(30 * time.Second)
 		w.quiet()
 		w.everybody("Bob: one", "Ann: two")
-		if len(old) != 6 {
+		if len(old) != 5 {
 			t.Fatalf("%d entries before", len(old))
 		}
 		for _, o := range old {

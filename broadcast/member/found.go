@@ -3,6 +3,7 @@ package member
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,8 +46,8 @@ func (m *Machine) create(w CreateGroup) error {
 	}
 	m.newIdentity(meta, relays)
 	fresh := func() []byte { b := m.draw32(); return b[:] }
-	meta.Admin, meta.Door, meta.Invite, meta.Channels = fresh(), fresh(), fresh(), fresh()
-	meta.Epochs = []epochRecord{{Number: 1, Key: fresh()}}
+	meta.Invite, meta.Channels = fresh(), fresh()
+	meta.Epochs, meta.InUse = []epochRecord{{Number: FirstEpoch, Key: fresh(), Checked: true}}, FirstEpoch
 	m.meta = meta
 	if err := m.setUp(); err != nil {
 		return err
@@ -126,7 +127,7 @@ func (m *Machine) relayCount() string {
 func (m *Machine) found() error {
 	meta, k := m.meta, m.keyring
 	g := &Genesis{Name: meta.Group, Founder: k.signing.Public(), Created: unixTime(m.now), Random: m.draw32(),
-		Policy: meta.Founding.policy()}
+		Policy: meta.Founding.policy(), Epoch: FirstCommitment(&k.first().Key)}
 	for _, p := range m.paths {
 		p.ref.Operator, p.ref.OperatorName, p.ref.Families = p.post.operator.Operator, p.post.operator.Name, p.post.operator.Families
 		meta.Relays[p.index].RelayRef = p.ref
@@ -145,6 +146,7 @@ func (m *Machine) found() error {
 		return fmt.Errorf("%w: some of them declared that they are one family, which counts once", ErrUnreachable)
 	}
 	m.genesis, m.gid = g, g.ID()
+	k.turns++ // doors are the group's
 	meta.Genesis = g.Append(nil)
 	m.makeLedger()
 	m.beginRoster()
@@ -154,8 +156,6 @@ func (m *Machine) found() error {
 	m.saveMeta()
 	m.saveSeat(st)
 
-	welcome := &Welcome{Group: m.gid, Epochs: k.epochs}
-	welcome.Sign(k.signing)
 	for _, p := range m.paths {
 		token := ""
 		for _, s := range meta.Founding.Relays {
@@ -164,8 +164,9 @@ func (m *Machine) found() error {
 			}
 		}
 		m.createChannel(p, token)
-		m.putEntry(p, doorKey, "genesis", 1, meta.Genesis, k.admin)
-		m.putEntry(p, doorKey, "welcome", 1, welcome.Append(nil), k.admin)
+	}
+	m.putWelcome()
+	for _, p := range m.paths {
 		m.putEntry(p, epochKey, "announcement/"+m.self.String(), 1, meta.Announced, k.owner)
 	}
 	return nil
@@ -173,21 +174,52 @@ func (m *Machine) found() error {
 
 type boardKey uint8
 
+const (
+	doorKey boardKey = iota
+	epochKey
+)
+
+// sealing is what entries of a path are sealed with now.
+func (m *Machine) sealing(p *path, under boardKey) broadcast.BoardKeys {
+	k := m.keysOf(p)
+	i := slices.IndexFunc(k.epochs, func(e pathEpoch) bool { return e.Number == m.keyring.inUse })
+	if under == doorKey {
+		return k.doors[i]
+	}
+	return k.epochs[i].board
+}
+
+// welcomeName is the name of the entry that a seat welcomes newcomers with.
+func welcomeName(seat wire.Seat) string { return "welcome/" + seat.String() }
+
+// putWelcome puts the own welcome on every board, under the door of now.
+func (m *Machine) putWelcome() {
+	m.meta.Welcomed++
+	m.saveMeta()
+	value := m.welcome().Append(nil)
+	for _, p := range m.paths {
+		if p.keepsBoard() {
+			m.putEntry(p, doorKey, welcomeName(m.self), m.meta.Welcomed, value, m.keyring.owner)
+		}
+	}
+}
+
+// welcome is the own one as of now.
+func (m *Machine) welcome() *Welcome {
+	w := &Welcome{Genesis: m.meta.Genesis, Epochs: m.keyring.list()}
+	w.Sign(m.keyring.signing)
+	return w
+}
+
 // putEntry queues a board write at one relay.
 func (m *Machine) putEntry(p *path, under boardKey, name string, version uint64, value []byte, owner [32]byte) {
 	put := m.boardPut(p, under, name, version, value, owner)
-	capability := PostingKey(&m.keyring.epoch().Key, p.ref.Key)
-	put.Capability = capability.Public()
-	put.Sign(capability, p.ref.Key, p.channel)
+	put.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel)
 	m.enqueue(p, &postItem{kind: postBoard, id: put.PostID, d: put.Digest(), frame: proto.Encode(put)})
 }
 
 func (m *Machine) boardPut(p *path, under boardKey, name string, version uint64, value []byte, owner [32]byte) proto.BoardPut {
-	key := m.keyring.door.Expose()
-	if under == epochKey {
-		key = m.keyring.epoch().Key.Expose()
-	}
-	masked, sealed := broadcast.NewBoardKeys(key, p.ref.Key).Seal(name, version, value)
+	masked, sealed := m.sealing(p, under).Seal(name, version, value)
 	put := proto.BoardPut{PostID: m.drawID(), Name: masked, Version: version, Value: sealed}
 	put.SignOwner(OwnerKey(owner, p.ref.Key, name), p.ref.Key, p.channel)
 	return put

@@ -10,7 +10,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"parallax/broadcast"
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/keys"
@@ -38,6 +37,7 @@ const (
 
 const (
 	tagGenesis = "parallax/1/genesis"
+	tagFirst   = "parallax/1/epoch/first"
 	tagSeat    = "parallax/1/seat"
 	tagMailbox = "parallax/1/mailbox"
 )
@@ -85,8 +85,9 @@ type Genesis struct {
 	Founder keys.SigningPublic
 	Created time.Time // for people
 	Policy  Policy
-	Relays  []RelayRef // 1 to MaxRelays in the founder's order, keys distinct
-	Random  [32]byte   // so that two groups are never the same
+	Epoch   wire.Digest // FirstCommitment of the first epoch's key
+	Relays  []RelayRef  // 1 to MaxRelays in the founder's order, keys distinct
+	Random  [32]byte    // so that two groups are never the same
 }
 
 // Check tells whether ParseGenesis would take what Append writes. The founder
@@ -131,8 +132,8 @@ func (g *Genesis) Check() error {
 	if rule != nil && !(crossverify.Policy{Operators: g.operatorKeys(), Rule: rule}).Reachable() {
 		return fmt.Errorf("genesis: %w", ErrUnreachable)
 	}
-	if size := len(g.Append(nil)); size > broadcast.MaxEntryValue {
-		return fmt.Errorf("genesis: it has %d bytes, at most %d: name fewer addresses: %w", size, broadcast.MaxEntryValue, wire.ErrTooLong)
+	if size := len(g.Append(nil)); size > MaxGenesis {
+		return fmt.Errorf("genesis: it has %d bytes, at most %d: name fewer addresses: %w", size, MaxGenesis, wire.ErrTooLong)
 	}
 	return nil
 }
@@ -168,6 +169,7 @@ func (g *Genesis) Append(b []byte) []byte {
 	b = append(b, g.Founder[:]...)
 	b = appendSeconds(b, g.Created)
 	b = appendPolicy(b, &g.Policy)
+	b = append(b, g.Epoch[:]...)
 	b = appendRelays(b, g.Relays)
 	return append(b, g.Random[:]...)
 }
@@ -240,6 +242,7 @@ func ParseGenesis(b []byte) (*Genesis, error) {
 	r.Fixed(g.Founder[:])
 	g.Created = readSeconds(r)
 	g.Policy = readPolicy(r)
+	r.Fixed(g.Epoch[:])
 	g.Relays = readRelays(r)
 	r.Fixed(g.Random[:])
 	if err := r.Done(); err != nil {
@@ -250,6 +253,10 @@ func ParseGenesis(b []byte) (*Genesis, error) {
 	}
 	return g, nil
 }
+
+// FirstCommitment is H("epoch/first", key): the genesis names the key of the
+// first epoch by it, and cannot by the group id, which depends on it.
+func FirstCommitment(key *keys.EpochKey) wire.Digest { return wire.Hash(tagFirst, key.Expose()) }
 
 // ID is the group id: H("genesis", genesis).
 func (g *Genesis) ID() wire.GroupID {

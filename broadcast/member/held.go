@@ -82,6 +82,9 @@ func (m *Machine) evictHeld() {
 		}
 	}
 	if out != nil {
+		if p := out.item.path; out.item.lineage == p.lineage {
+			m.passOver(p, out.item.n)
+		}
 		m.unhold(out)
 	}
 }

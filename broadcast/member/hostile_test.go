@@ -216,7 +216,7 @@ func TestInsiderCannotSuppress(t *testing.T) {
 // insider can post, gives way to the true one: a strict group shows it.
 func TestTrueCopyAfterSpoiled(t *testing.T) {
 	m := laidDown(t, 1)
-	m.state.Policy.Strict, m.voting = true, nil
+	m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = true, true, nil
 	m.ledger = crossverify.NewLedger(m.policy())
 	x := newPeer(t, m, "Bob")
 	it := x.text(t, "hello")
@@ -236,6 +236,37 @@ func TestTrueCopyAfterSpoiled(t *testing.T) {
 	}
 	if n := m.told(EventRelay, "repeated"); n > 0 {
 		t.Errorf("%d relays are said to have repeated something", n)
+	}
+}
+
+// TestSpoiledAfterForged: a spoiled copy after a forged envelope, or after another
+// spoiled one, is no repetition: an insider can post both, before the sender.
+func TestSpoiledAfterForged(t *testing.T) {
+	m := laidDown(t, 1)
+	x := newPeer(t, m, "Bob")
+	x.everywhere(x.text(t, "first"))
+	it := x.text(t, "hello")
+	x.on(m.paths[0], it)
+	x.on(m.paths[1], x.forged(t, it.header.Sequence))
+	x.on(m.paths[1], x.spoiled(it))
+	x.on(m.paths[2], x.spoiled(it))
+	x.on(m.paths[2], x.spoiled(it))
+	for i, want := range []crossverify.Status{crossverify.Matched, crossverify.Failed, crossverify.Failed} {
+		if s := m.ledger.Report(it.key().subject()).Status[i]; s != want {
+			t.Errorf("R%d: %v, want %v", i+1, s, want)
+		}
+	}
+	x.on(m.paths[1], it)
+	x.on(m.paths[1], x.spoiled(it))
+	if s := m.ledger.Report(it.key().subject()).Status[1]; s != crossverify.Matched {
+		t.Errorf("R2 carried the true one: %v", s)
+	}
+	if n := m.told(EventRelay, "repeated"); n > 0 {
+		t.Errorf("%d relays are said to have repeated something", n)
+	}
+	x.on(m.paths[1], it)
+	if n := m.told(EventRelay, "repeated"); n != 1 {
+		t.Errorf("a true repetition is told %d times", n)
 	}
 }
 
@@ -451,7 +482,7 @@ func TestUnaskedReceipt(t *testing.T) {
 // group's senders.
 func TestStrictWithoutConvicted(t *testing.T) {
 	m := laidDown(t, 1)
-	m.state.Policy.Strict, m.voting = true, nil
+	m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = true, true, nil
 	m.ledger = crossverify.NewLedger(m.policy())
 	m.setAside(&evidenceRecord{Path: 2})
 	m.sendText(7, SendText{Text: "x"})

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,7 +41,21 @@ func (m *Machine) command(c broadcast.Command) {
 			answer(m.status(), nil)
 			return
 		}
-		answer(nil, ErrNotReady)
+		if m.meta == nil || !m.gone() {
+			answer(nil, ErrNotReady)
+			return
+		}
+		switch c.Wish.(type) { // what there is stays readable
+		case GetPaths, GetDelivery, GetEvidence, GetRoster, GetCoalition:
+		case LeaveGroup:
+			answer(OperationInfo{What: fmt.Sprintf("You left %s before.", m.meta.Group), Seat: m.self.String(), Member: m.meta.Name}, nil)
+			return
+		default:
+			answer(nil, fmt.Errorf("%w: you left it", ErrOut))
+			return
+		}
+	}
+	if w, ok := c.Wish.(Wish); ok && m.rosterWish(c.ID, w) {
 		return
 	}
 	switch w := c.Wish.(type) {
@@ -54,6 +69,8 @@ func (m *Machine) command(c broadcast.Command) {
 		m.changeRelays(c.ID, nil, w.Relay)
 	case ReplaceRelay:
 		m.changeRelays(c.ID, &w.By, w.Relay)
+	case PassOn:
+		m.passOn(c.ID, w)
 	case GetStatus:
 		answer(m.status(), nil)
 	case GetPaths:
@@ -77,6 +94,8 @@ func (m *Machine) command(c broadcast.Command) {
 	case GetEvidence:
 		v, err := m.evidenceOf(w)
 		answer(v, err)
+	case GetRoster:
+		answer(m.rosterInfo(w), nil)
 	default:
 		answer(nil, fmt.Errorf("member: wish of type %T", c.Wish))
 	}
@@ -96,11 +115,6 @@ func (m *Machine) failWaiting(err error) {
 	}
 	m.waiting = nil
 }
-
-const (
-	doorKey boardKey = iota
-	epochKey
-)
 
 // join begins to join by link, or goes on with a joining that was cut off.
 func (m *Machine) join(w JoinGroup) error {
@@ -145,7 +159,7 @@ func (m *Machine) joinWait() time.Duration {
 
 // resume goes on with a founding or joining that a restart cut off.
 func (m *Machine) resume() {
-	if m.meta.Phase == phaseMember || !m.deadline.IsZero() {
+	if m.meta.Phase == phaseMember || m.meta.Phase == phaseLeft || !m.deadline.IsZero() {
 		return
 	}
 	m.deadline = m.now.Add(m.joinWait())
@@ -173,6 +187,7 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 		return
 	}
 	m.genesis = g
+	m.keyring.turns++
 	m.meta.Genesis = slices.Clone(value)
 	m.meta.Group = g.Name
 	m.nameOperators(g.Relays)
@@ -181,21 +196,44 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 	m.saveMeta()
 }
 
-// sawWelcome takes the epoch keys and makes the newcomer's own seat.
-func (m *Machine) sawWelcome(p *path, value []byte) {
-	k := m.keyring
-	if len(k.epochs) > 0 {
-		return
-	}
+// sawWelcome takes what a path's board has for newcomers: the genesis, and the
+// epoch keys. The link's door key is made of the key that was in use when the
+// link was made, so nobody else can pass one off for it.
+func (m *Machine) sawWelcome(p *path, author wire.Seat, value []byte) {
 	w, err := ParseWelcome(value)
-	if err != nil || w.Group != m.gid || w.Verify(m.cfg.Verify, m.genesis.Founder) != nil || len(w.Epochs) == 0 {
+	if err != nil || w.Verify(m.cfg.Verify) != nil || author != NewSeat(m.gid, w.Author) {
 		m.invalid(p, "a welcome")
 		return
 	}
-	k.epochs = w.Epochs
-	for i := range w.Epochs {
-		m.meta.Epochs = append(m.meta.Epochs, epochRecord{w.Epochs[i].Number, slices.Clone(w.Epochs[i].Key.Expose())})
+	m.sawGenesis(p, w.Genesis)
+	if m.genesis == nil {
+		return
 	}
+	if !bytes.Equal(w.Genesis, m.meta.Genesis) || FirstCommitment(&w.Epochs[0].Key) != m.genesis.Epoch {
+		m.invalid(p, "a welcome")
+		return
+	}
+	k := m.keyring
+	if m.meta.Phase != phaseJoining {
+		return
+	}
+	if len(k.epochs) > 0 {
+		m.learnWelcome(w)
+		return
+	}
+	for i := range w.Epochs {
+		if door := DoorKey(&w.Epochs[i].Key, m.gid); door.Equal(&k.door) {
+			k.inUse = w.Epochs[i].Number
+		}
+	}
+	if k.inUse == 0 {
+		m.invalid(p, "a welcome that is not of your link's epoch")
+		return
+	}
+	m.learnWelcome(w)
+	k.epochAt(FirstEpoch).checked, k.epochAt(k.inUse).checked = true, true
+	m.meta.Door = nil
+	m.saveEpochs()
 	m.announce(0, wire.Digest{})
 	inv := Invitation{Secret: k.invite}
 	invite := inv.InviteKey()
@@ -222,17 +260,21 @@ func (m *Machine) sawWelcome(p *path, value []byte) {
 	}
 }
 
-// unstash reads what came before the epoch key did.
-func (m *Machine) unstash() {
-	if m.ledger == nil || len(m.keyring.epochs) == 0 {
-		return
-	}
-	for _, p := range m.paths {
-		if items := p.stash; items != nil {
-			p.stash = nil
-			m.readBoard(p, items)
-			m.absences(p)
+// maxUnchecked is how many epoch keys a newcomer takes from welcomes before the
+// roster says which of them are the group's.
+const maxUnchecked = 4 * MaxEpochs
+
+// learnWelcome keeps a welcome's keys, to open what they open.
+func (m *Machine) learnWelcome(w *Welcome) {
+	k := m.keyring
+	was := k.turns
+	for _, e := range w.Epochs {
+		if len(k.epochs) < maxUnchecked {
+			k.hold(e, false)
 		}
+	}
+	if k.turns != was {
+		m.saveEpochs()
 	}
 }
 
@@ -243,7 +285,6 @@ func (m *Machine) stepJoining() {
 	if m.meta == nil || m.meta.Phase != phaseJoining {
 		return
 	}
-	m.unstash()
 	late := !m.deadline.IsZero() && !m.now.Before(m.deadline)
 	if m.genesis == nil || m.keyring.adm == nil {
 		if late {
@@ -256,7 +297,7 @@ func (m *Machine) stepJoining() {
 	}), m.enough(func(p *path) bool { return p.listed }), true
 	seats, agreed := 0, 0
 	for _, st := range m.sortedSeats() {
-		if st.own || st.ann == nil {
+		if st.own || st.ann == nil || m.out(st.seat) {
 			continue
 		}
 		seats++

@@ -25,6 +25,7 @@ const (
 	tagPosting       = "parallax/1/posting"
 	tagChannelAdmin  = "parallax/1/channel/admin"
 	tagBoardOwner    = "parallax/1/board/owner"
+	tagDoor          = "parallax/1/door"
 
 	linkHead  = 3 // format and length
 	linkCheck = 4 // bytes of the check at the end
@@ -219,14 +220,18 @@ func PostingKey(epoch *keys.EpochKey, relay keys.RelayPublic) keys.PostingPrivat
 	return new(keys.PostingPrivate).FromSeed(epoch.Derive(tagPosting, relay[:]))
 }
 
-// ChannelAdmin creates the group's channel on one relay and grants there;
-// secret is the group's admin secret.
+// DoorKey is what the links of an epoch open: HKDF(epoch key, "door", gid).
+func DoorKey(epoch *keys.EpochKey, gid wire.GroupID) keys.DoorKey {
+	return keys.NewSecret[keys.RoleDoor](epoch.Derive(tagDoor, gid[:]))
+}
+
+// ChannelAdmin is a seat's admin key on one relay; secret is its owner secret.
 func ChannelAdmin(secret [32]byte, relay keys.RelayPublic) keys.AdminPrivate {
 	return new(keys.AdminPrivate).FromSeed(keys.Derive(secret[:], tagChannelAdmin, relay[:]))
 }
 
 // OwnerKey owns the board entry of this name on one relay; secret is a seat's
-// owner secret, or the admin secret for entries of the group.
+// owner secret.
 func OwnerKey(secret [32]byte, relay keys.RelayPublic, name string) keys.OwnerPrivate {
 	return new(keys.OwnerPrivate).FromSeed(keys.Derive(secret[:], tagBoardOwner, relay[:], []byte(name)))
 }

@@ -38,6 +38,7 @@ type Limits struct {
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 	GoneAfter      time.Duration // without an answer of a relay, while others answer, until people are told. Default: 3 days
 	RetiredFor     time.Duration // for which a retired relay is still read. Default: 1 day
@@ -58,6 +59,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
+	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
 	set(&l.GoneAfter, 3*24*time.Hour)
 	set(&l.RetiredFor, 24*time.Hour)
@@ -151,10 +153,29 @@ type Machine struct {
 	retrying bool                  // within retryHeld
 	kept     int                   // messages left by the last trimMessages
 	progress int
+
+	texts      keptTexts // that can be sent again
+	lacks      map[source]*lack
+	seeking    map[source]*lack // those of them that have something due
+	askedAt    time.Time
+	answersDue []*dueAnswer
+	agained    map[againID]time.Time // what was sent again, by whomever
+	passed     map[wire.Digest]*passedOn
+	settling   bool // within settlePassed
+
+	reads    []broadcast.Read // that the next Ready hands over
+	readers  map[uint64]func([]store.KV)
+	lastRead uint64 // never used again in a machine's life
+
 	starting starting // sessions that this end begins
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
+
+	fresh       []*logged // of log, that came in this opening and that too few boards show
+	exchanged   exchangeOfOperations
+	endsUnknown bool      // no epoch in force was begun by who knew of somebody's end
+	leaveAt     time.Time // when a member that left ends, at the latest
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
@@ -212,7 +233,15 @@ func (m *Machine) reset() {
 		answered: map[uint64]broadcast.Answer{},
 		log:      map[wire.Digest]*logged{},
 		toldOnce: map[string]bool{},
+		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
+			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
+		lacks:    map[source]*lack{},
+		seeking:  map[source]*lack{},
+		agained:  map[againID]time.Time{},
+		passed:   map[wire.Digest]*passedOn{},
+		readers:  map[uint64]func([]store.KV){},
+		lastRead: m.lastRead,
 		starting: starting{last: m.starting.last, texts: m.starting.texts}, // a text that waits was not begun
 	}
 }
@@ -222,6 +251,12 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 	m.advance(now)
 	m.wakeUp()
 	var err error
+	if m.gone() {
+		switch in.(type) {
+		case broadcast.Up, broadcast.Received, broadcast.Finished:
+			return nil
+		}
+	}
 	switch in := in.(type) {
 	case broadcast.Up:
 		m.up(in)
@@ -233,7 +268,9 @@ func (m *Machine) Step(now time.Time, in broadcast.Input) error {
 		m.command(in)
 	case broadcast.Finished:
 		m.finished(in)
-	case broadcast.Loaded, broadcast.Applied:
+	case broadcast.Loaded:
+		err = m.loaded(in)
+	case broadcast.Applied:
 	case broadcast.Changed:
 		err = m.changed(in.Reader)
 	default:
@@ -284,6 +321,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.lookForLacks()
 }
 
 // changed starts again from what is durable. A membership has one process, so
@@ -307,21 +345,33 @@ func (m *Machine) changed(r store.Reader) error {
 // settle follows up on whatever the input changed: deadlines, joining, hellos,
 // exchanges, answers to commands.
 func (m *Machine) settle() {
+	if m.gone() {
+		m.answerWaiting()
+		return
+	}
 	m.stepRelays()
 	if m.ledger != nil {
 		for _, s := range m.ledger.Advance(m.now) {
 			m.subjectChanged(s)
 		}
 	}
+	m.unstash()
+	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
 	m.rotate()
+	m.eraseEpochs()
 	m.sweep()
 	m.refuseTexts()
 	m.doDuty()
 	m.greet()
+	m.ask()
+	m.runNews()
 	m.runExchanges()
+	m.stepLeaving()
+	m.runLacks()
+	m.runAnswers()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
@@ -374,7 +424,7 @@ func (m *Machine) answerWaiting() {
 
 // Ready implements broadcast.Machine.
 func (m *Machine) Ready() broadcast.Ready {
-	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Jobs: m.jobs, Wake: m.wake()}
+	r := broadcast.Ready{Sends: m.sends, Events: m.events, Answers: m.answers, Reads: m.reads, Jobs: m.jobs, Wake: m.wake()}
 	if len(m.ops) > 0 {
 		r.Write = &store.Batch{Unit: m.unit, Base: m.revision, Ops: m.ops}
 		m.revision++
@@ -388,7 +438,7 @@ func (m *Machine) Ready() broadcast.Ready {
 		m.links, m.linksSet = append([]broadcast.WantLink{}, m.wanted...), true
 		r.Links = m.links
 	}
-	m.ops, m.sends, m.events, m.answers, m.jobs = nil, nil, nil, nil, nil
+	m.ops, m.sends, m.events, m.answers, m.reads, m.jobs = nil, nil, nil, nil, nil, nil
 	clear(m.opAt)
 	return r
 }
@@ -399,29 +449,51 @@ func (m *Machine) wake() (t time.Time) {
 			t = u
 		}
 	}
+	if m.gone() {
+		return t
+	}
 	if m.ledger != nil {
 		soonest(m.ledger.Next())
 	}
 	soonest(m.deadline)
+	soonest(m.leaveAt)
 	for _, w := range m.waiting {
 		soonest(w.until)
 	}
-	if m.isMember() && !m.starting.underWay() { // until then nothing is sent
+	if m.isMember() && !m.starting.underWay() && !m.silent() { // until then nothing is sent
 		for _, e := range m.exchange {
 			soonest(e.at)
 		}
 	}
 	for _, p := range m.paths {
 		soonest(p.retryAt)
+		if !p.read.told {
+			soonest(p.read.tell)
+		}
 	}
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
 	soonest(m.relaysWake())
+	soonest(m.unstashAt())
+	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
+		if m.roster != nil && m.admin() {
+			soonest(m.nextUncarried())
+		}
+		if m.isMember() && m.mayTell() {
+			if m.drained() {
+				soonest(m.exchanged.askAt)
+			}
+			if len(m.exchanged.due) > 0 {
+				soonest(m.exchanged.dueAt)
+			}
+		}
 	}
+	soonest(m.nextLack())
+	soonest(m.nextAnswer())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}
@@ -468,5 +540,8 @@ func (m *Machine) hint(e Event) {
 	e.Time = m.now.UTC()
 	m.events = append(m.events, broadcast.Event{Body: e})
 }
+
+// gone tells whether this membership ended.
+func (m *Machine) gone() bool { return m.meta != nil && m.meta.Phase == phaseLeft }
 
 func (m *Machine) isMember() bool { return m.meta != nil && m.meta.Phase == phaseMember }

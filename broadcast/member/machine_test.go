@@ -271,3 +271,29 @@ func TestHeldOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestAwayAtJoining: a relay that was away while somebody joined, past the
+// deadline, shows the members as the others do when it is back. Nothing else is
+// told of it while its board is read.
+func TestAwayAtJoining(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob", "Cat")
+	cat := w.nodes[2]
+	w.nodes = w.nodes[:2]
+	link := w.group(false)
+	w.nodes = append(w.nodes, cat)
+	w.relays[2].stop()
+	cat.must(member.JoinGroup{Link: link, Name: "Cat"})
+	w.run(10 * time.Second)
+	w.relays[2].down = false
+	w.run(time.Minute)
+	for _, n := range w.nodes {
+		for _, s := range n.must(member.GetStatus{}).(member.Status).Members {
+			if s.Operators != 3 {
+				t.Errorf("%s: %s is shown by %d operators", n.name, s.Label, s.Operators)
+			}
+		}
+		for _, a := range n.alarms() {
+			t.Errorf("%s is told of an honest relay: %s", n.name, a)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -12,6 +13,10 @@ import (
 type source struct {
 	seat        wire.Seat
 	incarnation wire.Incarnation
+}
+
+func (s source) compare(o source) int {
+	return cmp.Or(slices.Compare(s.seat[:], o.seat[:]), slices.Compare(s.incarnation[:], o.incarnation[:]))
 }
 
 type messageKey struct {
@@ -40,6 +45,8 @@ type message struct {
 	opened   bool
 	mismatch bool
 	text     string // what is shown; of a shown message its beginning
+	late     bool   // it was sent again; slot is zeros then
+	passed   string // by whom, where not by its sender
 	status   []crossverify.Status
 	order    uint64    // of opening
 	known    time.Time // first, in this opening
@@ -49,7 +56,7 @@ type message struct {
 // showMessage hands a message to the application, once.
 func (m *Machine) showMessage(msg *message) {
 	st := m.seatOf(msg.key.seat)
-	e := Event{Kind: EventMessage, ID: msg.d.Short(), Seat: msg.key.seat.String(), Member: m.display(st), Text: msg.text, Own: msg.own,
+	e := Event{Kind: EventMessage, ID: msg.d.Short(), Seat: msg.key.seat.String(), Member: m.display(st), Text: msg.text, Own: msg.own, Late: msg.late, Passed: msg.passed,
 		Marks: m.messageMarks(msg)}
 	if msg.sent > 0 {
 		e.Sent = unixSeconds(msg.sent)
@@ -74,6 +81,11 @@ func (m *Machine) marksChanged(msg *message) {
 	r := m.ledger.Report(msg.key.subject())
 	if msg.opened && !msg.own && msg.kind == KindText && msg.event == 0 && r.Usable {
 		m.showMessage(msg)
+	}
+	if msg.opened && !msg.own && msg.kind == KindAgain && msg.text != "" && r.Usable {
+		body := msg.text
+		msg.text = ""
+		m.sawAnswer(m.seatOf(msg.key.seat), []byte(body))
 	}
 	for i, s := range r.Status {
 		var was crossverify.Status

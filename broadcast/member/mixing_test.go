@@ -125,7 +125,7 @@ func (m *Machine) slotFor(p *path, q *postItem, post proto.Post, seat wire.Seat)
 	b := m.bundles[q.bundle]
 	set := m.sets[b.set]
 	whole = slices.Concat(post.Envelope, post.Slots)
-	epoch := &m.keyring.epochs[b.epoch].Key
+	epoch := &m.keyring.epochAt(b.epoch).Key
 	broadcast.Mask(whole, epoch, p.ref.Key, post.Nonce, 0)
 	at := len(b.envelope)
 	for _, i := range set.at(p.index).order {
@@ -206,7 +206,7 @@ func TestNotReachable(t *testing.T) {
 	if !m.starts(x.st) {
 		t.Error("two of three paths show the seat, and nobody begins")
 	}
-	m.state.Policy.Strict, m.voting = true, nil
+	m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = true, true, nil
 	if m.starts(x.st) {
 		t.Error("begun in a strict group before every relay shows the seat")
 	}
@@ -221,7 +221,7 @@ func TestNotReachable(t *testing.T) {
 func TestAnswerNeedsShares(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		m := laidDown(t, 1)
-		m.state.Policy.Strict, m.voting = strict, nil
+		m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = strict, strict, nil
 		x := newPeer(t, m, "Bob")
 		x.st.initial = true
 		m.sendBundle(KindHello, nil)

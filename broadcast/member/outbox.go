@@ -19,7 +19,7 @@ type bundleRecord struct {
 	order    uint64
 	key      messageKey
 	d        wire.Digest
-	epoch    int
+	epoch    uint64 // number
 	set      wire.Digest
 	classes  []broadcast.Class // by seat of the set
 	envelope []byte
@@ -51,6 +51,7 @@ type postItem struct {
 	decided  bool  // which shares do not go on this path
 	withheld []int // places in the set, ascending
 	inFlight bool
+	listed   bool // sent with the list that the relay asked for, on this link
 	refused  bool // for good; kept only where its absence would mean success
 }
 
@@ -60,6 +61,14 @@ func (m *Machine) enqueue(p *path, q *postItem) {
 	p.queue = append(p.queue, q)
 	m.savePost(p, q)
 	m.saveCounters()
+}
+
+// lastPost is the post that was put into the outbox last; nil: none waits.
+func (p *path) lastPost() *postItem {
+	if len(p.queue) == 0 {
+		return nil
+	}
+	return p.queue[len(p.queue)-1]
 }
 
 func (m *Machine) savePost(p *path, q *postItem) {
@@ -134,13 +143,13 @@ func (m *Machine) forgetPost(p *path, q *postItem) {
 // firsts is how many of them begin a session, as far as is known.
 func (b *bundleRecord) appendHead(firsts int) (record []byte, at int) {
 	seats := len(b.classes)
-	v := make([]byte, 0, len(b.key.seat)+len(b.key.incarnation)+8+len(b.d)+1+len(b.set)+4+seats+4+len(b.envelope)+4+
+	v := make([]byte, 0, len(b.key.seat)+len(b.key.incarnation)+8+len(b.d)+8+len(b.set)+4+seats+4+len(b.envelope)+4+
 		seats*broadcast.StandingSize+firsts*(broadcast.FirstContactSize-broadcast.StandingSize+4+MaxRelays*ratchet.ShareSize)+4)
 	v = append(v, b.key.seat[:]...)
 	v = append(v, b.key.incarnation[:]...)
 	v = wire.AppendU64(v, b.key.sequence)
 	v = append(v, b.d[:]...)
-	v = append(v, byte(b.epoch))
+	v = wire.AppendU64(v, b.epoch)
 	v = append(v, b.set[:]...)
 	v = wire.AppendU32(v, uint32(seats))
 	v = append(v, make([]byte, seats)...) // classes, when all slots are there
@@ -172,7 +181,7 @@ func (m *Machine) loadBundle(key, value []byte) error {
 	r.Fixed(b.key.incarnation[:])
 	b.key.sequence = r.U64()
 	r.Fixed(b.d[:])
-	b.epoch = int(r.U8())
+	b.epoch = r.U64()
 	r.Fixed(b.set[:])
 	for range r.Count(broadcast.MaxMailboxes, 1) {
 		b.classes = append(b.classes, broadcast.Class(r.U8()))
@@ -184,27 +193,26 @@ func (m *Machine) loadBundle(key, value []byte) error {
 		return err
 	}
 	set := m.sets[b.set]
-	if set == nil || len(set.seats) != len(b.classes) || b.epoch >= len(m.keyring.epochs) {
+	if set == nil || len(set.seats) != len(b.classes) || m.keyring.epochAt(b.epoch) == nil {
 		return fmt.Errorf("a bundle names a set that is not there: %w", wire.ErrFormat)
 	}
 	m.bundles[b.order] = b
 	return nil
 }
 
-// posting is what posting on a path in one epoch takes: a key pair and a hint
-// that differ on every relay, which would be derived anew for each bundle.
+// posting is the posting key of a path in one epoch, which would be derived anew
+// for each bundle.
 type posting struct {
 	epoch keys.EpochKey
 	key   keys.PostingPrivate
-	hint  [broadcast.HintSize]byte
 }
 
-// postingAt is the posting of an epoch on a path.
-func (p *path) postingAt(epoch *keys.EpochKey) *posting {
+// postingAt is the posting key of an epoch on a path.
+func (p *path) postingAt(epoch *keys.EpochKey) keys.PostingPrivate {
 	if p.posting.key.IsZero() || !p.posting.epoch.Equal(epoch) {
-		p.posting = posting{*epoch, PostingKey(epoch, p.ref.Key), broadcast.Hint(epoch, p.ref.Key)}
+		p.posting = posting{*epoch, PostingKey(epoch, p.ref.Key)}
 	}
-	return &p.posting
+	return p.posting.key
 }
 
 // post makes the frame of a bundle for one relay: the same bytes every time.
@@ -212,9 +220,8 @@ func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 	m.decide(p, q)
 	b := m.bundles[q.bundle]
 	f := m.sets[b.set].at(p.index)
-	epoch := &m.keyring.epochs[b.epoch].Key
-	posting := p.postingAt(epoch)
-	head := proto.Post{PostID: q.id, Hint: posting.hint, Nonce: q.nonce, Fanout: f.hash}
+	epoch := m.keysOf(p).at(b.epoch)
+	head := proto.Post{PostID: q.id, Hint: epoch.hint, Nonce: q.nonce, Fanout: f.hash}
 	if withList {
 		head.Mailboxes = f.list
 	}
@@ -246,11 +253,11 @@ func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 		}
 		rest = rest[n:]
 	}
-	mask := broadcast.NewMasker(epoch, p.ref.Key, q.nonce)
+	mask := broadcast.NewMasker(&epoch.Key, p.ref.Key, q.nonce)
 	mask.Mask(post.Envelope, 0)
 	mask.Mask(post.Slots, len(post.Envelope))
 	q.d = post.Digest()
-	post.Sign(posting.key, p.ref.Key, p.channel, q.d)
+	post.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel, q.d)
 	return post
 }
 
@@ -313,7 +320,8 @@ func (m *Machine) onPost(p *path, msg proto.Message) {
 	case proto.Receipt:
 		m.receipt(p, f)
 	case proto.NeedFanout:
-		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle && q.inFlight {
+		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle && q.inFlight && !q.listed {
+			q.listed = true // once a link: a relay that asks again has it
 			m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.post(p, q, true).Frame()})
 		}
 	case proto.Refused:

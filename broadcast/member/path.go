@@ -38,18 +38,18 @@ type path struct {
 	queue   []*postItem // unanswered posts, in order
 	retryAt time.Time
 
+	missed   []span // numbers read of which nothing is here, ascending
 	caughtUp bool
 	caughtAt time.Time          // since when, if it is
 	delays   crossverify.Delays // of messages, in this opening
 	problem  string
 	aside    bool
-	noted    map[string]bool            // relay events shown since opening: once for one cause
-	stash    []proto.BoardEntry         // board entries that came before the epoch key
-	orphans  int                        // admissions of its board that wait for their invite
-	shelf    []broadcast.BoardKeys      // of the epochs, made when first needed
-	hints    [][broadcast.HintSize]byte // likewise
-	refused  error                      // why it refused a newcomer or a founder
-	posting  posting                    // made when first needed
+	noted    map[string]bool // relay events shown since opening: once for one cause
+	stash    stash
+	orphans  int // admissions of its board that wait for their invite
+	keys     pathKeys
+	refused  error   // why it refused a newcomer or a founder
+	posting  posting // made when first needed
 }
 
 // pathRecord is what a path keeps; fixed layout, rewritten with each position.
@@ -84,7 +84,7 @@ func (p *path) name() string {
 
 func (m *Machine) savePath(p *path) {
 	b := wire.AppendBool(make([]byte, 0, 384), p.registered)
-	b = wire.AppendBool(b, p.listed && p.orphans == 0) // what waits in memory is read again
+	b = wire.AppendBool(b, p.listed && p.orphans == 0 && len(p.stash.entries) == 0) // what waits in memory is read again
 	b = wire.AppendU64(b, p.listedAt)
 	b = append(b, p.lineage[:]...)
 	b = wire.AppendU64(b, p.position)
@@ -167,6 +167,8 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	p.newest = crossverify.Statement{}
 	p.heads, p.ownHead = nil, map[uint64]crossverify.Statement{}
 	p.listed, p.listedAt = false, 0
+	p.missed = nil
+	m.saveMissed(p)
 	m.forgetClaims(p)
 	m.endReceipts(p, l)
 	m.savePath(p)
@@ -174,6 +176,9 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 
 // wantLinks is which links the membership wants now.
 func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
+	if m.gone() {
+		return want
+	}
 	for _, p := range m.paths {
 		want = append(want, m.wantedLinks(p)...)
 	}
@@ -195,11 +200,14 @@ type readLink struct {
 	bytes  int                // of their values
 	root   wire.Digest        // that the first page was signed under
 	tries  int                // listings that the board changed under
+	tell   time.Time          // when what it does not show is told; zero: it was not read to its end
+	told   bool
 	acked  uint64
 	shown  crossverify.Position // what Open showed
 	shownS crossverify.Statement
 
 	compared comparedRoot
+	fetch    *fetching // nil: nothing is read once more
 }
 
 // postLink is the state of the link that posts.
@@ -232,7 +240,7 @@ func (m *Machine) up(in broadcast.Up) {
 		p.post.link, p.post.welcome = in.Link, false
 		p.post.lists = map[wire.Digest]bool{}
 		for _, q := range p.queue {
-			q.inFlight = false
+			q.inFlight, q.listed = false, false
 		}
 	}
 	p.problem = ""
@@ -262,7 +270,7 @@ func (m *Machine) drop(p *path, l broadcast.Link, use broadcast.Use) {
 	case use == broadcast.PostLink && p.post.link == l:
 		p.post.link, p.post.welcome, p.retryAt = 0, false, time.Time{}
 		for _, q := range p.queue {
-			q.inFlight = false
+			q.inFlight, q.listed = false, false
 		}
 	}
 }
@@ -325,6 +333,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
 			p.caughtUp, p.caughtAt = true, m.now
+			m.readToEnd(p)
 			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
 		}
@@ -332,7 +341,13 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.boardPage(p, f)
 	case proto.BoardProof:
 		m.boardProof(p, f)
+	case proto.StatementIs:
+		m.statementIs(p, f.Statement)
 	case proto.Refused:
+		if f.Of == proto.TypeFetch || f.Of == proto.TypeStatementOf {
+			m.fetchRefused(p, f)
+			return
+		}
 		p.problem = fmt.Sprintf("relay %s refused: %s", p.label(), f.Text)
 		if !m.isMember() {
 			m.noteRefusal(p, f)
@@ -352,7 +367,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 func (m *Machine) register(p *path) {
 	var capability keys.PostingPrivate
 	if len(m.keyring.epochs) > 0 {
-		capability = PostingKey(&m.keyring.epoch().Key, p.ref.Key)
+		capability = p.postingAt(&m.keyring.epoch().Key)
 	} else {
 		inv := Invitation{Secret: m.keyring.invite}
 		capability = inv.InvitePosting(p.ref.Key)
@@ -515,7 +530,12 @@ func (m *Machine) relayEvent(p *path, cause, member, text string) {
 }
 
 func (m *Machine) bare(p *path, f proto.Bare) {
+	if p.once(f.N) {
+		m.again(p, f.N, f.D, f.Root, f.Signature)
+		return
+	}
 	if m.next(p, f.N, f.D, f.Root, f.Signature) {
 		m.checkRoot(p, f.N, f.Root)
+		m.passOver(p, f.N)
 	}
 }

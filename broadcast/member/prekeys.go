@@ -107,7 +107,7 @@ func (m *Machine) announce(version uint64, previous wire.Digest) {
 	copy(a.KEM[:], o.KEM.EncapsulationKey().Bytes())
 	for _, p := range m.paths {
 		if p.listedRelay() {
-			a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox})
+			a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox, Admin: ChannelAdmin(k.owner, p.ref.Key).Public()})
 		}
 	}
 	a.Sign(k.signing)
@@ -145,7 +145,7 @@ func (m *Machine) expired(st *seatState) bool { return !m.now.Before(st.ann.Expi
 // that was away reads first whether another installation announced the seat, so
 // that no two sign one version.
 func (m *Machine) rotateAt() (t time.Time) {
-	if !m.isMember() || m.meta.Restored || m.meta.Superseded || len(m.keyring.prekeys) == 0 || !m.reading() {
+	if !m.isMember() || m.meta.Restored || m.meta.Superseded || m.silent() || len(m.keyring.prekeys) == 0 || !m.reading() && !m.readsNext() {
 		return t
 	}
 	t = time.Unix(m.keyring.newest().made, 0).Add(m.cfg.Limits.PrekeyLife)

@@ -42,12 +42,13 @@ func (m *Machine) status() Status {
 		return s
 	}
 	for _, st := range m.sortedSeats() {
-		if st.ann == nil {
+		if st.ann == nil || m.out(st.seat) {
 			continue
 		}
 		r := m.report(st)
 		ms := MemberStatus{Seat: st.seat.String(), Name: st.ann.Name, Label: m.display(st), Verdict: strings.ToLower(r.Verdict.String()), Usable: m.usable(st),
-			Session: m.sender(st) != nil, Own: st.own, Founder: m.isFounder(st), Operators: r.Operators, Marks: m.marks(r.Status)}
+			Session: m.sender(st) != nil, Own: st.own, Founder: m.isFounder(st), Role: m.roleWord(st), Operators: r.Operators, Marks: m.marks(r.Status)}
+		ms.Missing = m.holes(source{st.seat, st.ann.Incarnation})
 		m.showConfirmed(&ms, st)
 		if st.verified() {
 			s.Verified++

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"parallax/broadcast"
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
 	"parallax/internal/wire"
@@ -243,7 +242,6 @@ func (m *Machine) putMissing(p *path) {
 		return
 	}
 	k := m.keyring
-	door := broadcast.NewBoardKeys(k.door.Expose(), p.ref.Key)
 	sent := map[wire.Digest]bool{}
 	for _, q := range p.queue {
 		if put, ok := boardWrite(q); ok {
@@ -251,11 +249,8 @@ func (m *Machine) putMissing(p *path) {
 		}
 	}
 	again := func(under boardKey, name string, version uint64, value []byte, owner [32]byte) {
-		masked, shown := door.Name(name), uint64(0)
-		if under == epochKey {
-			shelf := m.boardKeys(p)
-			masked, shown = shelf[len(shelf)-1].Name(name), m.shownVersion(p, name)
-		} else if l, ok := p.tree.Get(masked); ok {
+		masked, shown := m.sealing(p, under).Name(name), uint64(0)
+		if l, ok := p.tree.Get(masked); ok {
 			shown = l.Version
 		}
 		if r := p.receipts.by[masked]; shown >= version || sent[masked] || r != nil && r.st.Lineage == p.lineage && r.leaf.Version >= version {
@@ -263,11 +258,8 @@ func (m *Machine) putMissing(p *path) {
 		}
 		m.putEntry(p, under, name, version, value, owner)
 	}
-	if len(m.meta.Admin) > 0 {
-		welcome := &Welcome{Group: m.gid, Epochs: k.epochs}
-		welcome.Sign(k.signing)
-		again(doorKey, "genesis", 1, m.meta.Genesis, k.admin)
-		again(doorKey, "welcome", 1, welcome.Append(nil), k.admin)
+	if m.meta.Welcomed > 0 {
+		again(doorKey, welcomeName(m.self), m.meta.Welcomed, m.welcome().Append(nil), k.owner)
 	}
 	again(epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
 	for i := range m.pages {

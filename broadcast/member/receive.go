@@ -22,7 +22,6 @@ type item struct {
 	lineage  wire.Lineage
 	header   broadcast.Header
 	d        wire.Digest
-	epoch    int
 	envelope []byte
 	slot     []byte
 	spoiled  bool // its share does not open: the path failed for this message
@@ -52,6 +51,10 @@ var errNoSession = errors.New("member: no session with this seat yet")
 
 // deliver takes a bundle's envelope and this member's slot from a path.
 func (m *Machine) deliver(p *path, f proto.Deliver) {
+	if p.once(f.N) {
+		m.deliverAgain(p, f)
+		return
+	}
 	if !m.next(p, f.N, f.Digest(), f.Root, f.Signature) {
 		return
 	}
@@ -71,20 +74,18 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 // unmask takes the relay's mask off and reads the header; nil if no epoch key
 // fits.
 func (m *Machine) unmask(p *path, f proto.Deliver, l wire.Lineage) *item {
-	for i := len(p.hints); i < len(m.keyring.epochs); i++ {
-		p.hints = append(p.hints, broadcast.Hint(&m.keyring.epochs[i].Key, p.ref.Key))
-	}
-	for i, hint := range p.hints {
-		if hint != f.Hint {
+	epochs := m.keysOf(p).epochs
+	for i := range epochs {
+		if epochs[i].hint != f.Hint {
 			continue
 		}
-		e := &m.keyring.epochs[i].Key
-		it := &item{path: p, n: f.N, lineage: l, epoch: i, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
-		mask := broadcast.NewMasker(e, p.ref.Key, f.Nonce)
+		e := &epochs[i]
+		it := &item{path: p, n: f.N, lineage: l, envelope: slices.Clone(f.Envelope), slot: slices.Clone(f.Slot)}
+		mask := broadcast.NewMasker(&e.Key, p.ref.Key, f.Nonce)
 		mask.Mask(it.envelope, 0)
 		mask.Mask(it.slot, len(f.Envelope)+int(f.Offset))
 		var err error
-		if it.header, it.d, err = broadcast.ReadHeader(m.gid, e, it.envelope); err == nil {
+		if it.header, it.d, err = broadcast.ReadHeader(m.gid, &e.Key, it.envelope); err == nil && it.header.Epoch == e.Number {
 			return it
 		}
 	}
@@ -106,17 +107,29 @@ func (m *Machine) process(it *item, hold func()) {
 	if k.seat == m.self && k.incarnation != m.keyring.inc {
 		return // of an earlier installation of one's own
 	}
-	if st == nil || k.seat == m.self || !m.usable(st) {
+	switch {
+	case st == nil || k.seat == m.self:
+		hold()
+		return
+	case m.usable(st):
+	case m.out(k.seat): // what counts of it is read, and the rest is told apart
+		if len(it.slot) == ratchet.HelloSlotSize && !m.counts(st, k) {
+			return
+		}
+	default:
 		hold()
 		return
 	}
+	held := hold
+	hold = func() { held(); m.mayLackOf(it) }
 	// Every slot is tried, of every path: who may write to the channel can
 	// spoil slots in anybody's name, and a relay may never end its listing, so
 	// no rule that waits for other paths keeps what is true from being shown.
+	before := st.skipped()
 	content, err := m.openSlot(st, it)
 	switch {
 	case err == nil:
-		m.openedItem(st, it, &content)
+		m.openedItem(st, it, &content, st.skipped()-before)
 		if len(it.slot) == ratchet.SlotSize {
 			return
 		}
@@ -131,9 +144,11 @@ func (m *Machine) process(it *item, hold func()) {
 	}
 }
 
-// openedItem takes an item whose slot opened: it is the sender's.
-func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
+// openedItem takes an item whose slot opened: it is the sender's. So many slots
+// before it in the session's chain have not come.
+func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skips int) {
 	k := it.key()
+	first := m.received[k.source] == nil
 	m.counters.messages++
 	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, known: m.now, era: m.meta.Lists.era()}
 	m.messages[k] = msg
@@ -141,8 +156,11 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
 	m.learn(it.path, msg)
 	m.awaitCopies(msg)
 	m.addReceived(k)
+	if got := m.received[k.source]; first && skips > 0 {
+		got.base = k.sequence - min(k.sequence-1, uint64(skips))
+		m.saveReceived(k.source, got)
+	}
 	plain, err := broadcast.OpenEnvelope(m.gid, it.header, key, it.envelope)
-	key.Zero()
 	var c *Content
 	if err == nil {
 		c, err = ParseContent(plain)
@@ -151,7 +169,16 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey) {
 		m.show(Event{Kind: EventBlame, ID: it.d.Short(), Seat: k.seat.String(), Member: m.display(st),
 			Text: fmt.Sprintf("%s sent a message that does not open although its key does: %v. It is not shown.", m.display(st), err)})
 	} else {
+		if c.Kind == KindText {
+			a := &Again{Header: it.header, Sealed: [broadcast.SealedHeaderSize]byte(it.envelope), Key: *key, Content: plain}
+			m.keepText(a, it.d, msg.order)
+		}
 		m.content(st, msg, c)
+	}
+	key.Zero()
+	m.arrived(k)
+	if got := m.received[k.source]; len(got.spans) > 1 || got.base > 0 && got.base < got.spans[0].first {
+		m.mayLack(k.source)
 	}
 	m.copies(k, msg)
 	m.marksChanged(msg)
@@ -173,25 +200,41 @@ func (m *Machine) awaitCopies(msg *message) {
 // content acts on what a message says.
 func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	msg.kind, msg.sent = c.Kind, c.Sent.Unix()
+	if !m.heard(st, msg, c) {
+		return
+	}
 	switch {
 	case c.Kind == KindText:
-		msg.text = strings.ToValidUTF8(string(c.Body), "\uFFFD")
+		msg.text = textOf(c.Body)
 		if !m.rules().Strict {
 			m.showMessage(msg)
 		}
 		m.recent = append(m.recent, msg)
 	case c.Kind == KindHello:
 		m.sawHello(st, c.Body)
+	case c.Kind == KindRoster:
+		m.sawNews(c.Body)
 	case c.Kind == KindStatements:
 		m.sawStatements(c.Body)
+	case c.Kind == KindRefetch:
+		m.sawRefetch(st, c.Body)
+	case c.Kind == KindAgain && m.rules().Strict:
+		msg.text = string(c.Body) // until every path carried it
+	case c.Kind == KindAgain:
+		m.sawAnswer(st, c.Body)
 	case c.Kind.Known() || c.Kind.Skippable():
 	default:
 		msg.text = "(a message that needs a newer version of parallax)"
 		m.showMessage(msg)
 	}
+	m.compareRosters(st, c.View.Roster)
+	m.noteNamed(msg.key, c)
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }
+
+// textOf is a text as it is shown.
+func textOf(body []byte) string { return strings.ToValidUTF8(string(body), "\uFFFD") }
 
 // duplicate compares another path's copy with the message that opened.
 func (m *Machine) duplicate(it *item, msg *message) {
@@ -199,18 +242,20 @@ func (m *Machine) duplicate(it *item, msg *message) {
 	at := crossverify.Path(it.path.index)
 	status := m.ledger.Report(k.subject()).Status[at]
 	matched := status == crossverify.Matched
-	first := status == crossverify.Awaiting || status == crossverify.Silent
+	same := it.d == msg.d && (msg.slot == wire.Digest{} || slotDigest(it.slot) == msg.slot)
 	st := m.seatOf(k.seat)
 	switch {
-	case it.d == msg.d && slotDigest(it.slot) == msg.slot && !matched && !it.spoiled:
+	case same && !matched && !it.spoiled:
 		// Also after another copy: somebody in the group can be faster than
 		// the sender with a spoiled one.
 		m.ledger.Opened(m.now, at, k.subject(), it.d)
-		if first {
-			m.learn(it.path, msg)
+		if status == crossverify.Awaiting || status == crossverify.Silent {
+			m.learn(it.path, msg) // the path's first copy
 		}
-	case it.d == msg.d && !first:
+	case same && matched:
 		m.replayed(it)
+		return
+	case it.d == msg.d && matched: // a spoiled one after the true one changes nothing
 		return
 	case it.d == msg.d:
 		m.ledger.Fail(m.now, at, k.subject())

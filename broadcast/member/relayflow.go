@@ -30,11 +30,11 @@ func (m *Machine) followRelays() {
 		for _, at := range m.roster.lists[opRelays] {
 			m.nameOperators(m.roster.ops[at].op.Body.(OpRelays).Relays)
 		}
-		m.setPolicy()
+		m.countAnew()
 		return
 	}
 	m.setRelayList(m.state.Relays, m.state.Ordinal, m.roster.listedBy())
-	m.setPolicy()
+	m.countAnew()
 }
 
 // nameOperators takes who runs the relays of a link, where it is not known yet.
@@ -143,12 +143,12 @@ func (m *Machine) setRelayList(refs []RelayRef, ordinal uint32, by wire.Digest) 
 	}
 	if list == m.usedMask() {
 		l.Next, l.Ordinal = nil, ordinal
-		m.setPolicy()
+		m.countAnew()
 		m.saveMeta()
 		return
 	}
 	l.Next = &nextList{Ordinal: ordinal, Relays: list, Operation: by, since: m.now}
-	m.setPolicy()
+	m.countAnew()
 	m.spreadAnnouncement()
 	m.saveMeta()
 	if m.isMember() {
@@ -227,13 +227,17 @@ func (m *Machine) stepRelays() {
 	}
 	m.stepMaking()
 	m.closeRetired()
-	m.missing()
+	m.missRelays()
 }
 
 // listHolds tells whether the next list takes the place of the one in use: enough
-// of its relays show the operation, and enough of those before. A relay that goes
-// can hinder it for a deadline only.
+// of its relays show the operation, and enough of those before, and the own
+// announcement names mailboxes on it. A relay that goes can hinder it for a
+// deadline only.
 func (m *Machine) listHolds(next *nextList) bool {
+	if m.unannounced() && !m.meta.Restored && !m.meta.Superseded && !m.silent() {
+		return false // nothing that is sent would come back on the new ones
+	}
 	now, shown := m.eraNow(), m.shownOn(next)
 	if !m.enoughOf(relayEra{Relays: next.Relays, Policy: now.Policy}, shown, 0) {
 		return false
@@ -258,7 +262,7 @@ func (m *Machine) takeList(next *nextList) {
 			m.retire(p)
 		}
 	}
-	m.setPolicy()
+	m.countAnew()
 	m.saveMeta()
 	if m.isMember() {
 		m.show(Event{Kind: EventRelay, Text: text})
@@ -294,7 +298,7 @@ func (m *Machine) closeRetired() {
 		for _, leaf := range p.tree.Leaves() {
 			m.del(m.key(keyBoard, []byte{byte(p.index)}, leaf.Name[:]))
 		}
-		p.tree, p.listed, p.caughtUp = crossverify.Tree{}, false, false
+		p.tree, p.listed, p.caughtUp, p.stash = crossverify.Tree{}, false, false, stash{}
 		m.savePath(p)
 		m.setStanding(p, closed)
 	}
@@ -309,6 +313,22 @@ func (m *Machine) spreadAnnouncement() {
 	m.announceAt = m.now.Add(time.Duration(uint64(j[0])<<8|uint64(j[1])) * spread / (1 << 16))
 }
 
+// readsNext tells whether enough relays of the list that comes have been read to
+// their end: of the one in use too few may be left.
+func (m *Machine) readsNext() bool {
+	next := m.meta.Lists.Next
+	if next == nil {
+		return false
+	}
+	var read relayMask
+	for _, p := range m.paths {
+		if p.read.opened && p.caughtUp && p.listed {
+			read |= 1 << p.index
+		}
+	}
+	return m.enoughOf(relayEra{Relays: next.Relays, Policy: *m.rules()}, read, 0)
+}
+
 // unannounced tells whether the own announcement lacks a mailbox on a relay that
 // is read.
 func (m *Machine) unannounced() bool {
@@ -319,9 +339,9 @@ func (m *Machine) announcedOn(p *path) bool {
 	return slices.ContainsFunc(m.keyring.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key && b.ID == p.mailbox })
 }
 
-// missing notices relays that do not answer while enough others do, and tells of
+// missRelays notices relays that do not answer while enough others do, and tells of
 // each once when it has been so for Limits.GoneAfter.
-func (m *Machine) missing() {
+func (m *Machine) missRelays() {
 	if !m.isMember() || !m.reading() {
 		m.readingSince = time.Time{}
 		return

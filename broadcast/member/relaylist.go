@@ -274,8 +274,8 @@ func (m *Machine) eraIn(era int) int {
 	return m.ledgerEra[min(max(0, era-m.meta.Lists.Before), len(m.ledgerEra)-1)]
 }
 
-// setPolicy makes what is in use what counts.
-func (m *Machine) setPolicy() {
+// countAnew makes what is in use what counts.
+func (m *Machine) countAnew() {
 	l, now := &m.meta.Lists, m.eraNow()
 	m.voting = nil
 	m.ledger.SetPolicy(m.policy())

@@ -26,9 +26,14 @@ func (m *Machine) list(places []int, more ...RelayRef) (refs []RelayRef) {
 	return append(refs, more...)
 }
 
-// newList makes a list the next, by an operation that is not in the log.
+// newList makes a list the next, by an operation that is not in the log, and
+// announces this member on it.
 func (m *Machine) newList(refs []RelayRef, ordinal uint32) {
 	m.setRelayList(refs, ordinal, listOperation(refs, ordinal))
+	if m.unannounced() {
+		m.announce(m.keyring.ann.Version, m.keyring.ann.Digest())
+		m.announced()
+	}
 }
 
 func listOperation(refs []RelayRef, ordinal uint32) wire.Digest {
@@ -66,11 +71,11 @@ func TestReplacedOnRecord(t *testing.T) {
 	if was.Verdict != crossverify.Agreed {
 		t.Fatalf("the message is %v", was.Verdict)
 	}
-	waiting := len(m.paths[2].queue)
 
 	m.newList(m.list([]int{0, 2}, testRef(4)), 1)
+	waiting := len(m.paths[2].queue)
 	after := says(t, m, "while both are used")
-	if len(m.paths) != 4 || m.paths[3].label() != "R4" || m.paths[3].standing != arriving || len(m.paths[3].queue) != 1 || len(m.paths[1].queue) == 0 {
+	if len(m.paths) != 4 || m.paths[3].label() != "R4" || m.paths[3].standing != arriving || len(m.paths[3].queue) != 2 || len(m.paths[1].queue) == 0 {
 		t.Fatalf("%d paths, the fourth %d with %d posts", len(m.paths), m.paths[3].standing, len(m.paths[3].queue))
 	}
 	if s := m.status(); s.Relays[1].Standing != StandingLeaving || s.Relays[3].Standing != StandingComing || s.Ordinal != 0 {
@@ -152,7 +157,7 @@ func TestReplacedOnRecord(t *testing.T) {
 			t.Errorf("marks of the message from before: %v", got)
 		}
 		third := says(t, r, "after")
-		if len(r.paths[3].queue) != 2 || slices.ContainsFunc(r.paths[1].queue, func(q *postItem) bool { return r.posted(q) == third }) {
+		if len(r.paths[3].queue) != 3 || slices.ContainsFunc(r.paths[1].queue, func(q *postItem) bool { return r.posted(q) == third }) {
 			t.Errorf("the retired relay is posted to")
 		}
 		if got, want := r.mixing(), []keys.RelayPublic{r.paths[0].ref.Key, r.paths[2].ref.Key, r.paths[3].ref.Key}; got.K != 2 || len(got.Relays) != 3 ||
@@ -203,8 +208,8 @@ func TestListHolds(t *testing.T) {
 		{"and only one shows it", false, nil, []int{0, 2}, 0, []int{0, 1}, true, false},
 	} {
 		m := laidDown(t, 1)
-		m.state.Policy.Strict, m.voting = c.strict, nil
-		m.setPolicy()
+		m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = c.strict, c.strict, nil
+		m.countAnew()
 		for _, i := range c.aside {
 			m.setAside(&evidenceRecord{Path: i})
 		}

@@ -51,9 +51,6 @@ func (m *Machine) beginChange(add *FoundingSpot, retire string) (*relayChange, e
 		}
 		c.Retire = p.index
 	}
-	if add != nil && len(m.meta.Admin) == 0 {
-		return nil, ErrNotAdmin
-	}
 	n := len(m.used())
 	if add == nil {
 		if n == 1 {
@@ -177,6 +174,9 @@ func (m *Machine) fill(c *relayChange, p *path) {
 			m.carry(l)
 		}
 	}
+	if m.meta.Welcomed == 0 {
+		m.putWelcome()
+	}
 	m.putMissing(p)
 	m.putCarried(p)
 	c.Filled = true
@@ -186,7 +186,7 @@ func (m *Machine) fill(c *relayChange, p *path) {
 // createChannel asks a relay to make the group's channel. One that was there
 // before by the same keys is answered with the receipt of then.
 func (m *Machine) createChannel(p *path, token string) {
-	admin := ChannelAdmin(m.keyring.admin, p.ref.Key)
+	admin := ChannelAdmin(m.keyring.owner, p.ref.Key)
 	c := proto.Create{PostID: m.drawID(), Token: []byte(token), Admin: admin.Public(), Posting: PostingKey(&m.keyring.epoch().Key, p.ref.Key).Public()}
 	c.Sign(admin, p.ref.Key, p.channel)
 	q := &postItem{kind: postCreate, id: c.PostID, d: c.Digest(), frame: proto.Encode(c)}

@@ -55,7 +55,11 @@ func (w *world) talk(what string, relays int) {
 	w.t.Helper()
 	for _, n := range w.nodes {
 		text := what + " by " + n.name
-		info := n.must(member.SendText{Text: text, Wait: member.WaitAll}).(member.SentInfo)
+		v, err := n.do(member.SendText{Text: text, Wait: member.WaitAll})
+		if err != nil {
+			w.t.Fatalf("%s: %v: %+v", n.name, err, n.must(member.GetStatus{}).(member.Status).Relays)
+		}
+		info := v.(member.SentInfo)
 		if info.Receipts != relays || info.Relays != relays || info.Waiting != 0 || info.Members != len(w.nodes)-1 {
 			w.t.Errorf("%s: %q went to %d members (%d wait) and %d of %d relays", n.name, text, info.Members, info.Waiting, info.Receipts, info.Relays)
 		}

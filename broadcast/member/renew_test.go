@@ -115,7 +115,7 @@ func TestExpiredPrekeys(t *testing.T) {
 		t.Errorf("Bob is back: sent to %d members, %d wait", info.Members, info.Waiting)
 	}
 	w.run(time.Minute)
-	bob.sees("Cy: two")
+	bob.sees("Cy: one", "Cy: two") // the first was sent once more
 }
 
 // fromBackup opens a member elsewhere with what a backup has of it: identity,
@@ -172,7 +172,7 @@ func TestRestored(t *testing.T) {
 	want := []string{"Bob: before", "Bob: after the backup", "Ann: to the lost one", "Bob: I am back", "Ann: welcome", "Cy: indeed"}
 	ann.sees(want...)
 	cy.sees(want...)
-	back.sees(want[3:]...)
+	back.sees("Bob: I am back", "Ann: welcome", "Ann: to the lost one", "Cy: indeed") // the third was sent once more
 	lines := 0
 	for _, e := range ann.events {
 		if e.Kind == member.EventSession && strings.Contains(e.Text, "new installation") {

@@ -37,7 +37,7 @@ func (m *Machine) revive() {
 		}
 	}
 	m.show(Event{Kind: EventSession, Own: true, Seat: m.self.String(), Member: m.meta.Name,
-		Text: fmt.Sprintf("You are back in %s from a backup, under new session keys: they are agreed with the others now. What others sent to you after the backup was made cannot be read here.", m.meta.Group)})
+		Text: fmt.Sprintf("You are back in %s from a backup, under new session keys: they are agreed with the others now. What others sent to you after the backup was made is asked for from them; what they do not keep cannot be read here.", m.meta.Group)})
 }
 
 // superseded: the boards show an announcement of the own seat that this

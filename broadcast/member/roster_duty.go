@@ -36,7 +36,14 @@ func (m *Machine) doDuty() {
 		return
 	}
 	m.duty.at = time.Time{}
-	m.publish(m.adopt(m.adoptable)...)
+	list := m.adopt(m.adoptable)
+	if m.epochDue() {
+		if l, err := m.newEpoch(); err == nil {
+			list = append(list, l)
+		}
+	}
+	m.publish(list...)
+	m.carry(m.uncarried()...)
 	if m.toDo() {
 		m.duty.at = m.now.Add(m.dutyWait())
 	}
@@ -49,7 +56,36 @@ func (m *Machine) toDo() bool {
 			return true
 		}
 	}
-	return false
+	return m.epochDue() || len(m.uncarried()) > 0
+}
+
+// epochDue tells whether somebody is out who has the keys of an epoch in force, or
+// several epochs are in force at once.
+func (m *Machine) epochDue() bool { return len(m.state.Epochs) > 1 || m.endsUnknown }
+
+// uncarried lists operations that came a while ago and that too few boards show:
+// whoever made them may be gone.
+func (m *Machine) uncarried() (list []*logged) {
+	m.fresh = slices.DeleteFunc(m.fresh, func(l *logged) bool {
+		return l.place != 0 || m.log[l.digest] == nil || m.enough(m.showsOperation(l))
+	})
+	for _, l := range m.fresh {
+		if m.roster.Has(l.digest) && !m.now.Before(l.since.Add(2*m.cfg.Limits.AdoptWait)) {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// nextUncarried is when the next operation has waited for its boards long enough;
+// zero: none does.
+func (m *Machine) nextUncarried() time.Time {
+	for _, l := range m.fresh {
+		if at := l.since.Add(2 * m.cfg.Limits.AdoptWait); at.After(m.now) {
+			return at
+		}
+	}
+	return time.Time{}
 }
 
 // adoptable tells whether a seat's complete admission may be made a signed fact

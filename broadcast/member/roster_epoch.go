@@ -92,3 +92,27 @@ func EpochInUse(gid wire.GroupID, heads []EpochHead, list []keys.EpochKey) (Epoc
 	e.Number = g<<32 | uint64(binary.BigEndian.Uint32(name[:4]))
 	return e, nil
 }
+
+// endsUnknown tells whether somebody's end (a removal, or leaving) is in the past
+// of no epoch head: who is out would have the keys in use.
+func (r *Roster) endsUnknown() bool {
+	v := r.all()
+	var heads []int
+	for _, h := range v.epochs() {
+		if i, ok := r.index[h.Operation]; ok {
+			heads = append(heads, i)
+		}
+	}
+	for seat := range r.touching {
+		st := v.seat(seat)
+		if !st.gone {
+			continue
+		}
+		for _, e := range st.ends {
+			if !slices.ContainsFunc(heads, func(h int) bool { return r.ops[h].past.has(e) }) {
+				return true
+			}
+		}
+	}
+	return false
+}

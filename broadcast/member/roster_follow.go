@@ -21,6 +21,8 @@ func (m *Machine) follow() {
 // rosterChanged follows up on every change of what the roster says.
 func (m *Machine) rosterChanged(before, after *State) {
 	m.current = nil
+	m.noteDigest()
+	m.endsUnknown = m.roster.endsUnknown()
 	invites := m.readInvites()
 	for _, seat := range changedSeats(before, after) {
 		if st := m.seats[seat]; st != nil {
@@ -134,8 +136,8 @@ func (m *Machine) admittedAs(st *seatState, s *seatStanding) bool {
 	return ann == st.digest
 }
 
-// maxNamed is how many members one event names.
-const maxNamed = 3
+// maxNames is how many members one event names.
+const maxNames = 3
 
 // tellRoster tells, calmly, what changed.
 func (m *Machine) tellRoster(before, after *State) {
@@ -159,7 +161,7 @@ func (m *Machine) tellRoster(before, after *State) {
 	}
 	for i := range after.Members {
 		x := &after.Members[i]
-		if was, ok := before.Member(x.Seat); ok && was.Role != x.Role || !ok && privilege(x.Role) > privilege(RoleMember) {
+		if was, ok := before.Member(x.Seat); ok && was.Role != x.Role || !ok && x.Role != RoleMember {
 			roles = append(roles, x.Seat)
 		}
 	}
@@ -202,12 +204,12 @@ func (m *Machine) tellSeats(kind EventKind, seats []wire.Seat, line func(wire.Se
 		m.show(Event{Kind: kind, Own: true, Seat: m.self.String(), Member: m.meta.Name, Text: line(m.self)})
 		seats = slices.Delete(seats, i, i+1)
 	}
-	if len(seats) > maxNamed {
+	if len(seats) > maxNames {
 		var names []string
-		for _, s := range seats[:maxNamed] {
+		for _, s := range seats[:maxNames] {
 			names = append(names, m.called(s))
 		}
-		m.show(Event{Kind: kind, Text: fmt.Sprintf("%s and %d others %s.", strings.Join(names, ", "), len(seats)-maxNamed, many)})
+		m.show(Event{Kind: kind, Text: fmt.Sprintf("%s and %d others %s.", strings.Join(names, ", "), len(seats)-maxNames, many)})
 		return
 	}
 	for _, s := range seats {
@@ -258,6 +260,8 @@ func (m *Machine) disputeText(d *Dispute) string {
 func describePolicy(p *Policy) string {
 	quorum := "a majority of the relays' operators must agree"
 	switch {
+	case p.Text != "":
+		quorum = "of the relays' operators must agree: " + p.Text
 	case p.Strict:
 		quorum = "all of the relays' operators must agree"
 	case p.Quorum > 0:

@@ -87,6 +87,7 @@ func (m *Machine) acceptOperation(op *Operation) (*logged, error) {
 	m.counters.order++
 	l := &logged{op: op, digest: op.Digest(), order: m.counters.order, since: m.now}
 	m.log[l.digest] = l
+	m.fresh = append(m.fresh, l)
 	m.saveLogged(l)
 	m.saveCounters()
 	m.trimWaiting()
@@ -112,9 +113,9 @@ func (m *Machine) claimOperation(l *logged, p *path) {
 	m.ledger.Claim(m.now, crossverify.Path(p.index), crossverify.Operation(l.op.Seat(), l.op.Sequence), l.digest)
 }
 
-// shownBoards counts the operators whose boards showed an operation.
-func (m *Machine) shownBoards(l *logged) int {
-	return m.operators(func(p *path) bool { return l.shown&(1<<p.index) != 0 })
+// showsOperation tells of a path whether its board showed an operation.
+func (m *Machine) showsOperation(l *logged) func(*path) bool {
+	return func(p *path) bool { return l.shown&(1<<p.index) != 0 }
 }
 
 func (m *Machine) loggedKey(l *logged) []byte { return m.key(keyLog, wire.U64(l.order)) }
@@ -186,6 +187,7 @@ func (m *Machine) finishLog() error {
 		}
 	}
 	m.state = m.roster.State()
+	m.endsUnknown = m.roster.endsUnknown()
 	m.readInvites()
 	return nil
 }

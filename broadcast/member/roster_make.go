@@ -46,5 +46,6 @@ func (m *Machine) makeOperation(body OperationBody) (*logged, error) {
 func (m *Machine) publish(list ...*logged) map[wire.PostID]*path {
 	posts := m.carry(list...)
 	m.follow()
+	m.tell(list...)
 	return posts
 }

@@ -165,32 +165,24 @@ func (m *Machine) putPage(p *path, page int) {
 	m.putEntry(p, epochKey, pageName(m.self, page), uint64(len(m.pages[page])), m.pageValue(page), m.keyring.owner)
 }
 
-// keptBy counts the operators all of whose relays' posts among these have a
-// receipt, and such relays; pending: some of the others may still come.
-func (m *Machine) keptBy(posts map[wire.PostID]*path) (operators, relays int, pending bool) {
-	for id, p := range posts {
-		pending = pending || p.counts() && m.queued(p, id)
-	}
-	whole := m.keeps(posts)
-	for _, p := range m.paths {
-		if whole(p) && p.counts() {
-			relays++
-		}
-	}
-	return m.operators(whole), relays, pending
-}
-
-// keptEnough tells whether those operators are enough by the policy.
-func (m *Machine) keptEnough(posts map[wire.PostID]*path) bool { return m.enough(m.keeps(posts)) }
-
 // keeps tells of a path whether all of its posts among these have a receipt.
 func (m *Machine) keeps(posts map[wire.PostID]*path) func(*path) bool {
-	has, lacks := map[*path]bool{}, map[*path]bool{}
+	open := map[*path]bool{}
 	for id, p := range posts {
-		has[p] = true
-		if m.queued(p, id) || m.declined[id] {
-			lacks[p] = true
+		open[p] = open[p] || m.queued(p, id) || m.declined[id]
+	}
+	return func(p *path) bool {
+		waits, has := open[p]
+		return has && !waits
+	}
+}
+
+// awaited tells whether any of these posts still waits for its receipt.
+func (m *Machine) awaited(posts map[wire.PostID]*path) bool {
+	for id, p := range posts {
+		if p.counts() && m.queued(p, id) {
+			return true
 		}
 	}
-	return func(p *path) bool { return has[p] && !lacks[p] }
+	return false
 }

@@ -28,8 +28,10 @@ type seatState struct {
 	claimed bool          // that it names another's mailbox was told, in this opening
 	since   time.Time     // when it became usable, in this opening
 	annAt   time.Time     // when a later version of ann came, in this opening
-	waited  bool          // it was usable before this opening
-	hellos  int           // sessions that it began
+	came    uint64        // order of the first message that may be sent again to it; 0: it was not usable yet
+	spent   spent
+	waited  bool // it was usable before this opening
+	hellos  int  // sessions that it began
 	session sessions
 	out     *session // as sender finds it; review keeps it
 
@@ -38,6 +40,8 @@ type seatState struct {
 	kept     *keptHello           // of ours that has no answer yet
 	repeat   bool                 // it asked for the kept one
 	stuck    time.Time            // since when an answer lacks shares, in this opening
+
+	unheard int // messages sent after it was removed, in this opening
 
 	confirmed confirmation // by a person
 

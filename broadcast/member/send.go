@@ -28,8 +28,19 @@ func (m *Machine) view() View {
 			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
 		}
 	}
+	own := 0
+	for i := len(m.recent) - 1; i >= 0 && own < maxOwnRecents; i-- {
+		if msg := m.recent[i]; msg.own {
+			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
+			own++
+		}
+	}
 	return v
 }
+
+// maxOwnRecents is how many own texts a view names, so that each names those
+// before it: who got one by another's hand learns from the next that it is ours.
+const maxOwnRecents = 2
 
 // sendBundle encrypts once, gives every session a slot, and puts the bundle
 // into the outbox of every path. Everything is durable before a byte leaves.
@@ -48,7 +59,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		panic("member: content was checked before: " + err.Error())
 	}
 	set := m.recipients()
-	b := &bundleRecord{key: k, d: d, epoch: len(m.keyring.epochs) - 1, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
+	b := &bundleRecord{key: k, d: d, epoch: epoch.Number, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
 	record, at := b.appendHead(len(m.starting.begun))
 	var own wire.Digest
 	var begun []*seatState
@@ -73,6 +84,10 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 			begun = append(begun, st)
 		}
 	}
+	if kind == KindText {
+		a := &Again{Header: h, Sealed: [broadcast.SealedHeaderSize]byte(envelope), Key: content, Content: c.Append(nil)}
+		m.keepText(a, d, m.counters.messages+1)
+	}
 	content.Zero()
 	m.saveVector()
 	for _, st := range begun { // after the vector, so that the chain is kept once
@@ -83,7 +98,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	b.order = m.counters.order
 	m.counters.previous = d
 	for _, p := range m.paths {
-		if !p.takesPosts() {
+		if !p.takesPosts() || len(set.at(p.index).list) == 0 { // nobody reads there yet
 			continue
 		}
 		q := &postItem{kind: postBundle, id: m.drawID(), bundle: b.order}
@@ -203,6 +218,9 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	case m.meta.Superseded:
 		fail(ErrSuperseded)
 		return
+	case m.mute() != nil:
+		fail(m.mute())
+		return
 	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
 		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))
 		return
@@ -236,8 +254,8 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	}
 	posts := map[int]wire.PostID{}
 	for _, p := range m.paths {
-		if p.takesPosts() {
-			posts[p.index] = p.queue[len(p.queue)-1].id
+		if q := p.lastPost(); q != nil && q.kind == postBundle && m.bundles[q.bundle].key == msg.key {
+			posts[p.index] = q.id
 		}
 	}
 	gone := func(p *path) bool {
@@ -247,9 +265,13 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	pending := func() bool {
 		return slices.ContainsFunc(m.used(), func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
 	}
+	all := 0 // relays that count and were posted to
 	count := func() int {
-		info.Receipts = 0
-		for _, p := range m.paths {
+		info.Receipts, all = 0, 0
+		for _, p := range m.used() {
+			if _, posted := posts[p.index]; posted && p.counts() {
+				all++
+			}
 			if gone(p) {
 				info.Receipts++
 			}
@@ -263,7 +285,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 			case WaitNone:
 				return info, nil, true
 			case WaitAll:
-				return info, nil, n == len(m.used())
+				return info, nil, n == all
 			default:
 				if !m.enough(gone) && !pending() {
 					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.used()), info.ID), true

@@ -10,6 +10,26 @@ import (
 // joined late, or lost something for good, costs a span and nothing more.
 type sequences struct {
 	spans []span // ascending, not touching
+	// base: the numbers from it to the first span were for this member too, as
+	// the ratchet's counter says; 0: none were.
+	base uint64
+}
+
+// holes are the numbers that are missing, above one.
+func (s *sequences) holes(above uint64) (list []span) {
+	if s == nil {
+		return nil
+	}
+	after := s.base
+	for i, x := range s.spans {
+		if i > 0 || s.base > 0 {
+			if hole := (span{max(after, above+1), x.first - 1}); hole.first <= hole.last {
+				list = append(list, hole)
+			}
+		}
+		after = x.last + 1
+	}
+	return list
 }
 
 type span struct{ first, last uint64 }
@@ -35,6 +55,14 @@ func (s *sequences) has(n uint64) bool {
 	}
 	i := s.place(n)
 	return i < len(s.spans) && s.spans[i].first <= n
+}
+
+// greatest is the greatest number that opened; 0: none did.
+func (s *sequences) greatest() uint64 {
+	if s == nil || len(s.spans) == 0 {
+		return 0
+	}
+	return s.spans[len(s.spans)-1].last
 }
 
 func (s *sequences) add(n uint64) {
@@ -68,7 +96,31 @@ func (m *Machine) addReceived(k messageKey) {
 		m.received[k.source] = s
 	}
 	s.add(k.sequence)
-	var b []byte
+	m.saveReceived(k.source, s)
+}
+
+// fill closes a hole, or part of one.
+func (s *sequences) fill(hole span) {
+	i := s.place(hole.first)
+	s.spans = slices.Insert(s.spans, i, hole)
+	if s.spans[i+1].first == hole.last+1 {
+		s.spans[i].last = s.spans[i+1].last
+		s.spans = slices.Delete(s.spans, i+1, i+2)
+	}
+	if i > 0 && s.spans[i-1].last == hole.first-1 {
+		s.spans[i-1].last = s.spans[i].last
+		s.spans = slices.Delete(s.spans, i, i+1)
+	}
+}
+
+func (m *Machine) addReceivedSpan(of source, hole span) {
+	s := m.received[of]
+	s.fill(hole)
+	m.saveReceived(of, s)
+}
+
+func (m *Machine) saveReceived(k source, s *sequences) {
+	b := wire.AppendU64(nil, s.base)
 	for _, x := range s.spans {
 		b = wire.AppendU64(wire.AppendU64(b, x.first), x.last)
 	}
@@ -76,11 +128,11 @@ func (m *Machine) addReceived(k messageKey) {
 }
 
 func (m *Machine) loadReceived(key, value []byte) error {
-	if len(key) != 40 || len(value) == 0 || len(value)%16 != 0 {
+	if len(key) != 40 || len(value) < 24 || len(value)%16 != 8 {
 		return wire.ErrFormat
 	}
 	r := wire.NewReader(value)
-	s := &sequences{}
+	s := &sequences{base: r.U64()}
 	for r.Len() > 0 {
 		x := span{r.U64(), r.U64()}
 		if n := len(s.spans); x.first > x.last || n > 0 && s.spans[n-1].last >= x.first {

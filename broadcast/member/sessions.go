@@ -51,6 +51,14 @@ func (m *Machine) sender(st *seatState) *session {
 	return best
 }
 
+// skipped is how many keys are kept for slots of a seat that have not come.
+func (st *seatState) skipped() (n int) {
+	for _, s := range st.session.list {
+		n += s.Skipped()
+	}
+	return n
+}
+
 // answered: the other end is known to have it.
 func (s *session) answered() bool {
 	_, awaited := s.AnswerShares()

@@ -42,6 +42,8 @@ const (
 	keyConfirmed = 'y' // seat 32: confirmation
 	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
+	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
+	keyLack      = 'u' // part u8, and what it names (gaps.go)
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
@@ -62,6 +64,7 @@ const (
 	phaseFounding = "founding"
 	phaseJoining  = "joining"
 	phaseMember   = "member"
+	phaseLeft     = "left" // by its own will: nothing is read or sent any more
 )
 
 // metaRecord is what rarely changes. Secrets stand in it as bytes: the store
@@ -76,11 +79,12 @@ type metaRecord struct {
 	Signing     []byte
 	Identity    []byte
 	Owner       []byte
-	Admin       []byte `json:",omitempty"`
-	Door        []byte
+	Door        []byte `json:",omitempty"` // of the link, while joining
 	Invite      []byte // invite secret of the link, or of the founder's newest
 	Channels    []byte
 	Epochs      []epochRecord
+	InUse       uint64 // number of the epoch in use
+	Welcomed    uint64 `json:",omitempty"` // version of the own welcome
 	Incarnation []byte
 	Relays      []relayRecord // every path there ever was, by its place
 	Lists       listsRecord
@@ -90,11 +94,6 @@ type metaRecord struct {
 	Joined      bool
 	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
 	Superseded  bool `json:",omitempty"` // another installation took the seat over
-}
-
-type epochRecord struct {
-	Number uint64
-	Key    []byte
 }
 
 // counters: sequence, event, bundle order, previous D.
@@ -179,7 +178,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
@@ -217,18 +216,17 @@ type keyring struct {
 	signing  keys.SigningPrivate
 	identity keys.IdentityPrivate
 	prekeys  []*ownPrekeys // in the order of versions
-	door     keys.DoorKey
+	door     keys.DoorKey  // of the link, while joining
 	invite   keys.InviteSecret
 	channels keys.ChannelSecret
 	owner    [32]byte
-	admin    [32]byte
-	epochs   []Epoch
+	epochs   []*heldEpoch // ascending by number
+	inUse    uint64
+	turns    int // how often the keys in epochs changed
 	inc      wire.Incarnation
 	ann      *Announcement
 	adm      *Admission
 }
-
-func (k *keyring) epoch() *Epoch { return &k.epochs[len(k.epochs)-1] }
 
 // setUp builds keyring, genesis and paths from meta.
 func (m *Machine) setUp() (err error) {
@@ -239,16 +237,22 @@ func (m *Machine) setUp() (err error) {
 		dst interface{ Set([]byte) error }
 		src []byte
 	}{{&k.door, meta.Door}, {&k.invite, meta.Invite}, {&k.channels, meta.Channels}} {
+		if len(s.src) == 0 && s.dst == &k.door {
+			continue
+		}
 		if err := s.dst.Set(s.src); err != nil {
 			return fmt.Errorf("%w: meta: %w", ErrStore, err)
 		}
 	}
 	k.signing = keys.NewPrivate[keys.RoleMember](seed(meta.Signing))
 	k.identity = keys.NewDHPrivate[keys.RoleIdentity](seed(meta.Identity))
-	k.owner, k.admin = seed(meta.Owner), seed(meta.Admin)
+	k.owner = seed(meta.Owner)
 	copy(k.inc[:], meta.Incarnation)
 	for _, e := range meta.Epochs {
-		k.epochs = append(k.epochs, Epoch{Number: e.Number, Key: keys.NewSecret[keys.RoleEpoch](seed(e.Key))})
+		k.hold(Epoch{Number: e.Number, Key: keys.NewSecret[keys.RoleEpoch](seed(e.Key))}, e.Checked).until = e.Until
+	}
+	if k.inUse = meta.InUse; len(k.epochs) > 0 && (k.epoch() == nil || k.first() == nil) {
+		return fmt.Errorf("%w: meta: the key of the epoch in use, or of the first, is missing: %w", ErrStore, wire.ErrFormat)
 	}
 	switch {
 	case len(meta.Genesis) > 0:

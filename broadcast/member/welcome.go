@@ -3,12 +3,18 @@ package member
 import (
 	"fmt"
 
+	"parallax/broadcast"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
-// MaxEpochs is how many epoch keys one welcome holds.
-const MaxEpochs = 64
+const (
+	// MaxEpochs is how many epoch keys one welcome holds.
+	MaxEpochs = 64
+	// MaxGenesis is the longest genesis in bytes: a welcome holds it beside the
+	// most epochs.
+	MaxGenesis = broadcast.MaxEntryValue - (1 + 32 + 4 + 1 + MaxEpochs*(8+keys.SeedSize) + 64)
+)
 
 const tagWelcome = "parallax/1/welcome"
 
@@ -18,19 +24,29 @@ type Epoch struct {
 	Key    keys.EpochKey
 }
 
-// Welcome holds the live epoch keys. It lies on the board under the door key,
-// so in an open group whoever holds a live link reads it.
+// Welcome is what a newcomer needs to read the boards. It lies there under the
+// door key of the epoch in use, one of each admin, so in an open group whoever
+// holds a live link reads it. It is believed as far as what it holds shows: the
+// genesis by the group id, the first key by the genesis, others by operations of
+// the roster.
 type Welcome struct {
-	Group     wire.GroupID
-	Epochs    []Epoch  // 1 to MaxEpochs, strictly ascending by number
-	Signature [64]byte // by an admin
+	Author    keys.SigningPublic // an admin's: the key that makes its seat
+	Genesis   []byte
+	Epochs    []Epoch  // 1 to MaxEpochs, strictly ascending by number; the first is FirstEpoch
+	Signature [64]byte // by Author
 }
 
-// Check tells whether ParseWelcome would take what Append writes. It does not
-// look at the signature.
+// Check tells whether ParseWelcome would take what Append writes. It looks
+// neither at the signature nor into the genesis.
 func (w *Welcome) Check() error {
 	if len(w.Epochs) == 0 || len(w.Epochs) > MaxEpochs {
 		return fmt.Errorf("welcome: it has 1 to %d epochs, not %d: %w", MaxEpochs, len(w.Epochs), wire.ErrFormat)
+	}
+	if len(w.Genesis) > MaxGenesis {
+		return fmt.Errorf("welcome: a genesis of %d bytes, at most %d: %w", len(w.Genesis), MaxGenesis, wire.ErrTooLong)
+	}
+	if w.Epochs[0].Number != FirstEpoch {
+		return fmt.Errorf("welcome: epoch %d comes first: %w", w.Epochs[0].Number, wire.ErrFormat)
 	}
 	for i := 1; i < len(w.Epochs); i++ {
 		if w.Epochs[i-1].Number >= w.Epochs[i].Number {
@@ -43,7 +59,8 @@ func (w *Welcome) Check() error {
 // body is the welcome without its signature.
 func (w *Welcome) body(b []byte) []byte {
 	b = append(b, objectFormat)
-	b = append(b, w.Group[:]...)
+	b = append(b, w.Author[:]...)
+	b = wire.AppendBytes(b, w.Genesis)
 	b = append(b, uint8(len(w.Epochs)))
 	for i := range w.Epochs {
 		b = wire.AppendU64(b, w.Epochs[i].Number)
@@ -57,14 +74,15 @@ func (w *Welcome) Append(b []byte) []byte {
 	return append(w.body(b), w.Signature[:]...)
 }
 
-// Sign sets the signature.
+// Sign sets Author and the signature.
 func (w *Welcome) Sign(admin keys.SigningPrivate) {
+	w.Author = admin.Public()
 	copy(w.Signature[:], admin.Sign(tagWelcome, w.body(nil)))
 }
 
-// Verify checks the signature of an admin: ErrBadSignature if it is another's.
-func (w *Welcome) Verify(v keys.Verify, admin keys.SigningPublic) error {
-	if !admin.Verify(v, w.Signature[:], tagWelcome, w.body(nil)) {
+// Verify checks the signature of Author: ErrBadSignature if it is another's.
+func (w *Welcome) Verify(v keys.Verify) error {
+	if !w.Author.Verify(v, w.Signature[:], tagWelcome, w.body(nil)) {
 		return fmt.Errorf("welcome %w", ErrBadSignature)
 	}
 	return nil
@@ -76,7 +94,8 @@ func ParseWelcome(b []byte) (*Welcome, error) {
 	w := new(Welcome)
 	r := wire.NewReader(b)
 	readObjectFormat(r)
-	r.Fixed(w.Group[:])
+	r.Fixed(w.Author[:])
+	w.Genesis = r.Bytes(MaxGenesis)
 	for range readCount8(r, MaxEpochs) {
 		e := Epoch{Number: r.U64()}
 		r.Fixed(e.Key.Expose())

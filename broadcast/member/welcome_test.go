@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"parallax/broadcast"
 	"parallax/broadcast/member"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
 func exampleWelcome() *member.Welcome {
-	w := &member.Welcome{Group: fill(5), Epochs: []member.Epoch{
+	w := &member.Welcome{Genesis: []byte("genesis"), Epochs: []member.Epoch{
 		{Number: 1, Key: keys.NewSecret[keys.RoleEpoch](fill(0xa1))},
 		{Number: 2, Key: keys.NewSecret[keys.RoleEpoch](fill(0xa2))},
 	}}
@@ -25,18 +26,19 @@ func TestWelcome(t *testing.T) {
 	b := w.Append(nil)
 	strict(t, member.ParseWelcome, b, w)
 	otherFormat(t, member.ParseWelcome, b)
-	pin(t, b, 178, "4fdeed48f1af1250e8812fae61148c45bfee0f95706f8f20ad673a8ee0c6bdf6")
+	pin(t, b, 189, "f0a0fa691d717fefece1445fa339e4cdb233b32f0376097e5073b0efdf56a869")
 	if !keys.Ed25519(signer(1).Public(), specInput("welcome", b[:len(b)-64]), w.Signature[:]) {
 		t.Error("the signature is not Sign(welcome, body)")
 	}
-	if err := w.Verify(keys.Ed25519, signer(1).Public()); err != nil {
+	if err := w.Verify(keys.Ed25519); err != nil {
 		t.Error(err)
 	}
-	if err := w.Verify(keys.Ed25519, signer(2).Public()); !errors.Is(err, member.ErrBadSignature) {
-		t.Errorf("another admin's key: %v", err)
+	other := *w
+	if other.Author = signer(2).Public(); !errors.Is(other.Verify(keys.Ed25519), member.ErrBadSignature) {
+		t.Error("another admin's key")
 	}
 	w.Epochs[1].Key.Expose()[0]++
-	if err := w.Verify(keys.Ed25519, signer(1).Public()); !errors.Is(err, member.ErrBadSignature) {
+	if err := w.Verify(keys.Ed25519); !errors.Is(err, member.ErrBadSignature) {
 		t.Errorf("another epoch key: %v", err)
 	}
 }
@@ -46,13 +48,15 @@ func TestWelcomeRefused(t *testing.T) {
 		change func(*member.Welcome)
 		want   error
 	}{
-		"no epoch":    {func(w *member.Welcome) { w.Epochs = nil }, wire.ErrFormat},
-		"epoch twice": {func(w *member.Welcome) { w.Epochs[1].Number = 1 }, wire.ErrFormat},
-		"descending":  {func(w *member.Welcome) { w.Epochs[1].Number = 0 }, wire.ErrFormat},
+		"no epoch":         {func(w *member.Welcome) { w.Epochs = nil }, wire.ErrFormat},
+		"epoch twice":      {func(w *member.Welcome) { w.Epochs[1].Number = 1 }, wire.ErrFormat},
+		"descending":       {func(w *member.Welcome) { w.Epochs[1].Number = 0 }, wire.ErrFormat},
+		"no first":         {func(w *member.Welcome) { w.Epochs = w.Epochs[1:] }, wire.ErrFormat},
+		"genesis too long": {func(w *member.Welcome) { w.Genesis = make([]byte, member.MaxGenesis+1) }, wire.ErrTooLong},
 		"65 epochs": {func(w *member.Welcome) {
 			w.Epochs = make([]member.Epoch, member.MaxEpochs+1)
 			for i := range w.Epochs {
-				w.Epochs[i].Number = uint64(i)
+				w.Epochs[i].Number = uint64(i) + 1
 			}
 		}, wire.ErrTooLong},
 	} {
@@ -64,6 +68,21 @@ func TestWelcomeRefused(t *testing.T) {
 		if _, err := member.ParseWelcome(w.Append(nil)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// The longest welcome fits a board entry.
+func TestLongestWelcome(t *testing.T) {
+	w := exampleWelcome()
+	w.Genesis = make([]byte, member.MaxGenesis)
+	for i := len(w.Epochs); i < member.MaxEpochs; i++ {
+		w.Epochs = append(w.Epochs, member.Epoch{Number: uint64(i) + 1})
+	}
+	if n := len(w.Append(nil)); n != broadcast.MaxEntryValue {
+		t.Errorf("%d bytes, an entry takes %d", n, broadcast.MaxEntryValue)
+	}
+	if _, err := member.ParseWelcome(w.Append(nil)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -241,7 +241,8 @@ func (p *demoPlot) passPost(to adversary.Side, at adversary.Place, m proto.Post)
 // seat is zero for entries about none.
 func (p *demoPlot) read(relay keys.RelayPublic, put proto.BoardPut) (kind string, seat wire.Seat, value []byte) {
 	if p.epochs == nil {
-		_, value, err := broadcast.NewBoardKeys(p.link.Door.Expose(), relay).Open(put.Name, put.Version, put.Value)
+		door := broadcast.NewBoardKeys(p.link.Door.Expose(), relay).Named(broadcast.NewBoardKeys(p.link.Channels.Expose(), relay))
+		_, value, err := door.Open(put.Name, put.Version, put.Value)
 		if w, e := member.ParseWelcome(value); err == nil && e == nil {
 			p.epochs = w.Epochs
 		}

@@ -18,9 +18,9 @@ import (
 )
 
 func newGroup(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "group", Short: "Create and list groups"}
+	c := &cobra.Command{Use: "group", Short: "Create, list, change and leave groups"}
 	cli.Parent(c)
-	c.AddCommand(newCreate(a), newList(a))
+	c.AddCommand(newCreate(a), newList(a), newGroupMembers(a), newSet(a), newLeave(a))
 	return c
 }
 

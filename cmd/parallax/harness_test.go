@@ -83,8 +83,26 @@ func newRelay(dir string) (*relayProcess, error) {
 }
 
 // start serves and waits until it listens, or was killed meanwhile. Its log is
-// DIR.log.
+// DIR.log. The port of a process that was just killed may be free a moment
+// after its end only.
 func (r *relayProcess) start() error {
+	return eventually(5*time.Second, func() error {
+		raw, _ := os.ReadFile(r.dir + ".log")
+		err := r.serve()
+		if err == nil {
+			return nil
+		}
+		now, _ := os.ReadFile(r.dir + ".log")
+		err = fmt.Errorf("serve %s: %w\n%s", r.dir, err, now[min(len(raw), len(now)):])
+		if bytes.Contains(now[min(len(raw), len(now)):], []byte("already in use")) {
+			return err
+		}
+		return giveUp{err}
+	})
+}
+
+// serve is one attempt of start.
+func (r *relayProcess) serve() error {
 	log, err := os.OpenFile(r.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -102,17 +120,22 @@ func (r *relayProcess) start() error {
 	r.mu.Lock()
 	r.cmd = cmd
 	r.mu.Unlock()
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, "/p2p/") {
-		r.mu.Lock()
-		ended := r.cmd != cmd
-		r.mu.Unlock()
-		if ended {
-			return nil
-		}
-		raw, _ := os.ReadFile(r.dir + ".log")
-		return fmt.Errorf("serve %s: %q, %v\n%s", r.dir, line, err, raw)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err == nil && strings.Contains(line, "/p2p/") {
+		return nil
 	}
-	return nil
+	r.mu.Lock()
+	killed := r.cmd != cmd
+	if !killed {
+		r.cmd = nil
+	}
+	r.mu.Unlock()
+	if killed {
+		return nil
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	return fmt.Errorf("%q, %w", line, err)
 }
 
 // end signals the process and waits for it. Nil for one that does not run.
@@ -248,10 +271,14 @@ func (f *follower) end(sig syscall.Signal) error {
 	return f.cmd.Wait()
 }
 
-// eventually tries until f holds.
+// giveUp is an error that no time mends.
+type giveUp struct{ error }
+
+// eventually tries until f holds, or gives up.
 func eventually(within time.Duration, f func() error) (err error) {
 	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-		if err = f(); err == nil || time.Since(start) > within {
+		err = f()
+		if _, hopeless := errors.AsType[giveUp](err); err == nil || hopeless || time.Since(start) > within {
 			return err
 		}
 	}

@@ -56,6 +56,7 @@ func newInvite(a *app) *cobra.Command {
 	c.Flags().Uint32Var(&uses, "uses", 0, "how many may join with it (default 50)")
 	c.Flags().Var(&expires, "expires", "how long it is good for (default 7d)")
 	c.Flags().BoolVar(&qr, "qr", false, "as a QR code as well, on stderr")
+	c.AddCommand(newInviteList(a), newInviteRevoke(a))
 	return c
 }
 

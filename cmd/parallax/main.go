@@ -30,7 +30,7 @@ func newRoot(s *cli.Streams) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.data, "data", "", "data folder (default $XDG_DATA_HOME/parallax, else ~/.local/share/parallax)")
 	root.PersistentFlags().StringVar(&a.passFile, "passphrase-file", "", "file that holds the passphrase of the data folder (default $"+envPassphrase+"); a new folder is sealed with it")
 	root.AddCommand(
-		newInit(a), newPassphrase(a), newBackup(a), newGroup(a), newInvite(a), newJoin(a),
+		newInit(a), newPassphrase(a), newBackup(a), newGroup(a), newInvite(a), newJoin(a), newMember(a), newRelays(a),
 		newSend(a), newTail(a), newHistory(a),
 		newMembers(a), newSecurity(a), newCode(a), newConfirm(a), newPaths(a),
 		newCoalition(a), newDelivery(a), newContested(a),

@@ -1,7 +1,7 @@
 package main
 
 import (
-		"fmt"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	whileAway = 600 // messages that a member misses
+	whileAway = 400 // messages that a member misses
 	catchKill = 5   // kills while it reads them
 )
 

@@ -208,6 +208,7 @@ func newHistory(a *app) *cobra.Command {
 	}
 	c.Flags().StringVar(&search, "search", "", "only messages with this in text or name")
 	c.Flags().IntVar(&limit, "limit", 50, "the newest so many; 0: all")
+	c.AddCommand(newPassOn(a))
 	return c
 }
 

@@ -411,10 +411,11 @@ func TestInsider(t *testing.T) {
 	must(t, err)
 	post := proto.Post{Envelope: envelope}
 	broadcast.Mask(post.Envelope, &epoch, relay, post.Nonce, 0)
-	masked, sealed := broadcast.NewBoardKeys(epoch.Expose(), relay).Seal("announcement/x", 1, []byte("value"))
+	first := broadcast.NewBoardKeys(other.Expose(), relay)
+	masked, sealed := broadcast.NewBoardKeys(epoch.Expose(), relay).Named(first).Seal("announcement/x", 1, []byte("value"))
 	put := proto.BoardPut{Name: masked, Version: 1, Value: sealed}
 
-	in := Insider{Relay: relay, Group: gid, Door: &door, Epoch: []*keys.EpochKey{&other, &epoch}}
+	in := Insider{Relay: relay, Group: gid, Door: &door, Channels: new(keys.ChannelSecret), Epoch: []*keys.EpochKey{&other, &epoch}}
 	if got, ok := in.Sender(post); !ok || got != seat {
 		t.Errorf("the sender is %v, %v", got, ok)
 	}

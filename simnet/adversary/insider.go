@@ -11,10 +11,11 @@ import (
 // invitation: names and values of board entries, and whose a bundle is. What
 // the bundle says stays closed to it.
 type Insider struct {
-	Relay keys.RelayPublic
-	Group wire.GroupID
-	Door  *keys.DoorKey
-	Epoch []*keys.EpochKey // as far as known
+	Relay    keys.RelayPublic
+	Group    wire.GroupID
+	Door     *keys.DoorKey
+	Channels *keys.ChannelSecret
+	Epoch    []*keys.EpochKey // as far as known, the group's first one first
 }
 
 // Entry opens the board entry that a BoardPut or an Admit writes; ok is false
@@ -29,16 +30,26 @@ func (i *Insider) Entry(m proto.Message) (name string, value []byte, ok bool) {
 	default:
 		return "", nil, false
 	}
-	secrets := [][]byte{i.Door.Expose()}
+	shelf := []broadcast.BoardKeys{i.Doors()}
 	for _, e := range i.Epoch {
-		secrets = append(secrets, e.Expose())
+		shelf = append(shelf, i.Shelf(e))
 	}
-	for _, s := range secrets {
-		if name, value, err := broadcast.NewBoardKeys(s, i.Relay).Open(put.Name, put.Version, put.Value); err == nil {
+	for _, k := range shelf {
+		if name, value, err := k.Open(put.Name, put.Version, put.Value); err == nil {
 			return name, value, true
 		}
 	}
 	return "", nil, false
+}
+
+// Doors seal and open what newcomers read.
+func (i *Insider) Doors() broadcast.BoardKeys {
+	return broadcast.NewBoardKeys(i.Door.Expose(), i.Relay).Named(broadcast.NewBoardKeys(i.Channels.Expose(), i.Relay))
+}
+
+// Shelf seals and opens what members write under an epoch.
+func (i *Insider) Shelf(e *keys.EpochKey) broadcast.BoardKeys {
+	return broadcast.NewBoardKeys(e.Expose(), i.Relay).Named(broadcast.NewBoardKeys(i.Epoch[0].Expose(), i.Relay))
 }
 
 // Header opens the sealed header of a Post or a Deliver, as whoever holds an
@@ -70,12 +81,12 @@ func (i *Insider) Sender(m proto.Message) (wire.Seat, bool) {
 	return h.Seat, ok
 }
 
-// Replace is a board write with another value: sealed again under key, which
-// opened it, and owned by whoever forges it. On a board that never had the
+// Replace is a board write with another value: sealed again under the key
+// that opened it, and owned by whoever forges it. On a board that never had the
 // entry before, the relay inside takes it as its first writer's. The capability
 // signature is left to the caller.
-func (i *Insider) Replace(put proto.BoardPut, channel wire.ChannelID, key []byte, name string, value []byte, owner keys.OwnerPrivate) proto.BoardPut {
-	put.Name, put.Value = broadcast.NewBoardKeys(key, i.Relay).Seal(name, put.Version, value)
+func (i *Insider) Replace(put proto.BoardPut, channel wire.ChannelID, key broadcast.BoardKeys, name string, value []byte, owner keys.OwnerPrivate) proto.BoardPut {
+	put.Name, put.Value = key.Seal(name, put.Version, value)
 	put.SignOwner(owner, i.Relay, channel)
 	return put
 }

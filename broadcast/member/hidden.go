@@ -1,0 +1,45 @@
+package member
+
+import "fmt"
+
+// A relay that was away has first to hear of what happened meanwhile, from
+// members who were online without it: so that it hides somebody is told when a
+// path has been read to its end, board and log, for the deadline of the policy.
+
+// readToEnd notes that a path may be complete now.
+func (m *Machine) readToEnd(p *path) {
+	if m.genesis != nil && p.caughtUp && p.listed && p.read.tell.IsZero() {
+		p.read.tell = m.now.Add(m.rules().Deadline)
+	}
+}
+
+// tellHidden tells, once a link, what the paths that are due do not show.
+func (m *Machine) tellHidden() {
+	for _, p := range m.paths {
+		if p.read.tell.IsZero() || p.read.told || m.now.Before(p.read.tell) {
+			continue
+		}
+		p.read.told = true
+		for _, st := range m.sortedSeats() {
+			if st.ann != nil && m.usable(st) {
+				m.hides(st)
+			}
+		}
+	}
+}
+
+// hides tells which relays do not show a seat that is usable.
+func (m *Machine) hides(st *seatState) {
+	r := m.report(st)
+	shown, missing := m.showing(r.Status)
+	if !r.Settled || len(shown) == 0 || st.own {
+		return
+	}
+	for _, p := range missing {
+		if p.read.told && p.read.opened && p.listed && p.caughtUp && m.expected(p, st) {
+			m.relayEvent(p, "hides "+st.seat.String(), m.display(st),
+				fmt.Sprintf("Relay %s does not show %s, whom %s %s. Messages reach %s over the others. Nothing for you to do.",
+					p.name(), m.display(st), labels(shown), verb(shown, "shows", "show"), st.ann.Name))
+		}
+	}
+}

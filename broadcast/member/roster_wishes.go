@@ -1,0 +1,354 @@
+package member
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"parallax/internal/wire"
+)
+
+// roleOf reads a role in a word.
+func roleOf(r Role) (uint8, error) {
+	for _, role := range []uint8{RoleReader, RoleMember, RoleAdmin, RoleOwner} {
+		if roleName(role) == string(r) {
+			return role, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: a role is reader, member, admin or owner, not %q", ErrNoSuch, r)
+}
+
+// rosterWish takes the wishes that change the roster, and tells whether w is one.
+func (m *Machine) rosterWish(id uint64, w Wish) bool {
+	var err error
+	switch w := w.(type) {
+	case RemoveMember:
+		err = m.removeMember(id, w)
+	case ApproveMember:
+		err = m.approveMember(id, w)
+	case SetRole:
+		err = m.setRole(id, w)
+	case LeaveGroup:
+		err = m.leaveGroup(id)
+	case RevokeInvite:
+		err = m.revokeInvite(id, w)
+	case SetPolicy:
+		err = m.setPolicy(id, w)
+	default:
+		return false
+	}
+	if err != nil {
+		m.follow() // what was made before the error stands
+		m.answer(id, nil, err)
+	}
+	return true
+}
+
+// change makes own operations one after another: all or, when one is refused, the
+// ones before it, which publish hands out all the same.
+type change struct {
+	m     *Machine
+	list  []*logged
+	err   error
+	inv   *Invitation
+	rec   *InviteRecord
+	posts map[wire.PostID]*path
+}
+
+func (c *change) make(body OperationBody) *logged {
+	if c.err != nil {
+		return nil
+	}
+	l, err := c.m.makeOperation(body)
+	if err != nil {
+		c.err = err
+		return nil
+	}
+	c.list = append(c.list, l)
+	return l
+}
+
+// adoptAll makes every complete admission a signed fact, but that of one seat:
+// before invites end, so that who came by them stays.
+func (c *change) adoptAll(but wire.Seat) {
+	for c.err == nil {
+		list := c.m.adopt(func(st *seatState) bool {
+			return st.seat != but && c.m.usable(st) && !c.m.standing(st.seat).in
+		})
+		if len(list) == 0 {
+			return
+		}
+		c.list = append(c.list, list...)
+	}
+}
+
+// adoptOne makes a seat's complete admission a signed fact, if nobody did.
+func (c *change) adoptOne(st *seatState) {
+	if c.err == nil && !st.own && c.m.usable(st) && !c.m.standing(st.seat).in {
+		c.list = append(c.list, c.m.adopt(func(o *seatState) bool { return o == st })...)
+	}
+}
+
+// revoke ends invites, and issues a new one in their place if that can be.
+func (c *change) revoke(list [][16]byte) {
+	for _, id := range list {
+		c.make(OpRevoke{Invite: id})
+	}
+	if c.err != nil || len(list) == 0 || c.m.mayInvite() != nil {
+		return
+	}
+	inv, rec, l, err := c.m.newInvite(DefaultUses, DefaultValid)
+	if err != nil {
+		c.err = err
+		return
+	}
+	c.inv, c.rec, c.list = inv, rec, append(c.list, l)
+}
+
+// done hands out what was made, and answers the command when q operators keep it.
+func (c *change) done(id uint64, info OperationInfo) error {
+	m := c.m
+	c.posts = m.publish(c.list...)
+	if c.inv != nil {
+		m.grant(c.inv, c.rec, c.posts)
+	}
+	if c.err != nil {
+		return c.err
+	}
+	info.Epoch = slices.ContainsFunc(c.list, func(l *logged) bool { return l.op.Body.kind() == opEpoch })
+	result := func() OperationInfo {
+		info.Relays = m.operators(m.keeps(c.posts))
+		if c.inv != nil {
+			info.Link, info.Expires = c.inv.Link(), c.rec.Expires
+		}
+		return info
+	}
+	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.rules().Deadline),
+		done: func() (any, error, bool) {
+			return result(), nil, !m.awaited(c.posts) && m.enough(m.keeps(c.posts))
+		},
+		late: func() (any, error) {
+			if m.enough(m.keeps(c.posts)) {
+				return result(), nil
+			}
+			return result(), fmt.Errorf("%w: %d of %d needed relays have the change so far; it is made, and is sent to the others when they are back", ErrUnreached, m.operators(m.keeps(c.posts)), m.needed())
+		}})
+	return nil
+}
+
+// about describes an operation about a seat.
+func (m *Machine) about(l *logged, st *seatState, what string) OperationInfo {
+	return OperationInfo{Operation: l.digest.Short(), What: what, Seat: st.seat.String(), Member: m.display(st)}
+}
+
+// other finds a member that is not this one.
+func (m *Machine) notSelf(name, instead string) (*seatState, error) {
+	st, err := m.findMember(name)
+	if err == nil && st.own {
+		return nil, fmt.Errorf("%w: %q is you; %s", ErrNothingToDo, name, instead)
+	}
+	return st, err
+}
+
+// removeMember removes, ends every invite, for who is removed may know it, and
+// begins an epoch.
+func (m *Machine) removeMember(id uint64, w RemoveMember) error {
+	if err := m.mayChange(RoleAdmin); err != nil {
+		return err
+	}
+	st, err := m.notSelf(w.Member, "leave the group instead")
+	if err != nil {
+		return err
+	}
+	name := m.display(st)
+	c := &change{m: m}
+	c.adoptAll(st.seat)
+	l := c.make(OpRemove{Seat: st.seat, Cut: m.cutNow(st)})
+	if c.err != nil {
+		m.publish(c.list...)
+		return c.err
+	}
+	c.revoke(m.liveInvites())
+	if c.err == nil {
+		var e *logged
+		if e, c.err = m.newEpoch(); c.err == nil {
+			c.list = append(c.list, e)
+		}
+	}
+	what := fmt.Sprintf("%s was removed.", name)
+	if c.inv != nil {
+		what += " Earlier invitations ended; here is a new one."
+	}
+	return c.done(id, m.about(l, st, what))
+}
+
+// cutNow is what counts of a seat that is removed now: all that came here.
+func (m *Machine) cutNow(st *seatState) (c Cut) {
+	if st.ann != nil {
+		c.Incarnation = st.ann.Incarnation
+		c.Sequence = m.received[source{st.seat, c.Incarnation}].greatest()
+	}
+	return c
+}
+
+// liveInvites lists, ascending, the invites that are neither revoked nor over.
+func (m *Machine) liveInvites() (list [][16]byte) {
+	for i := range m.state.Invites {
+		inv := &m.state.Invites[i]
+		if !inv.Revoked && m.now.Before(inv.Record.Expires) && (len(list) == 0 || list[len(list)-1] != inv.ID) {
+			list = append(list, inv.ID)
+		}
+	}
+	return list
+}
+
+func (m *Machine) approveMember(id uint64, w ApproveMember) error {
+	if err := m.mayChange(RoleAdmin); err != nil {
+		return err
+	}
+	set(&w.Role, AsMember)
+	role, err := roleOf(w.Role)
+	if err != nil {
+		return err
+	}
+	st, err := m.findMember(w.Member)
+	if err != nil {
+		return err
+	}
+	c := &change{m: m}
+	l := c.make(OpAdd{Seat: st.seat, Announcement: st.digest, Role: role})
+	if c.err != nil {
+		return c.err
+	}
+	return c.done(id, m.about(l, st, fmt.Sprintf("%s is in the group as %s.", m.display(st), w.Role)))
+}
+
+func (m *Machine) setRole(id uint64, w SetRole) error {
+	if err := m.mayChange(RoleAdmin); err != nil {
+		return err
+	}
+	role, err := roleOf(w.Role)
+	if err != nil {
+		return err
+	}
+	st, err := m.findMember(w.Member)
+	if err != nil {
+		return err
+	}
+	c := &change{m: m}
+	c.adoptOne(st)
+	l := c.make(OpRole{Seat: st.seat, Role: role})
+	if c.err != nil {
+		m.publish(c.list...)
+		return c.err
+	}
+	return c.done(id, m.about(l, st, fmt.Sprintf("%s is %s now.", m.display(st), withArticle(string(w.Role)))))
+}
+
+func (m *Machine) revokeInvite(id uint64, w RevokeInvite) error {
+	if err := m.mayChange(RoleAdmin); err != nil {
+		return err
+	}
+	var found [][16]byte
+	for i := range m.state.Invites {
+		inv := &m.state.Invites[i]
+		if w.ID != "" && strings.HasPrefix(hex.EncodeToString(inv.ID[:]), strings.ToLower(w.ID)) && !slices.Contains(found, inv.ID) {
+			if inv.Revoked {
+				return fmt.Errorf("%w: invitation %x was revoked already", ErrNothingToDo, inv.ID)
+			}
+			found = append(found, inv.ID)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return fmt.Errorf("%w: no invitation is called %q", ErrNoSuch, w.ID)
+	case 1:
+	default:
+		return fmt.Errorf("%w: %d invitations begin with %q", ErrAmbiguous, len(found), w.ID)
+	}
+	c := &change{m: m}
+	c.adoptAll(wire.Seat{})
+	l := c.make(OpRevoke{Invite: found[0]})
+	if c.err != nil {
+		m.publish(c.list...)
+		return c.err
+	}
+	return c.done(id, OperationInfo{Operation: l.digest.Short(), What: fmt.Sprintf("Invitation %x ended. Who came by it stays.", found[0])})
+}
+
+func (m *Machine) setPolicy(id uint64, w SetPolicy) error {
+	if err := m.mayChange(RoleOwner); err != nil {
+		return err
+	}
+	p := m.state.Policy
+	replace(&p.Quorum, w.Quorum)
+	replace(&p.Strict, w.Strict)
+	replace(&p.Deadline, w.Deadline)
+	replace(&p.Retention, w.Retention)
+	replace(&p.Text, w.Policy)
+	if p == m.state.Policy {
+		return fmt.Errorf("%w: that is the policy already", ErrNothingToDo)
+	}
+	g := Genesis{Policy: p, Relays: m.state.Relays}
+	if n := g.operators(); int(p.Quorum) > n {
+		return fmt.Errorf("a quorum of %d can never be met by %d operators: %w", p.Quorum, n, wire.ErrFormat)
+	}
+	c := &change{m: m}
+	l := c.make(OpPolicy{Policy: p})
+	if c.err != nil {
+		return c.err
+	}
+	return c.done(id, OperationInfo{Operation: l.digest.Short(), What: fmt.Sprintf("The policy is now: %s.", describePolicy(&p))})
+}
+
+func replace[T any](v *T, by *T) {
+	if by != nil {
+		*v = *by
+	}
+}
+
+// leaveGroup takes this member out: by an operation, if the roster has it.
+func (m *Machine) leaveGroup(id uint64) error {
+	s := m.standing(m.self)
+	switch {
+	case m.meta.Superseded:
+		return ErrSuperseded
+	case m.meta.Restored:
+		return ErrRestoring
+	case !s.in && !s.gone:
+		m.left()
+		m.answer(id, OperationInfo{What: fmt.Sprintf("You left %s. No admin had confirmed your seat, so the others are not told.", m.meta.Group), Seat: m.self.String(), Member: m.meta.Name}, nil)
+		return nil
+	}
+	c := &change{m: m}
+	info := OperationInfo{What: fmt.Sprintf("You left %s.", m.meta.Group), Seat: m.self.String(), Member: m.meta.Name}
+	if s.in {
+		l := c.make(OpLeave{})
+		switch {
+		case errors.Is(c.err, ErrLastOwner) && !m.others():
+			c.err = nil // nobody is left behind
+		case c.err != nil:
+			return c.err
+		default:
+			info.Operation = l.digest.Short()
+			m.publish(c.list...)
+		}
+	}
+	m.leaveAt = m.now.Add(leaveWait)
+	m.waiting = append(m.waiting, waiter{id: id, done: func() (any, error, bool) {
+		return info, nil, m.meta.Phase == phaseLeft
+	}})
+	return nil
+}
+
+// others tells whether anybody else is in the group.
+func (m *Machine) others() bool {
+	for _, st := range m.seats {
+		if !st.own && m.usable(st) {
+			return true
+		}
+	}
+	return len(m.state.Members) > 1
+}

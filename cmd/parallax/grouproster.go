@@ -1,0 +1,202 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"parallax/broadcast/member"
+	"parallax/internal/cli"
+	"parallax/node"
+)
+
+func newGroupMembers(a *app) *cobra.Command {
+	var every, drawing bool
+	c := &cobra.Command{
+		Use: "members [GROUP]", Short: "List the members by the group's roster: role, since when, by whom", Args: cobra.MaximumNArgs(1),
+		Long: "Shows what the signed roster says: who is in, in which role, since when and by whom. What the relays agree on is\n" +
+			"in `parallax members`.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.status(c, args, func(client node.Client, g node.Membership, s member.Status) error {
+				v, err := ask[member.RosterInfo](c.Context(), client, g.Unit, member.GetRoster{Draw: drawing})
+				if err != nil {
+					return err
+				}
+				return a.sayRoster(v, s, every, drawing)
+			})
+		},
+	}
+	c.Flags().BoolVar(&every, "all", false, "with those who left or were removed, and what has no effect")
+	c.Flags().BoolVar(&drawing, "log", false, "the log of operations itself, as text")
+	return c
+}
+
+func (a *app) sayRoster(v member.RosterInfo, s member.Status, every, drawing bool) error {
+	err := a.Data(v, func(w *strings.Builder) {
+		if drawing {
+			w.WriteString(cli.CleanLines(strings.TrimRight(v.Drawing, "\n"), "") + "\n")
+			return
+		}
+		var rows [][]cli.Cell
+		for _, list := range [][]member.RosterMember{v.Members, v.Asking, v.Pending} {
+			for _, m := range list {
+				rows = append(rows, rosterRow(m))
+			}
+		}
+		if every {
+			for _, m := range v.Removed {
+				rows = append(rows, rosterRow(m))
+			}
+		}
+		a.Table(w, []string{"name", "role", "since", "by", "", "seat"}, rows)
+		if !every {
+			return
+		}
+		for _, x := range v.Void {
+			fmt.Fprintf(w, "%s  %s: %s. It has no effect: %s.\n", x.Operation, cli.Clean(x.By), cli.Clean(x.What), cli.Clean(x.Cause))
+		}
+	})
+	for _, d := range v.Disputes {
+		if !d.Settled || every {
+			a.Say("%s", cli.Clean(d.Text))
+		}
+	}
+	if n := len(v.Removed); n > 0 && !every && !drawing {
+		a.Say("%d left or were removed: parallax group members --all", n)
+	}
+	if v.Headless {
+		a.Say("The group has neither owner nor admin any more: nobody can change it.")
+	}
+	if v.Waiting > 0 {
+		a.Say("%s waiting for what came before, which has not arrived here yet.", isAreN(v.Waiting, "change"))
+	}
+	return err
+}
+
+// isAreN is "1 change is", "3 changes are".
+func isAreN(n int, one string) string {
+	if n == 1 {
+		return "1 " + one + " is"
+	}
+	return cli.Plural(n, one) + " are"
+}
+
+// rosterRow tells one seat in a line.
+func rosterRow(m member.RosterMember) []cli.Cell {
+	role, note := string(m.Role), cli.Cell{}
+	var words []string
+	if m.Own {
+		words = append(words, "you")
+	}
+	switch {
+	case m.Left:
+		role, words = "", append(words, "left")
+	case m.Suspended:
+		words, note.Color = append(words, "signed two operations after one: does not count as admin now"), cli.Yellow
+	case m.Role == "" && m.By != "":
+		words = append(words, "removed")
+	case m.Since.IsZero() && m.Usable:
+		words = append(words, "by the relays' agreement; an admin's device confirms it")
+	case !m.Usable && !m.Own:
+		words, note.Color = append(words, "nothing is sent to this key"), cli.Yellow
+	}
+	note.Text = strings.Join(words, ", ")
+	since := ""
+	if !m.Since.IsZero() {
+		since = m.Since.Local().Format(time.DateOnly)
+	}
+	return append(cli.Cells(cli.Clean(m.Label), role, since, cli.Clean(m.By)), note, cli.Cell{Text: m.Seat[:min(len(m.Seat), 8)]})
+}
+
+func newLeave(a *app) *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use: "leave [GROUP]", Short: "Leave a group, for good", Args: cobra.MaximumNArgs(1),
+		Long: "Takes you out of the group: this device reads and sends nothing there any more. Your history stays on it. An admin\n" +
+			"can let you in again by a new invitation only.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.with(c.Context(), func(client node.Client) error {
+				g, err := a.group(c.Context(), client, first(args))
+				if err != nil {
+					return err
+				}
+				s, err := a.catchUp(c.Context(), client, g.Unit)
+				if err != nil {
+					return err
+				}
+				if err := a.agree(yes, fmt.Sprintf("Leave %s? Your history stays on this device; nothing new comes.", cli.Clean(s.Group))); err != nil {
+					return err
+				}
+				return a.change(c.Context(), client, g, s, member.LeaveGroup{})
+			})
+		},
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return c
+}
+
+func newSet(a *app) *cobra.Command {
+	var quorum uint8
+	var strict bool
+	var deadline, retention cli.Duration
+	var policyFile string
+	c := &cobra.Command{
+		Use: "set [GROUP]", Short: "Change the group's policy", Args: cobra.MaximumNArgs(1),
+		Long: "For owners. Changes what is named; the rest stays. --strict=false and --quorum 0 take back what was set, and an\n" +
+			"empty file after --policy takes the policy text back.",
+		RunE: func(c *cobra.Command, args []string) error {
+			var w member.SetPolicy
+			set := 0
+			given := func(name string) bool {
+				if c.Flags().Changed(name) {
+					set++
+					return true
+				}
+				return false
+			}
+			if given("quorum") {
+				w.Quorum = &quorum
+			}
+			if given("strict") {
+				w.Strict = &strict
+			}
+			for name, d := range map[string]*cli.Duration{"deadline": &deadline, "retention": &retention} {
+				if !given(name) {
+					continue
+				}
+				t := time.Duration(*d)
+				if t < time.Second || t%time.Second != 0 {
+					return cli.Errorf(cli.Usage, "--%s is %s, it counts in whole seconds", name, d)
+				}
+				if name == "deadline" {
+					w.Deadline = &t
+				} else {
+					w.Retention = &t
+				}
+			}
+			if set == 0 {
+				return cli.Errorf(cli.Usage, "what shall be changed? %s --help lists it", c.CommandPath())
+			}
+			return a.with(c.Context(), func(client node.Client) error {
+				g, err := a.group(c.Context(), client, first(args))
+				if err != nil {
+					return err
+				}
+				s, err := a.catchUp(c.Context(), client, g.Unit)
+				if err != nil {
+					return err
+				}
+				return a.change(c.Context(), client, g, s, w)
+			})
+		},
+	}
+	f := c.Flags()
+	f.Uint8Var(&quorum, "quorum", 0, "how many operators must agree; 0: a majority")
+	f.BoolVar(&strict, "strict", false, "all relays must agree")
+	f.Var(&deadline, "deadline", "how long a relay may be silent before the others go on")
+	f.Var(&retention, "retention", "how long what members were away for can still be read")
+	f.StringVar(&policyFile, "policy", "", "file with a policy text: which operators are enough")
+	return c
+}

@@ -1,0 +1,211 @@
+package simnet
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"parallax/broadcast/member"
+)
+
+var manyMembers = flag.Int("members", 100, "how large TestThousand's group is when nobody joins any more")
+
+// The shape of TestThousand.
+const (
+	thousandJoins    = 10
+	thousandMessages = 30
+	thousandSleepers = 6 // that wake in the end
+)
+
+// A group of a thousand over five relays, of which two collude: they show one of
+// the newcomers another key under a member's name. Ten join, thirty texts are
+// sent; everybody who is awake, and who wakes in the end, has all of it once,
+// nobody has anything else, and only the two are convicted. Beside it stands the
+// same group on one relay, where nothing is compared: what comparing costs.
+func TestThousand(t *testing.T) {
+	compared := thousand(t, 5, 2)
+	alone := thousand(t, 1, 0)
+	t.Logf("bytes of one text of 32 bytes, five relays compared beside one alone:\n"+
+		"  sender, to each relay   %8d  %8d\n  sender, altogether      %8d  %8d\n  receiver, from each     %8d  %8d\n  receiver, altogether    %8d  %8d\n"+
+		"bytes of a join:\n  newcomer, to each relay %8d  %8d\n  newcomer, altogether up %8d  %8d\n  newcomer, from each     %8d  %8d\n  member, altogether down %8d  %8d",
+		compared.sent/5, alone.sent, compared.sent, alone.sent, compared.got/5, alone.got, compared.got, alone.got,
+		compared.joined/5, alone.joined, compared.joined, alone.joined, compared.read/5, alone.read, compared.told, alone.told)
+	// A view of five relays instead of one: 4 * 88 bytes, within an envelope of
+	// the next size class.
+	const views = 1024
+	if per := compared.sent / 5; per > alone.sent+views {
+		t.Errorf("a text costs its sender %d bytes on each of five relays, %d on one alone", per, alone.sent)
+	}
+	if per := compared.got / 5; per > alone.got+views {
+		t.Errorf("a text costs its receiver %d bytes from each of five relays, %d from one alone", per, alone.got)
+	}
+}
+
+// bytes of one text and of one join: altogether, over all relays.
+type thousandBytes struct{ sent, got, joined, read, told uint64 }
+
+func thousand(t *testing.T, relays, colluding int) (b thousandBytes) {
+	begun := time.Now()
+	lap := func(what string) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		t.Logf("%d relays: %-14s %6.1f s, heap %4d MB", relays, what, time.Since(begun).Seconds(), m.HeapAlloc>>20)
+	}
+	cfg := Config{Seed: 1, Limit: 1 << 40}
+	s := NewScenario(cfg)
+	s.Honest = colluding == 0
+	s.Relay.Limits.PostsPerMinute = 1 << 20 // the feeder does in seconds what joins do in weeks
+	s.Member.Limits.Reinforced = -1         // as in any group of more than a hundred
+	s.AddRelays(relays)
+	step := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := layDown(s, *manyMembers-thousandJoins, member.CreateGroup{})
+	step(err)
+	awake := min(max(16, *manyMembers/25), 40, len(l.seats)-thousandSleepers) // machines; the others sleep
+	for i := range awake {
+		l.wake(l.node(i), i)
+	}
+	lap("laid down")
+	step(s.Run(20 * time.Minute)) // until the founder has adopted all of them
+	total := func(nodes ...*Node) (up, down uint64) {
+		for _, n := range nodes {
+			for _, r := range s.Relays {
+				at := s.Traffic(n.name, r.name)
+				up, down = up+at.Up, down+at.Down
+			}
+		}
+		return up, down
+	}
+	members := slices.Clone(l.awake)
+	r := s.Rand("thousand")
+	var texts []sentText
+	say := func(n *Node) {
+		text := fmt.Sprintf("%-32.32s", fmt.Sprintf("text %d of %s", len(texts)+1, n.name))
+		v, err := s.Do(n, member.SendText{Text: text, Wait: member.WaitAll})
+		step(err)
+		if info := v.(member.SentInfo); info.Waiting > 0 || info.Members < len(l.seats)-1 {
+			t.Errorf("%s sent to %+v", n.name, info)
+		}
+		texts = append(texts, sentText{text, s.Elapsed()})
+	}
+
+	// What one text costs, before anything happens.
+	up, _ := total(l.founder)
+	_, down := total(members[1:]...)
+	say(l.founder)
+	step(s.Run(2 * time.Second))
+	up1, _ := total(l.founder)
+	_, down1 := total(members[1:]...)
+	b.sent, b.got = up1-up, (down1-down)/uint64(len(members)-1)
+	lap("first text")
+
+	// Joins, with texts between them.
+	victim, since := "", map[string]time.Duration{}
+	for i := range thousandJoins {
+		n := s.AddMember(fmt.Sprintf("j%02d", i))
+		if colluding > 0 && i == thousandJoins/2 {
+			victim = n.name
+			step(s.Substitute(s.Relays[relays-colluding:], victim, l.seats[5].name, "mallory", false))
+		}
+		_, down := total(members...)
+		step(s.Join(n))
+		step(s.Run(time.Second))
+		if i == 0 {
+			up, got := total(n)
+			_, down1 := total(members...)
+			b.joined, b.read, b.told = up, got, (down1-down)/uint64(len(members))
+		}
+		members, since[n.name] = append(members, n), s.Elapsed()
+		for range 2 {
+			say(members[r.IntN(len(members))])
+		}
+	}
+	lap("joins")
+	for len(texts) < thousandMessages {
+		say(members[r.IntN(len(members))])
+	}
+	step(s.Run(40 * time.Second))
+	lap("texts")
+
+	for i := range thousandSleepers { // one after the other, and gone again
+		at := len(l.seats) - 1 - i*(len(l.seats)-awake)/thousandSleepers
+		n := l.node(at)
+		l.wake(n, at)
+		step(s.Run(20 * time.Second))
+		s.thousandEnds(t, n, texts, 0, len(l.seats)+thousandJoins, colluding, false)
+		n.Stop()
+		n.disk, s.history[n.name] = nil, nil
+	}
+	lap("sleepers woke")
+	for _, n := range members {
+		s.thousandEnds(t, n, texts, since[n.name], len(l.seats)+thousandJoins, colluding, n.name == victim)
+	}
+	lap("looked at")
+	return b
+}
+
+// sentText is a text, and when its sending was answered.
+type sentText struct {
+	text string
+	at   time.Duration
+}
+
+// thousandEnds is how it must have ended for a member.
+func (s *Scenario) thousandEnds(t *testing.T, n *Node, texts []sentText, since time.Duration, seats, colluding int, victim bool) {
+	t.Helper()
+	events, err := s.History(n, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, e := range events {
+		switch e.Kind {
+		case member.EventMessage:
+			got[e.Text]++
+		case member.EventBlame:
+			t.Errorf("%s blames a member: %s", n.name, e.Text)
+		}
+	}
+	for _, x := range texts {
+		if want := 1; x.at >= since && got[x.text] != want {
+			t.Errorf("%s was shown %q %d times", n.name, x.text, got[x.text])
+		}
+		delete(got, x.text)
+	}
+	if len(got) > 0 {
+		t.Errorf("%s was shown what nobody sent: %v", n.name, got)
+	}
+	v, err := s.Do(n, member.GetStatus{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := v.(member.Status)
+	usable := 0
+	for _, m := range st.Members {
+		if m.Usable {
+			usable++
+		}
+		if !m.Usable && m.Name != "mallory" && m.Session {
+			t.Errorf("%s has a session with %s, whom it does not use", n.name, m.Label)
+		}
+	}
+	if usable != seats {
+		t.Errorf("%s uses %d seats of %d", n.name, usable, seats)
+	}
+	for i, p := range st.Relays {
+		lies := i >= len(st.Relays)-colluding
+		if p.SetAside && !lies || !p.CaughtUp || p.Outbox > 0 {
+			t.Errorf("%s, honest relay %s: %+v", n.name, p.Label, p)
+		}
+	}
+	if victim && st.Disputes == 0 {
+		t.Errorf("%s did not notice the substitution", n.name)
+	}
+}

@@ -1,0 +1,570 @@
+package simnet
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"parallax/broadcast/member"
+	"parallax/internal/store"
+	"parallax/internal/store/memory"
+)
+
+var yearSteps = flag.Int("steps", 60, "how many things happen in a year of TestYear")
+
+const day = 24 * time.Hour
+
+// TestYear is a year in the life of a group, in virtual time: people join, are
+// away for weeks, lose their devices and come back from a backup; relays fail,
+// are restored from older copies and come back; prekeys rotate week by week.
+// After each step, once it is quiet, the invariants of agree must hold.
+func TestYear(t *testing.T) {
+	const workers = 2
+	for worker := range uint64(workers) {
+		t.Run(fmt.Sprintf("worker %d", worker), func(t *testing.T) {
+			t.Parallel()
+			count := seedsOr(workers)
+			for seed := *firstSeed + worker; seed < *firstSeed+count && !t.Failed(); seed += workers {
+				begun := time.Now()
+				y := newYear(t, seed)
+				if err := y.live(); err != nil {
+					t.Errorf("seed %d, day %d, after %s: %v\n(run it alone with -first %d -seeds 1)", seed, y.s.Elapsed()/day, y.doing, err, seed)
+				}
+				t.Logf("seed %d: %.1f s, %d events, %d people, %d texts; %s", seed, time.Since(begun).Seconds(), y.s.events, len(y.people), len(y.texts), y.counts())
+			}
+		})
+	}
+}
+
+// year is a group's life so far.
+type year struct {
+	t      *testing.T
+	s      *Scenario
+	r      *rand.Rand
+	people []*person
+	texts  []*yearText
+	doing  string          // the step under way, for people
+	did    map[string]int  // steps, by name
+	lost   map[string]bool // relays that were restored: they began a new lineage
+}
+
+// person is a member over all of its installations.
+type person struct {
+	*Node
+	since   time.Duration // when it had joined and it was quiet
+	began   time.Duration // when it had joined, or went on from a backup
+	away    time.Duration // until when it is; 0: it is here
+	left    time.Duration // when it went away last
+	backup  []store.KV
+	backed  time.Duration // when the backup was made
+	missing []stretch     // texts sent then cannot be read any more
+}
+
+// stretch is a part of the year, and whose texts of it are meant; nil: all.
+type stretch struct {
+	from, to time.Duration
+	by       *person
+}
+
+// yearText is a text with those who have to get it.
+type yearText struct {
+	text string
+	at   time.Duration
+	by   *person
+	not  map[string]bool // whom its sender had no session with
+}
+
+// retained is how long relays keep a text for who is away, with a margin.
+const retained = 20 * day
+
+func newYear(t *testing.T, seed uint64) *year {
+	cfg := Config{Seed: seed, Limit: 1 << 40}
+	if testing.Verbose() && seedsOr(0) == 1 {
+		cfg.Log = func(line string) { t.Log(line) }
+	}
+	y := &year{t: t, s: NewScenario(cfg), did: map[string]int{}, lost: map[string]bool{}}
+	y.r = y.s.Rand("year")
+	y.s.Net().Redial = 5 * time.Minute // days of dialling cost more than all else
+	y.s.Honest = true
+	y.s.Invariant(y.s.quiet)
+	return y
+}
+
+// yearStep is something that may happen: how often beside the others, and when
+// it can at all.
+type yearStep struct {
+	name   string
+	weight int
+	can    func() bool
+	do     func() error
+}
+
+func (y *year) steps() []yearStep {
+	always := func() bool { return true }
+	return []yearStep{
+		{"talk", 8, always, func() error { return y.talk(1 + y.r.IntN(4)) }},
+		{"a join", 3, func() bool { return len(y.people) < 12 && y.relaysUp() == len(y.s.Relays) }, y.join},
+		{"an absence", 4, func() bool { return len(y.here()) > 2 }, y.goAway},
+		{"a relay's outage", 2, func() bool { return y.relaysUp() == len(y.s.Relays) }, y.outage},
+		{"a relay's crash", 2, always, y.crashRelay},
+		{"a relay restored from a copy", 1, func() bool { return y.relaysUp() == len(y.s.Relays) }, y.restoreRelay},
+		{"a member's crash", 3, always, y.crashMember},
+		{"a backup", 2, always, y.makeBackup},
+		{"a device lost", 2, func() bool { return len(y.backups()) > 0 && len(y.here()) > 2 }, y.loseDevice},
+		{"a cut between a member and a relay", 2, always, y.cut},
+	}
+}
+
+// live is the year.
+func (y *year) live() error {
+	s := y.s
+	y.doing = "the founding"
+	s.AddRelays(3)
+	for _, name := range []string{"alice", "bob", "carol", "dave"} {
+		y.people = append(y.people, &person{Node: s.AddMember(name)})
+	}
+	if err := s.Create(y.people[0].Node, false, 0); err != nil {
+		return err
+	}
+	if err := s.Join(s.Members[1:]...); err != nil {
+		return err
+	}
+	if err := y.agree(); err != nil {
+		return err
+	}
+	gap := 365 * day / time.Duration(*yearSteps)
+	for range *yearSteps {
+		if err := s.Run(between(y.r, gap/2, gap*3/2)); err != nil {
+			return err
+		}
+		y.doing = "time that went by"
+		if err := y.comeBack(); err != nil {
+			return err
+		}
+		if err := y.step(); err != nil {
+			return err
+		}
+		if err := y.talk(1); err != nil {
+			return err
+		}
+		if err := y.agree(); err != nil {
+			return err
+		}
+	}
+	y.doing = "the end"
+	for _, p := range y.people {
+		p.away = min(p.away, 1)
+	}
+	if err := y.comeBack(); err != nil {
+		return err
+	}
+	for _, r := range s.Relays {
+		r.Start()
+	}
+	if err := y.talk(2); err != nil {
+		return err
+	}
+	return y.agree()
+}
+
+func (y *year) step() error {
+	var list []yearStep
+	all := 0
+	for _, x := range y.steps() {
+		if x.can() {
+			list, all = append(list, x), all+x.weight
+		}
+	}
+	n := y.r.IntN(all)
+	for _, x := range list {
+		if n -= x.weight; n < 0 {
+			y.doing = x.name
+			y.did[x.name]++
+			y.s.Logf("== day %d: %s", y.s.Elapsed()/day, x.name)
+			return x.do()
+		}
+	}
+	return nil
+}
+
+func (y *year) counts() string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(y.did)) {
+		out = append(out, fmt.Sprintf("%s %d", name, y.did[name]))
+	}
+	return strings.Join(out, ", ")
+}
+
+// here are those who are not away.
+func (y *year) here() (out []*person) {
+	for _, p := range y.people {
+		if p.away == 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (y *year) someone() *person { return y.here()[y.r.IntN(len(y.here()))] }
+
+func (y *year) relaysUp() (n int) {
+	for _, r := range y.s.Relays {
+		if r.up {
+			n++
+		}
+	}
+	return n
+}
+
+// talk lets people who are here send texts.
+func (y *year) talk(n int) error {
+	for range n {
+		p := y.someone()
+		text := fmt.Sprintf("text %d, by %s", len(y.texts)+1, p.name)
+		v, err := y.s.Do(p.Node, member.GetStatus{})
+		if err != nil {
+			return err
+		}
+		x := &yearText{text: text, by: p, not: map[string]bool{}}
+		for _, m := range v.(member.Status).Members {
+			x.not[m.Name] = !m.Session && !m.Own
+		}
+		if _, err := y.s.Do(p.Node, member.SendText{Text: text, Wait: member.WaitNone}); err != nil {
+			return fmt.Errorf("%s sends: %w", p.name, err)
+		}
+		x.at = y.s.Elapsed()
+		y.texts = append(y.texts, x)
+		y.s.Logf("== %s; not to %v", text, x.not)
+		if err := y.s.Run(between(y.r, 0, time.Minute)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (y *year) join() error {
+	if err := y.s.Invite(y.people[0].Node); err != nil {
+		return fmt.Errorf("an invitation: %w", err)
+	}
+	p := &person{Node: y.s.AddMember(fmt.Sprintf("p%02d", len(y.people)))}
+	if err := y.s.Join(p.Node); err != nil {
+		return err
+	}
+	if err := y.s.Run(time.Minute); err != nil {
+		return err
+	}
+	p.since, p.began = y.s.Elapsed(), y.s.Elapsed()
+	y.people = append(y.people, p)
+	return nil
+}
+
+// goAway: the founder stays, who alone invites.
+func (y *year) goAway() error {
+	p := y.someone()
+	if p == y.people[0] {
+		return nil
+	}
+	p.left = y.s.Elapsed()
+	p.away = p.left + between(y.r, day, 35*day)
+	y.s.Logf("== %s is away until day %d", p.name, p.away/day)
+	p.Stop()
+	return nil
+}
+
+func (y *year) comeBack() error {
+	for _, p := range y.people {
+		if p.away == 0 || y.s.Elapsed() < p.away {
+			continue
+		}
+		p.away = 0
+		y.s.Logf("== %s is back", p.name)
+		// What was sent longer ago than the relays keep is gone.
+		if until := y.s.Elapsed() - retained; until > p.left {
+			p.missing = append(p.missing, stretch{p.left - time.Hour, until, nil})
+			// The hellos of who began meanwhile were trimmed, and when one is
+			// repeated its sender's announcement may be a newer one.
+			for _, o := range y.people {
+				if o.began > p.left {
+					p.missing = append(p.missing, stretch{p.left, y.s.Elapsed(), o})
+				}
+			}
+		}
+		p.Start()
+		if err := y.s.Run(5 * time.Minute); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (y *year) someRelay() *Relay { return y.s.Relays[y.r.IntN(len(y.s.Relays))] }
+
+// outage: a relay does not answer for days.
+func (y *year) outage() error {
+	r := y.someRelay()
+	r.Stop()
+	y.s.At(between(y.r, time.Hour, 6*day), r.Start)
+	return nil
+}
+
+func (y *year) crashRelay() error {
+	r := y.someRelay()
+	if !r.up {
+		return nil
+	}
+	y.s.At(between(y.r, 0, time.Second), r.Crash)
+	y.s.At(between(y.r, time.Second, time.Minute), r.Start)
+	return y.talk(2)
+}
+
+// restoreRelay puts a relay back to what it had hours ago, as its operator does
+// after a disk failed.
+func (y *year) restoreRelay() error {
+	r := y.someRelay()
+	r.Copy("copy")
+	if err := errors.Join(y.talk(2), y.s.Run(between(y.r, time.Minute, 20*time.Hour))); err != nil {
+		return err
+	}
+	r.Stop()
+	if err := r.Replace("copy"); err != nil {
+		return err
+	}
+	inv, err := member.ParseLink(y.s.Link)
+	if err != nil {
+		return err
+	}
+	if err := r.MarkRestored(inv.Channel(r.Key.Public())); err != nil {
+		return err
+	}
+	y.lost[r.name] = true
+	r.Start()
+	return y.s.Run(time.Minute)
+}
+
+func (y *year) crashMember() error {
+	p := y.someone()
+	y.s.At(between(y.r, 0, time.Second), p.Crash)
+	if err := errors.Join(y.talkWithout(p), y.s.Run(between(y.r, time.Second, time.Minute))); err != nil {
+		return err
+	}
+	p.Start()
+	return nil
+}
+
+func (y *year) talkWithout(p *person) error {
+	p.away = 1
+	defer func() { p.away = 0 }()
+	return y.talk(1)
+}
+
+func (y *year) makeBackup() error {
+	p := y.someone()
+	kvs, err := member.Backup(p.unit, p.disk)
+	if err != nil {
+		return fmt.Errorf("%s makes a backup: %w", p.name, err)
+	}
+	if _, err := member.CheckBackup(p.unit, kvs); err != nil {
+		return fmt.Errorf("%s's backup: %w", p.name, err)
+	}
+	p.backup, p.backed = kvs, y.s.Elapsed()
+	return nil
+}
+
+func (y *year) backups() (out []*person) {
+	for _, p := range y.here() {
+		if p.backup != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// loseDevice: somebody goes on from a backup, on a new device.
+func (y *year) loseDevice() error {
+	p := y.backups()[y.r.IntN(len(y.backups()))]
+	p.Stop()
+	p.away = 1
+	err := errors.Join(y.talk(1), y.s.Run(between(y.r, time.Minute, 2*day)))
+	p.away = 0
+	if err != nil {
+		return err
+	}
+	d := memory.New()
+	b := store.Batch{Unit: p.unit}
+	for _, kv := range p.backup {
+		b.Ops = append(b.Ops, store.Op{Key: kv.Key, Value: kv.Value})
+	}
+	if err := d.Apply([]store.Batch{b})[0]; err != nil {
+		return err
+	}
+	p.disk = d
+	p.Start()
+	if err := y.s.Run(5 * time.Minute); err != nil {
+		return err
+	}
+	p.missing = append(p.missing, stretch{p.backed - time.Hour, y.s.Elapsed(), nil})
+	p.began = y.s.Elapsed()
+	p.backup = nil // of an installation that is no more
+	return nil
+}
+
+func (y *year) cut() error {
+	p, r := y.someone(), y.someRelay()
+	y.s.Partition([]string{p.name}, []string{r.name})
+	err := errors.Join(y.talk(2), y.s.Run(between(y.r, time.Minute, 12*time.Hour)))
+	y.s.Heal()
+	return err
+}
+
+// agree waits until it is quiet and holds everybody against everybody.
+func (y *year) agree() error {
+	var err error
+	for range 10 {
+		if err := y.s.Run(time.Minute); err != nil {
+			return err
+		}
+		if err = y.agreed(); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (y *year) agreed() error {
+	s := y.s
+	for _, n := range s.order {
+		if len(n.Refusals) > 0 {
+			return fmt.Errorf("%s refused an input: %w", n.name, n.Refusals[0])
+		}
+	}
+	var first string
+	var firstCode string
+	positions := map[string]uint64{}
+	for i, p := range y.here() {
+		v, err := s.Do(p.Node, member.GetStatus{})
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		st := v.(member.Status)
+		if err := y.calm(p, &st, positions); err != nil {
+			return err
+		}
+		var usable []string
+		for _, m := range st.Members {
+			if m.Usable {
+				usable = append(usable, m.Name)
+			}
+			if m.Usable && !m.Own && !m.Session && !y.gone(m.Name) {
+				return fmt.Errorf("%s has no session with %s", p.name, m.Name)
+			}
+		}
+		slices.Sort(usable)
+		v, err = s.Do(p.Node, member.GetCode{})
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		set, code := strings.Join(usable, " "), v.(member.CodeInfo).Code
+		if i == 0 {
+			first, firstCode = set, code
+		}
+		if set != first || len(usable) != len(y.people) {
+			return fmt.Errorf("%s uses %s; %s uses %s; there are %d people", p.name, set, y.here()[0].name, first, len(y.people))
+		}
+		if code != firstCode {
+			return fmt.Errorf("%s and %s have other group codes", p.name, y.here()[0].name)
+		}
+		if err := y.received(p); err != nil {
+			return err
+		}
+		if err := y.bounded(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gone: somebody is away for so long that nobody begins a session with the
+// prekeys it has announced.
+func (y *year) gone(name string) bool {
+	i := slices.IndexFunc(y.people, func(p *person) bool { return p.name == name })
+	return y.people[i].away > 0 && y.s.Elapsed()-y.people[i].left > retained
+}
+
+// calm: nobody is convicted or set aside, nothing waits for a relay that is up,
+// and whoever reads a relay has read as far as the others.
+func (y *year) calm(p *person, st *member.Status, positions map[string]uint64) error {
+	if !st.Ready || st.Evidence > 0 || st.Disputes > 0 {
+		return fmt.Errorf("%s: ready %v, %d pieces of evidence, %d disputes", p.name, st.Ready, st.Evidence, st.Disputes)
+	}
+	for i, at := range st.Relays {
+		if at.Dissented > 0 || at.SetAside || at.Failed > 0 {
+			return fmt.Errorf("%s, honest %s: %+v", p.name, at.Label, at)
+		}
+		r := y.s.Relays[i]
+		if !r.up {
+			continue
+		}
+		if !at.Connected || !at.CaughtUp || at.Outbox > 0 {
+			return fmt.Errorf("%s is not done with %s: %+v", p.name, at.Label, at)
+		}
+		if n, known := positions[at.Label]; known && n != at.Position {
+			return fmt.Errorf("%s has read %s up to %d, another up to %d", p.name, at.Label, at.Position, n)
+		}
+		positions[at.Label] = at.Position
+	}
+	return nil
+}
+
+// received: every text that p has to have it was shown once, no text twice.
+func (y *year) received(p *person) error {
+	events, err := y.s.History(p.Node, 0)
+	if err != nil {
+		return err
+	}
+	got := map[string]int{}
+	for _, e := range events {
+		if e.Kind == member.EventMessage {
+			got[e.Text]++
+		}
+	}
+	for _, x := range y.texts {
+		n := got[x.text]
+		delete(got, x.text)
+		excused := x.at < p.since || x.not[p.name] || slices.ContainsFunc(p.missing, func(s stretch) bool { return s.from <= x.at && x.at <= s.to && (s.by == nil || s.by == x.by) })
+		if n > 1 || n == 0 && !excused {
+			return fmt.Errorf("%s was shown %q of day %.2f %d times", p.name, x.text, x.at.Hours()/24, n)
+		}
+	}
+	if len(got) > 0 {
+		return fmt.Errorf("%s was shown what nobody sent: %v", p.name, got)
+	}
+	return nil
+}
+
+// bounded: what is kept does not grow with the year, history apart; and what was
+// received of a sender has no gap.
+func (y *year) bounded(p *person) error {
+	kvs, _, err := p.disk.Scan(p.unit[:], append(append([]byte{}, p.unit[:]...), 0xff), 1<<30)
+	if err != nil {
+		return err
+	}
+	count := map[byte]int{}
+	for _, kv := range kvs {
+		count[kv.Key[16]]++
+	}
+	n := len(y.people)
+	for kind, most := range map[byte]int{
+		'b': 64, 'q': 64, 'p': 256, 'f': 8, 'o': 8, 'w': 8 * n, 'h': n, 's': n, 'n': n, 'a': 3 * (16 + 4*n), 't': 3 * 16,
+	} {
+		if count[kind] > most {
+			return fmt.Errorf("%s keeps %d records of kind %c, with %d people", p.name, count[kind], kind, n)
+		}
+	}
+	return nil
+}
