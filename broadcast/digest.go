@@ -22,7 +22,7 @@ const tagDigest = "parallax/1/digest"
 // epoch key.
 var ErrDigest = errors.New("sealed digest does not open")
 
-// SealDigest seals D towards one relay (docs/protocol.md section 6.1). nonce
+// SealDigest seals D towards one relay (docs/protocol.md section 6.2). nonce
 // must be fresh: it seals one digest only.
 //
 // The tag is what keeps a relay from making members look for a message that

@@ -115,6 +115,21 @@ func ReadHeader(gid wire.GroupID, epoch *keys.EpochKey, envelope []byte) (Header
 	return h, envelopeDigest(gid, envelope), nil
 }
 
+// OpenSealed opens a sealed header by itself, for who has the content key. Error:
+// ErrHeader.
+func OpenSealed(gid wire.GroupID, epoch *keys.EpochKey, content *keys.ContentKey, sealed []byte) (Header, error) {
+	commitment := content.Derive(tagCommit)
+	plain, err := open(epoch.Derive(tagHeader, commitment[:]), sealed, gid[:])
+	if err != nil {
+		return Header{}, ErrHeader
+	}
+	h, err := parseHeader(plain)
+	if err != nil {
+		return Header{}, fmt.Errorf("%w: %w", ErrHeader, err)
+	}
+	return h, nil
+}
+
 // OpenEnvelope returns the content. h is what ReadHeader gave for the same
 // envelope, content the key from a slot bound to its digest. The commitment is
 // compared, in constant time, before anything is decrypted. Errors:

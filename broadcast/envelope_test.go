@@ -393,3 +393,26 @@ func BenchmarkOpenEnvelope(b *testing.B) {
 	}
 	floor(b, 1, 10_000, "envelopes")
 }
+
+// A sealed header opens by itself with the content key, and with no other.
+func TestOpenSealed(t *testing.T) {
+	e, _ := sealed(t, []byte("text"))
+	h, err := OpenSealed(testGroup, epochKey(0x10), contentKey(0x11), e[:SealedHeaderSize])
+	if err != nil || h != testHeader {
+		t.Errorf("%+v, %v", h, err)
+	}
+	for what, err := range map[string]error{
+		"epoch": openSealed(epochKey(1), contentKey(0x11), e[:SealedHeaderSize]),
+		"key":   openSealed(epochKey(0x10), contentKey(1), e[:SealedHeaderSize]),
+		"cut":   openSealed(epochKey(0x10), contentKey(0x11), e[:SealedHeaderSize-1]),
+	} {
+		if !errors.Is(err, ErrHeader) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func openSealed(epoch *keys.EpochKey, content *keys.ContentKey, b []byte) error {
+	_, err := OpenSealed(testGroup, epoch, content, b)
+	return err
+}

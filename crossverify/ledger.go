@@ -45,6 +45,7 @@ type Ledger struct {
 	entries  map[Subject]*entry
 	dirty    map[Subject]struct{} // may report something else than at the last Advance
 	due      deadlines
+	changes  int // of the policy, so far
 }
 
 // entry is the union of what was said about one subject; it only grows.
@@ -58,6 +59,7 @@ type entry struct {
 
 	told    Report // as of the last Advance or Restore
 	wasTold bool
+	changes int       // Ledger.changes then
 	queued  time.Time // next deadline in Ledger.due; zero: none
 }
 
@@ -108,6 +110,7 @@ func (l *Ledger) SetPolicy(policy Policy) {
 		l.era++
 	}
 	l.take(policy)
+	l.changes++
 	for s, e := range l.entries {
 		if s.Kind != Message {
 			l.dirty[s] = struct{}{}
@@ -152,7 +155,7 @@ func (p *Policy) counts(o *Policy) bool {
 			return false
 		}
 	}
-	return slices.Equal(p.Families, o.Families) && p.Quorum == o.Quorum && p.Rule == o.Rule && p.Strict == o.Strict && p.Deadline == o.Deadline
+	return slices.Equal(p.Families, o.Families) && p.Quorum == o.Quorum && p.Rule.equal(o.Rule) && p.Strict == o.Strict && p.Deadline == o.Deadline
 }
 
 // Claim: path showed digest for subject. For Signed and Open the caller has
@@ -272,6 +275,7 @@ func (l *Ledger) Advance(now time.Time) []Subject {
 			e.told, e.wasTold = r, true
 			changed = append(changed, s)
 		}
+		e.changes = l.changes
 	}
 	clear(l.dirty)
 	slices.SortFunc(changed, Subject.compare)
@@ -323,7 +327,7 @@ func (l *Ledger) Restore(subject Subject, digest wire.Digest, status []Status, e
 	if subject.Kind == Message && digest != (wire.Digest{}) {
 		e.truth = []wire.Digest{digest}
 	}
-	e.told, e.wasTold = l.report(subject, e), true
+	e.told, e.wasTold, e.changes = l.report(subject, e), true, l.changes
 }
 
 // Forget drops what is known of subject.
@@ -333,11 +337,14 @@ func (l *Ledger) Forget(subject Subject) {
 }
 
 // Report is what is known of subject; of an unknown one, that every path is
-// awaited.
+// awaited. Its Status is the ledger's own: read it only.
 func (l *Ledger) Report(subject Subject) Report {
 	e := l.entries[subject]
 	if e == nil {
-		e = &entry{era: l.era}
+		return l.report(subject, &entry{era: l.era})
+	}
+	if _, dirty := l.dirty[subject]; !dirty && e.wasTold && e.changes == l.changes && (e.queued.IsZero() || l.now.Before(e.queued)) {
+		return e.told // nothing was said and no deadline passed since
 	}
 	return l.report(subject, e)
 }

@@ -43,6 +43,11 @@ func (r *Rule) Text() string {
 	return t.String()
 }
 
+// equal tells whether two rules, or nil for none, say the same in the same words.
+func (r *Rule) equal(o *Rule) bool {
+	return r == o || r != nil && o != nil && r.Text() == o.Text()
+}
+
 func (r *Rule) name(member int) string {
 	if member < len(r.operators) {
 		return r.operators[member].name

@@ -18,6 +18,10 @@ import (
 type Request struct {
 	Group string
 	Wish  member.Wish
+	// ID, not 0, makes a wish idempotent: repeated with the same ID it is not done
+	// again, but answered as the first time, also after a restart (of the newest
+	// 256 that have an effect). Not for wishes that make a membership.
+	ID uint64
 }
 
 // Result is the answer to a wish: the type that the wish's documentation names.
@@ -35,9 +39,11 @@ func (ListGroups) Wish() string { return "groups" }
 type Client interface {
 	// Do waits for the answer to a wish.
 	Do(context.Context, Request) (Result, error)
-	// Events reads a group's events: those numbered above after, then live
-	// ones, each once and in order, with passing hints (Number 0) between
-	// them. It ends with an error: ctx's, ErrClosed, ErrGone or another.
+	// Events reads a group's events: those numbered above after (AfterAcked:
+	// above the newest that the application acknowledged with
+	// member.AckEvents), then live ones, each once and in order, with passing
+	// hints (Number 0) between them. An event counts as handled when it is
+	// acknowledged, so each is handed over at least once. It ends with an error: ctx's, ErrClosed, ErrGone or another.
 	Events(ctx context.Context, group string, after uint64) iter.Seq2[member.Event, error]
 	Close() error
 }
@@ -79,6 +85,8 @@ var codecs = map[string]codec{
 	ListGroups{}.Wish():         codecOf[ListGroups, []Membership](),
 	CreateBackup{}.Wish():       codecOf[CreateBackup, BackupInfo](),
 
+	member.PassOn{}.Wish():       codecOf[member.PassOn, member.PassedInfo](),
+	member.AckEvents{}.Wish():    codecOf[member.AckEvents, member.AckInfo](),
 	member.GetCoalition{}.Wish(): codecOf[member.GetCoalition, member.CoalitionInfo](),
 	member.GetDelivery{}.Wish():  codecOf[member.GetDelivery, member.DeliveryInfo](),
 

@@ -51,6 +51,8 @@ type Config struct {
 	Loops   int               // zero: one per core; a unit stays on one loop
 	Queue   int               // zero: DefaultQueue
 	Inbound int64             // zero: DefaultInbound
+	Frames  int               // received frames in one turn of a machine; zero: no limit
+	Bytes   int64             // of those frames, as far as one more still fits; zero: no limit
 	Readers int               // zero: DefaultReaders
 	Workers int               // jobs at a time; zero: GOMAXPROCS
 	Idle    time.Duration     // a machine without links or work is closed after it; zero: never

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,10 @@ import (
 	"parallax/broadcast/member"
 	"parallax/internal/store"
 )
+
+// AfterAcked, in place of a number, reads events after the newest that the
+// application acknowledged.
+const AfterAcked = math.MaxUint64 - 1
 
 // Limits of reading events.
 const (
@@ -55,13 +60,28 @@ type eventReader struct {
 	hints []member.Event // guarded by hub.mu
 }
 
-func (m *membership) readEvents(after uint64) *eventReader {
+func (m *membership) readEvents(after uint64) (*eventReader, error) {
+	if after == AfterAcked {
+		v, err := m.store.Get(member.AckedKey(m.unit))
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			after = 0
+		case errors.Is(err, store.ErrClosed):
+			return nil, ErrClosed
+		case err != nil:
+			return nil, err
+		case len(v) != 8:
+			return nil, fmt.Errorf("what was acknowledged in %s does not read: %w", m.dir, member.ErrStore)
+		default:
+			after = binary.BigEndian.Uint64(v)
+		}
+	}
 	r := &eventReader{m: m, after: after, wake: make(chan struct{}, 1)}
 	r.wake <- struct{}{} // look at once
 	m.hub.mu.Lock()
 	m.hub.readers[r] = true
 	m.hub.mu.Unlock()
-	return r
+	return r, nil
 }
 
 func (r *eventReader) close() {
@@ -113,7 +133,11 @@ func (r *eventReader) next(ctx context.Context) ([]member.Event, error) {
 // caller has enough.
 func (m *membership) events(ctx context.Context, after uint64) iter.Seq2[member.Event, error] {
 	return func(yield func(member.Event, error) bool) {
-		r := m.readEvents(after)
+		r, err := m.readEvents(after)
+		if err != nil {
+			yield(member.Event{}, err)
+			return
+		}
 		defer r.close()
 		for {
 			list, err := r.next(ctx)

@@ -40,6 +40,7 @@ type loop struct {
 	units  map[store.Unit]*unit
 	failed map[store.Unit]error
 	dirty  []*unit
+	full   bool // a machine has as many frames as one turn may have
 	wakes  wakes
 	swept  time.Time
 
@@ -88,11 +89,15 @@ func (l *loop) run() {
 			wait = 0
 		}
 		timer.Reset(wait)
+		waiting := l.in
+		if l.full {
+			waiting = nil // what came waits for a turn under way
+		}
 		select {
 		case <-l.d.stop:
 			l.finish()
 			return
-		case in := <-l.in:
+		case in := <-waiting:
 			l.take(in)
 		case <-l.kick:
 		case <-timer.C:
@@ -108,6 +113,7 @@ func (l *loop) run() {
 func (l *loop) finish() {
 	l.drain()
 	for len(l.in) > 0 {
+		l.full = false
 		l.drain()
 	}
 	l.flush(turnsInFlight + 1)
@@ -143,6 +149,9 @@ func (l *loop) wait() time.Duration {
 func (l *loop) drain() {
 	l.outcomes()
 	for range cap(l.in) { // a bound, so that a flood cannot keep Ready away
+		if l.full {
+			break
+		}
 		select {
 		case in := <-l.in:
 			l.take(in)
@@ -207,6 +216,10 @@ func (l *loop) take(in input) {
 	}
 	u.used = l.d.cfg.Now()
 	u.held += in.held
+	if _, received := in.in.(broadcast.Received); received {
+		u.frames++
+		l.full = l.full || l.d.cfg.Frames > 0 && u.frames >= l.d.cfg.Frames || l.d.cfg.Bytes > 0 && u.held >= l.d.cfg.Bytes
+	}
 	l.step(u, in.in)
 	if in.stepped != nil {
 		in.stepped()
@@ -277,7 +290,7 @@ func (l *loop) flush(limit int) {
 			u.full = true
 			continue
 		}
-		u.full = false
+		u.full, u.frames, l.full = false, 0, false
 		l.ready(u)
 	}
 }
@@ -427,7 +440,7 @@ func (l *loop) fail(u *unit, op string, err error) {
 }
 
 func (l *loop) close(u *unit) {
-	u.closed = true
+	u.closed, l.full = true, false
 	delete(l.units, u.id)
 	l.setWake(u, time.Time{})
 	for _, t := range u.turns {

@@ -85,6 +85,7 @@ type Membership struct {
 	Name  string // of the group; empty: not known yet
 	ID    string // group id, hex; empty: not known yet
 	Ready bool
+	Left  bool  // for good: what it has can be read
 	Err   error // why it could not be opened, or failed
 }
 
@@ -315,7 +316,11 @@ func (m *Member) Do(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ms.do(ctx, r.Wish)
+	v, err := ms.do(ctx, r.ID, r.Wish)
+	if _, leaves := r.Wish.(member.LeaveGroup); leaves && err == nil {
+		err = ms.refresh()
+	}
+	return v, err
 }
 
 // begin makes a membership for a founding or a joining.
@@ -330,7 +335,7 @@ func (m *Member) begin(ctx context.Context, w member.Wish) (Result, error) {
 	if ms == nil {
 		return nil, ErrClosed
 	}
-	v, err := ms.do(ctx, w)
+	v, err := ms.do(ctx, 0, w)
 	return v, m.settled(ms, err)
 }
 
@@ -341,7 +346,7 @@ func (m *Member) resume(ctx context.Context, w member.Wish) (ms *membership, v R
 		if ms.describe().Ready {
 			continue
 		}
-		if v, err := ms.do(ctx, w); !errors.Is(err, member.ErrTaken) {
+		if v, err := ms.do(ctx, 0, w); !errors.Is(err, member.ErrTaken) {
 			return ms, v, err
 		}
 	}
@@ -369,7 +374,7 @@ func (m *Member) settled(ms *membership, err error) error {
 func (m *Member) seated(ms *membership) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWait)
 	defer cancel()
-	v, err := ms.do(ctx, member.GetStatus{})
+	v, err := ms.do(ctx, 0, member.GetStatus{})
 	s, ok := v.(member.Status)
 	return err == nil && ok && s.Seat != "" && s.Joining
 }

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +16,13 @@ import (
 	"parallax/broadcast/member"
 	"parallax/internal/store"
 	"parallax/internal/store/sealed"
+)
+
+// Limits of one turn of a membership, so that catching up after a long absence
+// takes bounded memory: what is received waits for the turns under way.
+const (
+	turnFrames = 256
+	turnBytes  = 4 << 20
 )
 
 // membership is one membership with its store, driver and links.
@@ -34,6 +43,7 @@ type membership struct {
 	name    string
 	id      string
 	ready   bool
+	left    bool
 	err     error // why closed is closed
 }
 
@@ -48,10 +58,13 @@ func openMembership(cfg *MemberConfig, key *sealed.FolderKey, u store.Unit, dir 
 		hub:    hub{readers: map[*eventReader]bool{}},
 		closed: make(chan struct{}), pending: map[uint64]chan broadcast.Answer{},
 	}
+	if m.last, err = firstCommand(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	m.rotate(cfg.Wall())
 	m.wants = newWants(cfg.Dialing, u, m.links)
 	// No machine is open, and no hook called, before the first command below.
-	m.driver = NewDriver(Config{Store: s, Path: filepath.Join(dir, storeDir), Open: cfg.Open, Hooks: memberHooks{m}, Loops: 1, Log: cfg.Log})
+	m.driver = NewDriver(Config{Store: s, Path: filepath.Join(dir, storeDir), Open: cfg.Open, Hooks: memberHooks{m}, Loops: 1, Frames: turnFrames, Bytes: turnBytes, Log: cfg.Log})
 	m.wants.driver = m.driver
 	if err := m.refresh(); err != nil {
 		return nil, errors.Join(err, m.close())
@@ -59,11 +72,19 @@ func openMembership(cfg *MemberConfig, key *sealed.FolderKey, u store.Unit, dir 
 	return m, nil
 }
 
+// firstCommand is where the ids of commands begin in this process: answers are
+// remembered over restarts, so no two processes may use the same ones.
+func firstCommand() (uint64, error) {
+	var b [8]byte
+	_, err := rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:]) >> 1, err
+}
+
 // refresh asks the machine for the group's name and id.
 func (m *membership) refresh() error {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWait)
 	defer cancel()
-	v, err := m.do(ctx, member.GetStatus{})
+	v, err := m.do(ctx, 0, member.GetStatus{})
 	if errors.Is(err, member.ErrNotReady) {
 		return nil
 	}
@@ -76,25 +97,32 @@ func (m *membership) refresh() error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.name, m.id, m.ready = s.Group, s.ID, s.Ready
+	m.name, m.id, m.ready, m.left = s.Group, s.ID, s.Ready, s.Left
 	return nil
 }
 
 func (m *membership) describe() Membership {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Membership{Unit: hex.EncodeToString(m.unit[:]), Name: m.name, ID: m.id, Ready: m.ready, Err: m.err}
+	return Membership{Unit: hex.EncodeToString(m.unit[:]), Name: m.name, ID: m.id, Ready: m.ready, Left: m.left, Err: m.err}
 }
 
-// do gives a command to the machine and waits for its answer.
-func (m *membership) do(ctx context.Context, w member.Wish) (any, error) {
+// do gives a command to the machine and waits for its answer. id 0 is a new one.
+func (m *membership) do(ctx context.Context, id uint64, w member.Wish) (any, error) {
 	m.mu.Lock()
 	if err := m.err; err != nil {
 		m.mu.Unlock()
 		return nil, err
 	}
-	m.last++
-	id, answer := m.last, make(chan broadcast.Answer, 1)
+	if id == 0 {
+		m.last++
+		id = m.last
+	}
+	answer := make(chan broadcast.Answer, 1)
+	if m.pending[id] != nil {
+		m.mu.Unlock()
+		return nil, fmt.Errorf("%w: command %d is under way", member.ErrTaken, id)
+	}
 	m.pending[id] = answer
 	m.mu.Unlock()
 	defer func() {

@@ -49,6 +49,7 @@ type doParams struct {
 	Group string          `json:"group,omitempty"`
 	Wish  string          `json:"wish"`
 	Args  json.RawMessage `json:"args"`
+	ID    uint64          `json:"id,omitempty"`
 }
 
 type openParams struct {
@@ -187,7 +188,7 @@ func (s *session) do(ctx context.Context, p doParams) (any, error) {
 	if err != nil {
 		return nil, jrpc2.Errorf(jrpc2.InvalidParams, "wish %q: %v", p.Wish, err)
 	}
-	v, err := s.m.Do(ctx, Request{Group: p.Group, Wish: w})
+	v, err := s.m.Do(ctx, Request{Group: p.Group, Wish: w, ID: p.ID})
 	return v, toRPC(err)
 }
 
@@ -206,8 +207,12 @@ func (s *session) open(_ context.Context, p openParams) (readerParams, error) {
 	if len(s.readers) >= maxReaders {
 		return readerParams{}, toRPC(errReaders)
 	}
+	r, err := ms.readEvents(p.After)
+	if err != nil {
+		return readerParams{}, toRPC(err)
+	}
 	s.last++
-	s.readers[s.last] = ms.readEvents(p.After)
+	s.readers[s.last] = r
 	return readerParams{s.last}, nil
 }
 
@@ -311,7 +316,7 @@ func (r *remote) Do(ctx context.Context, q Request) (Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	rsp, err := r.rpc.Call(ctx, methodDo, doParams{q.Group, q.Wish.Wish(), args})
+	rsp, err := r.rpc.Call(ctx, methodDo, doParams{q.Group, q.Wish.Wish(), args, q.ID})
 	if err != nil {
 		return nil, r.failure(ctx, err)
 	}

@@ -20,6 +20,7 @@ type unit struct {
 	dirty    bool    // in loop.dirty
 	full     bool    // wants a Ready but has turnsInFlight
 	held     int64   // bytes Stepped since the last Ready
+	frames   int     // frames likewise
 	links    int
 	jobs     int            // under way
 	reads    []*pendingRead // in the order asked, whose answers are handed over in that order

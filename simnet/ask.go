@@ -3,6 +3,7 @@ package simnet
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -25,6 +26,10 @@ func (x *Script) questions() map[string]func(words) (string, error) {
 				for _, m := range p.Messages {
 					row := []string{fmt.Sprintf("%s %q", m.Member, m.Text), m.Verdict}
 					for _, r := range p.Relays {
+						if slices.Contains(m.Digests, r) {
+							row = append(row, "digest") // it matches by its digest
+							continue
+						}
 						row = append(row, string(m.Marks[r]))
 					}
 					line(row...)
@@ -67,6 +72,12 @@ func (x *Script) questions() map[string]func(words) (string, error) {
 			var b strings.Builder
 			for _, e := range events {
 				switch {
+				case e.Kind == member.EventPassed:
+					fmt.Fprintf(&b, "%s passes on, as of %s: %q\n", e.Member, e.Of, e.Text)
+				case e.Kind == member.EventMessage && e.Passed != "":
+					fmt.Fprintf(&b, "message from %s, passed on by %s: %q\n", e.Member, e.Passed, e.Text)
+				case e.Kind == member.EventMessage && e.Late:
+					fmt.Fprintf(&b, "message from %s, sent again: %q\n", e.Member, e.Text)
 				case e.Kind != member.EventMessage:
 					fmt.Fprintf(&b, "%s: %s\n", e.Kind, e.Text)
 				case e.Own:

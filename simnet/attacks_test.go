@@ -67,6 +67,15 @@ var outcomes = map[string]outcome{
 	"downgrade-insider":  {kept: "erin"},
 	"poison":             {},
 	"poison-insider":     {},
+
+	// Over five relays, three of which carry each text.
+	"withhold-carriers":         {unnoticed: true},
+	"withhold-carriers-insider": {},
+	"withhold-digests":          {unnoticed: true},
+	"withhold-onlydigest":       {convicted: "R1 R2 R3 R4"},
+	"frame-digests":             {convicted: "R2 R4"},
+	"split-digests":             {convicted: "R2"},
+	"poison-digests-insider":    {},
 }
 
 // TestAttacks runs every attack of the catalogue, as relays alone can make it and

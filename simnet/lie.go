@@ -64,9 +64,25 @@ func (x *Script) lieAt(r *Relay, kind, victim string, w words) error {
 	case "conflict":
 		return s.Conflict(r, victim, w.named["about"])
 	}
+	insider := func(lie func(*adversary.Insider) adversary.Lie) func() adversary.Lie {
+		return func() adversary.Lie {
+			x, err := s.readLog(r)
+			if err != nil {
+				return nil
+			}
+			return lie(&x.Insider)
+		}
+	}
+	if digests := map[string]func() adversary.Lie{
+		"mute": adversary.Mute, "bend": adversary.Bend, "starve": adversary.Starve, "misdigest": insider(adversary.Misdigest),
+	}; digests[kind] != nil {
+		s.Rewrite(r, victim, digests[kind](), w.has("clumsy"))
+		return nil
+	}
 	lies := map[string]func() adversary.Lie{
 		"alter": adversary.Alter, "spoil": adversary.Spoil, "replay": adversary.Replay, "withhold": adversary.Withhold,
 		"blank": adversary.Blank, "renumber": adversary.Renumber, "omit": adversary.Omit,
+		"onlydigest": insider(adversary.OnlyDigest),
 	}
 	make := lies[kind]
 	if make == nil {
@@ -102,4 +118,16 @@ func (x *Script) forge(w words) (string, error) {
 		return "", errors.Join(err, fmt.Errorf("%w: forge N,N from=NAME \"text\"", ErrDirective))
 	}
 	return "", x.s.Forge(list[0], list, w.named["from"], w.args[1])
+}
+
+func (x *Script) announce(w words) (string, error) {
+	list, err := x.liars(w)
+	if err != nil {
+		return "", err
+	}
+	count, err := number(w, "count", 1)
+	if err != nil {
+		return "", err
+	}
+	return "", x.s.Announce(list[0], list, count)
 }

@@ -229,6 +229,34 @@ func (s *Scenario) Forge(reader *Relay, to []*Relay, from, text string) error {
 	return nil
 }
 
+// Announce posts, to every relay given, digests of envelopes that do not exist:
+// the same ones to all. The coalition needs a relay to read and an epoch key.
+func (s *Scenario) Announce(reader *Relay, to []*Relay, count int) error {
+	x, err := s.readLog(reader)
+	if err != nil {
+		return err
+	}
+	s.lies(reader)
+	for range count {
+		s.forged++
+		name := fmt.Sprintf("forger%d", s.forged)
+		random := stream(s.cfg.Seed, name)
+		var d wire.Digest
+		random.Read(d[:])
+		var postings []adversary.Posting
+		for _, r := range to {
+			insider := x.Insider
+			insider.Relay = r.Key.Public()
+			p := insider.Announce(d, random)
+			p.Sign(member.PostingKey(x.Epoch[0], insider.Relay), insider.Relay, x.link.Channel(insider.Relay), p.Digest())
+			postings = append(postings, adversary.Posting{Relay: insider.Relay, Channel: x.link.Channel(insider.Relay), Post: p})
+		}
+		unit := s.Seed(name, "unit")
+		s.World.AddMember(name, adversary.OpenPoster(postings), store.Unit(unit[:16]))
+	}
+	return nil
+}
+
 // AddInsider adds the process of a dishonest member; one that accuses a relay
 // says of it in every message what it never signed.
 func (s *Scenario) AddInsider(name string, accused *Relay) *Node {

@@ -432,8 +432,11 @@ func (s *Scenario) Split(r *Relay, victim, drop string) {
 	s.lies(r)
 	r.Fork.Choose = s.shownTo(victim)
 	r.Fork.Pass = func(to adversary.Side, from adversary.Place, m proto.Message) proto.Message {
-		if _, post := m.(proto.Post); post && to == adversary.Forked && s.Caller(from.Link) == drop {
-			return nil
+		switch m.(type) {
+		case proto.Post, proto.PostDigest:
+			if to == adversary.Forked && s.Caller(from.Link) == drop {
+				return nil
+			}
 		}
 		return m
 	}

@@ -23,6 +23,8 @@ import (
 //	invite NAME                             a new invitation
 //	join NAME...                            at once, by the newest invitation
 //	send NAME "text" [wait=quorum|all|none]
+//	passon NAME N                           passes on its N newest texts
+//	falsify NAME of=NAME "text"             what NAME keeps of another's texts says something else
 //	run D
 //	insider NAME [accuses=N]                a member in the coalition; it says that
 //	                                        relay N signed what it never signed
@@ -34,6 +36,12 @@ import (
 //	lie N,N noreceipt victim=NAME
 //	lie N,N genesis|stale victim=NAME       another genesis, old versions: a later joiner's board
 //	lie N,N conflict victim=NAME about=NAME another admission of a member, likewise
+//	lie N,N mute|bend|misdigest|starve victim=NAME [clumsy]
+//	                                        digests: bare, with a flipped bit, of nothing;
+//	                                        starve: bundles and digests bare
+//	lie N,N onlydigest victim=NAME [from=NAME] [first=N] [count=N]
+//	                                        the digest in the place of the bundle
+//	announce N,N [count=N]                  what N reads lets it post digests of nothing to all
 //	forge N,N from=NAME "text"              what N reads gets posted to all of them, in a member's name
 //	honest N,N                              ends a lie about deliveries and receipts
 //	partition [members=A,B] [relays=1,2]    and heal
@@ -277,9 +285,12 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 			}
 			return "", s.Run(d)
 		},
-		"insider": x.insider,
-		"lie":     x.lie,
-		"forge":   x.forge,
+		"passon":   x.passOn,
+		"falsify":  x.falsify,
+		"insider":  x.insider,
+		"lie":      x.lie,
+		"forge":    x.forge,
+		"announce": x.announce,
 		"honest": func(w words) (string, error) {
 			list, err := x.liars(w)
 			for _, r := range list {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
@@ -17,15 +18,18 @@ var manyMembers = flag.Int("members", 100, "how large TestThousand's group is wh
 const (
 	thousandJoins    = 10
 	thousandMessages = 30
+	thousandRemovals = 5
 	thousandSleepers = 6 // that wake in the end
 )
 
 // A group of a thousand over five relays, of which two collude: they show one of
-// the newcomers another key under a member's name. Ten join, thirty texts are
-// sent; everybody who is awake, and who wakes in the end, has all of it once,
-// nobody has anything else, and only the two are convicted. Beside it stands the
+// the newcomers another key under a member's name. Ten join, five are removed,
+// thirty texts are sent; everybody who is awake, and who wakes in the end, has all
+// of it once, those who were removed what was sent before, nobody has anything
+// else, and only the two are set aside. Beside it stands the
 // same group on one relay, where nothing is compared: what comparing costs.
 func TestThousand(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100)) // here the heap is large
 	compared := thousand(t, 5, 2)
 	alone := thousand(t, 1, 0)
 	t.Logf("bytes of one text of 32 bytes, five relays compared beside one alone:\n"+
@@ -86,11 +90,12 @@ func thousand(t *testing.T, relays, colluding int) (b thousandBytes) {
 	members := slices.Clone(l.awake)
 	r := s.Rand("thousand")
 	var texts []sentText
+	out := map[string]time.Duration{} // who was removed, and when
 	say := func(n *Node) {
 		text := fmt.Sprintf("%-32.32s", fmt.Sprintf("text %d of %s", len(texts)+1, n.name))
 		v, err := s.Do(n, member.SendText{Text: text, Wait: member.WaitAll})
 		step(err)
-		if info := v.(member.SentInfo); info.Waiting > 0 || info.Members < len(l.seats)-1 {
+		if info := v.(member.SentInfo); info.Waiting > 0 || info.Members < len(l.seats)-1-len(out) {
 			t.Errorf("%s sent to %+v", n.name, info)
 		}
 		texts = append(texts, sentText{text, s.Elapsed()})
@@ -128,24 +133,44 @@ func thousand(t *testing.T, relays, colluding int) (b thousandBytes) {
 		}
 	}
 	lap("joins")
+	gone := []string{l.seats[len(l.seats)-2].name, l.seats[len(l.seats)-3].name, l.seats[2].name, l.seats[3].name, "j01"}
+	for _, name := range gone[:thousandRemovals] {
+		step(s.Run(time.Minute)) // so that what was sent counts
+		v, err := s.Do(l.founder, member.RemoveMember{Member: name})
+		step(err)
+		if info := v.(member.OperationInfo); !info.Epoch || info.Link == "" {
+			t.Errorf("removing %s: %+v", name, info)
+		}
+		out[name] = s.Elapsed()
+		members = slices.DeleteFunc(members, func(n *Node) bool { return n.name == name })
+		step(s.Run(time.Minute))
+		say(members[r.IntN(len(members))])
+	}
+	lap("removals")
 	for len(texts) < thousandMessages {
 		say(members[r.IntN(len(members))])
 	}
 	step(s.Run(40 * time.Second))
 	lap("texts")
+	ends := thousandEnds{s: s, texts: texts, seats: len(l.seats) + thousandJoins - len(out), colluding: colluding}
 
 	for i := range thousandSleepers { // one after the other, and gone again
 		at := len(l.seats) - 1 - i*(len(l.seats)-awake)/thousandSleepers
 		n := l.node(at)
 		l.wake(n, at)
-		step(s.Run(20 * time.Second))
-		s.thousandEnds(t, n, texts, 0, len(l.seats)+thousandJoins, colluding, false)
+		step(s.Run(time.Minute))
+		ends.of(t, n, 0, out[n.name], false)
 		n.Stop()
 		n.disk, s.history[n.name] = nil, nil
 	}
 	lap("sleepers woke")
 	for _, n := range members {
-		s.thousandEnds(t, n, texts, since[n.name], len(l.seats)+thousandJoins, colluding, n.name == victim)
+		ends.of(t, n, since[n.name], 0, n.name == victim)
+	}
+	for _, name := range gone[:thousandRemovals] {
+		if n := s.Node(name); n != nil && n.up {
+			ends.of(t, n, since[name], out[name], false)
+		}
 	}
 	lap("looked at")
 	return b
@@ -157,9 +182,18 @@ type sentText struct {
 	at   time.Duration
 }
 
-// thousandEnds is how it must have ended for a member.
-func (s *Scenario) thousandEnds(t *testing.T, n *Node, texts []sentText, since time.Duration, seats, colluding int, victim bool) {
+// thousandEnds is how it must have ended.
+type thousandEnds struct {
+	s                *Scenario
+	texts            []sentText
+	seats, colluding int
+}
+
+// of is how for a member that is in since a time, and out from another on, if
+// that is not zero.
+func (e *thousandEnds) of(t *testing.T, n *Node, since, out time.Duration, victim bool) {
 	t.Helper()
+	s, colluding := e.s, e.colluding
 	events, err := s.History(n, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -173,14 +207,17 @@ func (s *Scenario) thousandEnds(t *testing.T, n *Node, texts []sentText, since t
 			t.Errorf("%s blames a member: %s", n.name, e.Text)
 		}
 	}
-	for _, x := range texts {
-		if want := 1; x.at >= since && got[x.text] != want {
-			t.Errorf("%s was shown %q %d times", n.name, x.text, got[x.text])
+	for _, x := range e.texts {
+		if in := x.at >= since && (out == 0 || x.at < out); in && got[x.text] != 1 || got[x.text] > 1 || out > 0 && x.at >= out && got[x.text] > 0 {
+			t.Errorf("%s was shown %q of %v %d times", n.name, x.text, x.at, got[x.text])
 		}
 		delete(got, x.text)
 	}
 	if len(got) > 0 {
 		t.Errorf("%s was shown what nobody sent: %v", n.name, got)
+	}
+	if out > 0 {
+		return
 	}
 	v, err := s.Do(n, member.GetStatus{})
 	if err != nil {
@@ -196,8 +233,8 @@ func (s *Scenario) thousandEnds(t *testing.T, n *Node, texts []sentText, since t
 			t.Errorf("%s has a session with %s, whom it does not use", n.name, m.Label)
 		}
 	}
-	if usable != seats {
-		t.Errorf("%s uses %d seats of %d", n.name, usable, seats)
+	if usable != e.seats {
+		t.Errorf("%s uses %d seats of %d", n.name, usable, e.seats)
 	}
 	for i, p := range st.Relays {
 		lies := i >= len(st.Relays)-colluding

@@ -48,6 +48,8 @@ type year struct {
 	s      *Scenario
 	r      *rand.Rand
 	people []*person
+	former []*person // who was removed, or left
+	all    int       // people there ever were
 	texts  []*yearText
 	doing  string          // the step under way, for people
 	did    map[string]int  // steps, by name
@@ -63,7 +65,9 @@ type person struct {
 	left    time.Duration // when it went away last
 	backup  []store.KV
 	backed  time.Duration // when the backup was made
-	missing []stretch     // texts sent then cannot be read any more
+	out     time.Duration // when it was removed or left; 0: it is in
+	admin   bool
+	missing []stretch // texts sent then cannot be read any more
 }
 
 // stretch is a part of the year, and whose texts of it are meant; nil: all.
@@ -109,7 +113,7 @@ func (y *year) steps() []yearStep {
 	always := func() bool { return true }
 	return []yearStep{
 		{"talk", 8, always, func() error { return y.talk(1 + y.r.IntN(4)) }},
-		{"a join", 3, func() bool { return len(y.people) < 12 && y.relaysUp() == len(y.s.Relays) }, y.join},
+		{"a join", 5, func() bool { return len(y.people) < 12 && y.relaysUp() == len(y.s.Relays) && len(y.inviters()) > 0 }, y.join},
 		{"an absence", 4, func() bool { return len(y.here()) > 2 }, y.goAway},
 		{"a relay's outage", 2, func() bool { return y.relaysUp() == len(y.s.Relays) }, y.outage},
 		{"a relay's crash", 2, always, y.crashRelay},
@@ -118,6 +122,10 @@ func (y *year) steps() []yearStep {
 		{"a backup", 2, always, y.makeBackup},
 		{"a device lost", 2, func() bool { return len(y.backups()) > 0 && len(y.here()) > 2 }, y.loseDevice},
 		{"a cut between a member and a relay", 2, always, y.cut},
+		{"a role", 3, func() bool { return len(y.admins()) > 0 }, y.role},
+		{"a removal", 2, func() bool { return len(y.people) > 4 && len(y.admins()) > 0 }, y.removal},
+		{"a leaving", 1, func() bool { return len(y.people) > 4 && len(y.here()) > 3 }, y.leaving},
+		{"two admins at once", 2, func() bool { return len(y.people) > 5 && len(y.admins()) > 1 }, y.atOnce},
 	}
 }
 
@@ -129,6 +137,7 @@ func (y *year) live() error {
 	for _, name := range []string{"alice", "bob", "carol", "dave"} {
 		y.people = append(y.people, &person{Node: s.AddMember(name)})
 	}
+	y.all, y.people[0].admin = len(y.people), true
 	if err := s.Create(y.people[0].Node, false, 0); err != nil {
 		return err
 	}
@@ -249,10 +258,12 @@ func (y *year) talk(n int) error {
 }
 
 func (y *year) join() error {
-	if err := y.s.Invite(y.people[0].Node); err != nil {
-		return fmt.Errorf("an invitation: %w", err)
+	by := y.inviters()[y.r.IntN(len(y.inviters()))]
+	if err := y.s.Invite(by.Node); err != nil {
+		return fmt.Errorf("an invitation by %s: %w", by.name, err)
 	}
-	p := &person{Node: y.s.AddMember(fmt.Sprintf("p%02d", len(y.people)))}
+	p := &person{Node: y.s.AddMember(fmt.Sprintf("p%02d", y.all))}
+	y.all++
 	if err := y.s.Join(p.Node); err != nil {
 		return err
 	}
@@ -264,10 +275,10 @@ func (y *year) join() error {
 	return nil
 }
 
-// goAway: the founder stays, who alone invites.
+// goAway: some admin stays, mostly.
 func (y *year) goAway() error {
 	p := y.someone()
-	if p == y.people[0] {
+	if p.admin && len(y.admins()) == 1 && y.r.IntN(4) > 0 {
 		return nil
 	}
 	p.left = y.s.Elapsed()
@@ -300,6 +311,102 @@ func (y *year) comeBack() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// admins are those who are here.
+func (y *year) admins() (out []*person) {
+	for _, p := range y.here() {
+		if p.admin {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// inviters: relays take grants from the founder alone.
+func (y *year) inviters() []*person {
+	return slices.DeleteFunc(y.admins(), func(p *person) bool { return p.name != "alice" })
+}
+
+// role makes somebody an admin, or an admin a member again; the founder stays.
+func (y *year) role() error {
+	by := y.admins()[y.r.IntN(len(y.admins()))]
+	p := y.people[y.r.IntN(len(y.people))]
+	if p.name == "alice" || p == by {
+		return nil
+	}
+	role := member.AsAdmin
+	if p.admin {
+		role = member.AsMember
+	}
+	if _, err := y.s.Do(by.Node, member.SetRole{Member: p.name, Role: role}); err != nil {
+		return fmt.Errorf("%s makes %s a %s: %w", by.name, p.name, role, err)
+	}
+	p.admin = role == member.AsAdmin
+	return nil
+}
+
+// removal: what was sent a while before counts.
+func (y *year) removal() error {
+	by := y.admins()[y.r.IntN(len(y.admins()))]
+	p := y.people[y.r.IntN(len(y.people))]
+	if p.name == "alice" || p == by {
+		return nil
+	}
+	v, err := y.s.Do(by.Node, member.RemoveMember{Member: p.name})
+	if err != nil {
+		return fmt.Errorf("%s removes %s: %w", by.name, p.name, err)
+	}
+	if link := v.(member.OperationInfo).Link; link != "" {
+		y.s.Link = link
+	}
+	y.goes(p)
+	return y.talk(1)
+}
+
+// goes: somebody is not in the group any more.
+func (y *year) goes(p *person) {
+	y.s.Logf("== %s is out", p.name)
+	p.out = y.s.Elapsed()
+	y.people = slices.DeleteFunc(y.people, func(o *person) bool { return o == p })
+	y.former = append(y.former, p)
+	y.s.At(between(y.r, day, 40*day), p.Stop)
+}
+
+func (y *year) leaving() error {
+	p := y.someone()
+	if p.name == "alice" {
+		return nil
+	}
+	if _, err := y.s.Do(p.Node, member.LeaveGroup{}); err != nil {
+		return fmt.Errorf("%s leaves: %w", p.name, err)
+	}
+	y.goes(p)
+	return nil
+}
+
+// atOnce: two admins act without knowing of each other.
+func (y *year) atOnce() error {
+	a := y.admins()
+	one, two := a[0], a[1+y.r.IntN(len(a)-1)]
+	p := y.people[y.r.IntN(len(y.people))]
+	if p.name == "alice" || p == one || p == two {
+		return nil
+	}
+	y.s.Wish(one.Node, member.RemoveMember{Member: p.name})
+	switch y.r.IntN(3) {
+	case 0:
+		y.s.Wish(two.Node, member.RemoveMember{Member: p.name})
+	case 1:
+		y.s.Wish(two.Node, member.SetRole{Member: p.name, Role: member.AsReader})
+	default:
+		y.s.Wish(two.Node, member.MakeInvite{})
+	}
+	if err := y.s.Run(2 * time.Minute); err != nil {
+		return err
+	}
+	y.goes(p)
 	return nil
 }
 
@@ -443,8 +550,7 @@ func (y *year) agreed() error {
 			return fmt.Errorf("%s refused an input: %w", n.name, n.Refusals[0])
 		}
 	}
-	var first string
-	var firstCode string
+	var first, firstCode, firstRoster string
 	positions := map[string]uint64{}
 	for i, p := range y.here() {
 		v, err := s.Do(p.Node, member.GetStatus{})
@@ -476,6 +582,20 @@ func (y *year) agreed() error {
 		if set != first || len(usable) != len(y.people) {
 			return fmt.Errorf("%s uses %s; %s uses %s; there are %d people", p.name, set, y.here()[0].name, first, len(y.people))
 		}
+		v, err = s.Do(p.Node, member.GetRoster{})
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		roster := v.(member.RosterInfo)
+		if i == 0 {
+			firstRoster = roster.Digest
+		}
+		if err := y.rules(p, &roster); err != nil {
+			return err
+		}
+		if roster.Digest != firstRoster {
+			return fmt.Errorf("%s and %s have other rosters", p.name, y.here()[0].name)
+		}
 		if code != firstCode {
 			return fmt.Errorf("%s and %s have other group codes", p.name, y.here()[0].name)
 		}
@@ -484,6 +604,28 @@ func (y *year) agreed() error {
 		}
 		if err := y.bounded(p); err != nil {
 			return err
+		}
+	}
+	for _, p := range y.former {
+		if err := y.received(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rules: the roster has everybody once, nothing waits and nothing is disputed.
+func (y *year) rules(p *person, r *member.RosterInfo) error {
+	if r.Waiting > 0 || r.Epochs > 1 || r.Headless || len(r.Disputes)+len(r.Pending) > 0 {
+		return fmt.Errorf("%s's roster: %+v", p.name, r)
+	}
+	roles := map[string]member.Role{}
+	for _, m := range append(r.Members, r.Asking...) {
+		roles[m.Name] = m.Role
+	}
+	for _, o := range y.people {
+		if role := roles[o.name]; o.name == "alice" && role != member.AsOwner || o.name != "alice" && (role == member.AsAdmin) != o.admin {
+			return fmt.Errorf("%s has %s as %q", p.name, o.name, role)
 		}
 	}
 	return nil
@@ -537,6 +679,12 @@ func (y *year) received(p *person) error {
 		n := got[x.text]
 		delete(got, x.text)
 		excused := x.at < p.since || x.not[p.name] || slices.ContainsFunc(p.missing, func(s stretch) bool { return s.from <= x.at && x.at <= s.to && (s.by == nil || s.by == x.by) })
+		if p.out > 0 { // what was under way when it went, it may have or not
+			excused = excused || x.at > p.out-time.Minute || p.away > 0
+			if x.at > p.out && n > 0 {
+				return fmt.Errorf("%s was shown %q, sent after it went", p.name, x.text)
+			}
+		}
 		if n > 1 || n == 0 && !excused {
 			return fmt.Errorf("%s was shown %q of day %.2f %d times", p.name, x.text, x.at.Hours()/24, n)
 		}
@@ -558,7 +706,7 @@ func (y *year) bounded(p *person) error {
 	for _, kv := range kvs {
 		count[kv.Key[16]]++
 	}
-	n := len(y.people)
+	n := y.all
 	for kind, most := range map[byte]int{
 		'b': 64, 'q': 64, 'p': 256, 'f': 8, 'o': 8, 'w': 8 * n, 'h': n, 's': n, 'n': n, 'a': 3 * (16 + 4*n), 't': 3 * 16,
 	} {

@@ -3,10 +3,12 @@ package member
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"parallax/broadcast"
 	"parallax/crossverify"
 	"parallax/internal/wire"
 )
@@ -46,6 +48,7 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 		return
 	}
 	m.askedOperations(st, q.Operations)
+	m.askedForCopies(st, q.Copies)
 	m.othersAsk(q.Messages)
 	if !m.mayAsk() || len(m.answersDue)+2 > maxAnswers {
 		return
@@ -79,6 +82,10 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 			others.texts = append(others.texts, has...)
 		}
 	}
+	mine, theirs := m.askedTexts(st, q.Copies)
+	mine, theirs = mine[:min(len(mine), max(0, answersADay-s.own))], theirs[:min(len(theirs), max(0, othersADay-s.others))]
+	s.own, s.others = s.own+len(mine), s.others+len(theirs)
+	own.texts, others.texts = append(own.texts, mine...), append(others.texts, theirs...)
 	own.nothing = own.nothing[:min(len(own.nothing), MaxRefetchSpans)]
 	for _, a := range []*dueAnswer{own, others} {
 		if len(a.texts)+len(a.nothing) > 0 {
@@ -148,7 +155,7 @@ func (m *Machine) runAnswers() {
 // sendAgain sends messages once more, in as many envelopes as it takes; what does
 // not go into the outbox is asked for again.
 func (m *Machine) sendAgain(list []*Again, nothing []Span) (envelopes int) {
-	for len(list)+len(nothing) > 0 && m.mayAsk() && len(m.bundles) < m.cfg.Limits.Outbox {
+	for len(list)+len(nothing) > 0 && m.mayAsk() && m.waitingBundles() < m.cfg.Limits.Outbox {
 		a, size := &Answer{Nothing: nothing}, 0
 		for len(list) > 0 && len(a.Messages) < MaxAgain && (size == 0 || size+list[0].size() <= answerBytes) {
 			size += list[0].size()
@@ -230,6 +237,7 @@ func (m *Machine) hasNothing(s Span) {
 				m.unhold(h)
 			}
 		}
+		maps.DeleteFunc(l.seen, func(n uint64, _ bool) bool { return first <= n && n <= last })
 		if got := m.received[src]; got != nil && last < got.spans[len(got.spans)-1].last {
 			m.addReceivedSpan(src, span{first, last})
 		}
@@ -251,7 +259,9 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 	if by.seat != k.seat {
 		msg.passed = m.display(by)
 	}
+	msg.carriers = m.carriersIn(a)
 	m.messages[k] = msg
+	m.digests.of[d] = k
 	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), m.ledger.Era())
 	m.awaitCopies(msg)
 	m.addReceived(k)
@@ -262,8 +272,20 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 	m.noteNamed(k, c)
 	m.compareView(st, c.View)
 	m.copies(k, msg)
+	m.matchDigests(msg)
 	m.marksChanged(msg)
 	m.saveCounters()
+}
+
+// carriersIn are the carriers of a message that was sent again, as its sealed
+// header names them.
+func (m *Machine) carriersIn(a *Again) uint16 {
+	e := m.keyring.epochAt(a.Header.Epoch)
+	if e == nil {
+		return 0
+	}
+	h, _ := broadcast.OpenSealed(m.gid, &e.Key, &a.Key, a.Sealed[:])
+	return h.Carriers
 }
 
 // PassOn passes on the newest texts that this member has to everybody, such as

@@ -21,6 +21,7 @@ var kinds = []struct {
 	{keyReceived, false, true},
 	{keyEvent, false, true},
 	{keyHeld, false, false},
+	{keyUnread, false, false},
 	{keyHello, false, false}, // of prekeys that a restore replaces
 	{keyEvidence, false, true},
 	{keyLog, false, true},
@@ -30,6 +31,9 @@ var kinds = []struct {
 	{keyDelivery, false, true}, // as history
 	{keyText, false, false},    // history has what they say
 	{keyLack, false, true},
+	{keyCarried, false, false}, // of bundles that a restore does not have
+	{keyRequest, false, false}, // of the lost installation's commands
+	{keyAcked, false, true},
 	{keyReceipt, false, true},
 }
 

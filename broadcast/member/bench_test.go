@@ -43,8 +43,10 @@ func (e forkedEntropy) Read(b []byte) (int, error) { return e.stream.Read(b) }
 
 // laidDown is a founder's membership with standing sessions to n-1 members,
 // over three relays, without the joins.
-func laidDown(tb testing.TB, n int) *Machine {
-	m := laidDownSeats(tb, n)
+func laidDown(tb testing.TB, n int) *Machine { return laidDownOver(tb, n, 3) }
+
+func laidDownOver(tb testing.TB, n, relays int) *Machine {
+	m := laidDownSeatsOver(tb, n, relays)
 	for _, st := range m.sortedSeats() {
 		if st.own {
 			continue
@@ -59,8 +61,9 @@ func laidDown(tb testing.TB, n int) *Machine {
 }
 
 // laidDownSeats is the same membership before any session.
-func laidDownSeats(tb testing.TB, n int) *Machine {
-	const relays = 3
+func laidDownSeats(tb testing.TB, n int) *Machine { return laidDownSeatsOver(tb, n, 3) }
+
+func laidDownSeatsOver(tb testing.TB, n, relays int) *Machine {
 	machine, err := Open(Config{})([16]byte{1}, memory.New(), benchEntropy{})
 	if err != nil {
 		tb.Fatal(err)

@@ -22,6 +22,9 @@ type CreateGroup struct {
 	// Policy is a policy text (docs/protocol.md section 9.1) that says which
 	// operators are enough; empty: a majority, or all if Strict.
 	Policy string `json:"policy,omitempty"`
+	// Carriers is how many relays carry a text in full, where others get its
+	// digest; zero: 3. At most MaxRelays.
+	Carriers uint8 `json:"carriers,omitempty"`
 }
 
 // FoundingSpot is a relay that a founder names.
@@ -136,6 +139,7 @@ type SentInfo struct {
 	Held     int    `json:"held"`     // seats that are contested: nothing is sent to them
 	Receipts int    `json:"receipts"` // relays that gave theirs
 	Relays   int    `json:"relays"`
+	Carriers int    `json:"carriers,omitempty"` // relays that get it in full, the others its digest; 0: all
 }
 
 // Mark is what one path did for one subject: awaiting, matched, dissented,
@@ -193,6 +197,7 @@ type Status struct {
 	Quorum   int            `json:"quorum"`
 	Ready    bool           `json:"ready"`   // joined
 	Joining  bool           `json:"joining"` // by link, not at its end yet
+	Left     bool           `json:"left,omitempty"`
 	Relays   []RelayStatus  `json:"relays"`
 	Former   []RelayStatus  `json:"former,omitempty"` // relays that were retired
 	Ordinal  uint32         `json:"ordinal"`          // of the list in use; 0: the genesis'
@@ -201,8 +206,10 @@ type Status struct {
 	Disputes int            `json:"disputes"`
 	Verified int            `json:"verified"` // members verified in person, under the keys they have now
 	Outbox   int            `json:"outbox"`   // posts that wait for receipts
+	Missing  int            `json:"missing"`  // messages that digests tell of, asked for and not come
 	Messages uint64         `json:"messages"`
 	Events   uint64         `json:"events"` // number of the newest event
+	Acked    uint64         `json:"acked"`  // number up to which the application acknowledged them
 }
 
 // RelayStatus is one path.
@@ -264,6 +271,7 @@ type PathsRow struct {
 	Text    string          `json:"text"`
 	Verdict string          `json:"verdict"`
 	Marks   map[string]Mark `json:"marks"`
+	Digests []string        `json:"digests,omitempty"` // labels of relays that match it by its digest alone
 }
 
 // CodeInfo answers GetCode.
@@ -314,6 +322,8 @@ var (
 	ErrTooLong    = errors.New("the text is longer than a message may be")
 	ErrOutboxFull = errors.New("too many messages wait for receipts")
 	ErrExpired    = errors.New("the invitation has expired or is used up")
+
+	ErrTooMany = errors.New("there are too many of these already")
 
 	ErrCodeDiffers = errors.New("the codes differ")
 )

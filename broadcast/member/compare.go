@@ -29,6 +29,7 @@ func (m *Machine) subjectChanged(s crossverify.Subject) {
 
 // seatChanged follows up on anything new about a seat.
 func (m *Machine) seatChanged(st *seatState) {
+	m.governed = false
 	if m.ledger == nil || st.ann == nil {
 		return
 	}
@@ -324,15 +325,13 @@ func (m *Machine) compareView(st *seatState, v View) {
 
 func (m *Machine) messagesOf(rec Recent) map[messageKey]*message {
 	var found map[messageKey]*message
-	for _, st := range m.seats {
-		if [8]byte(st.seat[:8]) == rec.Seat {
-			k := messageKey{source{st.seat, rec.Incarnation}, rec.Sequence}
-			if msg := m.messages[k]; msg != nil && msg.opened {
-				if found != nil {
-					return nil // which one is meant is not known
-				}
-				found = map[messageKey]*message{k: msg}
+	for _, seat := range m.prefixes[rec.Seat] {
+		k := messageKey{source{seat, rec.Incarnation}, rec.Sequence}
+		if msg := m.messages[k]; msg != nil && msg.opened {
+			if found != nil {
+				return nil // which one is meant is not known
 			}
+			found = map[messageKey]*message{k: msg}
 		}
 	}
 	return found
@@ -485,6 +484,7 @@ func (m *Machine) convict(p *path, e crossverify.Evidence) {
 	m.show(Event{Kind: EventEvidence, Relay: p.label(), Evidence: rec.ID,
 		Text: fmt.Sprintf("Relay %s is convicted by its own signatures: %s It is set aside: nothing is posted to it and it does not count; it is still read and compared. Nothing for you to do.", p.name(), f.Sentence)})
 	for _, q := range p.queue {
+		m.hasten(q)
 		m.forgetPost(p, q)
 	}
 	p.queue = nil

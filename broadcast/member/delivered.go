@@ -63,12 +63,16 @@ const (
 // relayDelivery is how far one relay came with a text.
 type relayDelivery struct {
 	phase   relayPhase
+	digest  bool         // it has the digest, other relays carry it
 	lineage wire.Lineage // of the receipt
 	n       uint64
 	head    wire.Digest
 	at      int64 // Unix seconds when the receipt came
 	reason  string
 }
+
+// carries: it has the full copy, says its receipt.
+func (r *relayDelivery) carries() bool { return r.phase == relayReceipt && !r.digest }
 
 // sign is a message of a member that says something.
 type sign struct {
@@ -156,8 +160,9 @@ func (m *Machine) noteSent(msg *message) {
 		m.put(m.key(keyDelivery, []byte{partSet}, s.hash[:]), value)
 	}
 	dl := &delivery{key: msg.key, d: msg.d, sent: msg.sent, order: msg.order, text: preview(msg.text), set: s, opened: map[wire.Seat]sign{}}
+	repair := m.repairOf(msg.d)
 	for _, p := range m.paths {
-		r := relayDelivery{phase: relayPosted}
+		r := relayDelivery{phase: relayPosted, digest: repair != nil && repair.full&p.bit() == 0}
 		switch {
 		case p.aside:
 			r.phase = relayAside
@@ -209,7 +214,7 @@ func (m *Machine) forgetDelivery(dl *delivery) {
 
 // posted is the text that a post carries, nil if none that is kept.
 func (m *Machine) posted(q *postItem) *delivery {
-	if b := m.bundles[q.bundle]; q.kind == postBundle && b != nil {
+	if b := m.bundles[q.bundle]; q.ofBundle() && b != nil {
 		return m.delivery.byKey[b.key]
 	}
 	return nil
@@ -217,15 +222,16 @@ func (m *Machine) posted(q *postItem) *delivery {
 
 // noteReceipt keeps a relay's receipt for a text.
 func (m *Machine) noteReceipt(p *path, q *postItem, s crossverify.Statement) {
-	if dl := m.posted(q); dl != nil {
-		dl.relays[p.index] = relayDelivery{phase: relayReceipt, lineage: s.Lineage, n: s.N, head: s.H, at: m.now.Unix()}
+	dl, digest := m.posted(q), q.kind == postDigest
+	if dl != nil && !(digest && dl.relays[p.index].carries()) {
+		dl.relays[p.index] = relayDelivery{phase: relayReceipt, digest: digest, lineage: s.Lineage, n: s.N, head: s.H, at: m.now.Unix()}
 		m.saveDelivery(dl)
 	}
 }
 
 // noteRefused keeps that a relay will not take a text.
 func (m *Machine) noteRefused(p *path, q *postItem, f proto.Refused) {
-	if dl := m.posted(q); dl != nil {
+	if dl := m.posted(q); dl != nil && dl.relays[p.index].phase != relayReceipt {
 		dl.relays[p.index] = relayDelivery{phase: relayRefused, at: m.now.Unix(), reason: f.Text[:min(len(f.Text), maxReason)]}
 		m.saveDelivery(dl)
 	}

@@ -337,14 +337,14 @@ func TestDeliveryRecords(t *testing.T) {
 		t.Errorf("reading %s", got)
 	}
 	dl.set.hash, dl.d, dl.sent, dl.order = wire.Digest{1}, wire.Digest{2}, 3, 4
-	dl.relays = []relayDelivery{{phase: relayReceipt, lineage: wire.Lineage{5}, n: 6, head: wire.Digest{7}, at: 8}, {phase: relayRefused, at: 9, reason: "no"}, {phase: relayPosted}}
+	dl.relays = []relayDelivery{{phase: relayReceipt, digest: true, lineage: wire.Lineage{5}, n: 6, head: wire.Digest{7}, at: 8}, {phase: relayRefused, at: 9, reason: "no"}, {phase: relayPosted}}
 	m.saveDelivery(dl)
 	text := m.ops[m.opAt[string(m.deliveryKey(partText, dl))]]
 	none := z(16) + z(8) + z(32)
 	want := "01" + z(31) + "02" + z(31) + z(7) + "03" + z(7) + "04" + "00000005" + hex.EncodeToString([]byte("hello")) + "03" +
-		"02" + "05" + z(15) + z(7) + "06" + "07" + z(31) + z(7) + "08" + z(4) +
-		"03" + none + z(7) + "09" + "00000002" + hex.EncodeToString([]byte("no")) +
-		"01" + none + z(8) + z(4)
+		"02" + "01" + "05" + z(15) + z(7) + "06" + "07" + z(31) + z(7) + "08" + z(4) +
+		"03" + "00" + none + z(7) + "09" + "00000002" + hex.EncodeToString([]byte("no")) +
+		"01" + "00" + none + z(8) + z(4)
 	if got := hex.EncodeToString(text.Value); got != want {
 		t.Errorf("text\n%s, want\n%s", got, want)
 	}

@@ -42,6 +42,7 @@ type RelayDelivery struct {
 	Label    string     `json:"label"`
 	Operator string     `json:"operator"`
 	State    RelayState `json:"state"`
+	Digest   bool       `json:"digest,omitempty"` // it gets the digest; others carry the message
 	Number   uint64     `json:"number,omitempty"` // of the receipt
 	Time     time.Time  `json:"time,omitzero"`    // when the receipt or the refusal came
 	Shown    Mark       `json:"shown,omitempty"`  // the relay's copy towards this device; empty: not kept any more
@@ -134,7 +135,7 @@ func (m *Machine) findDelivery(id string) (*delivery, error) {
 // relayOf tells how far one relay came.
 func (m *Machine) relayOf(dl *delivery, p *path) RelayDelivery {
 	rd := &dl.relays[p.index]
-	v := RelayDelivery{Label: p.label(), Operator: m.operatorName(p.ref.Operator)}
+	v := RelayDelivery{Label: p.label(), Operator: m.operatorName(p.ref.Operator), Digest: rd.digest}
 	if rd.at > 0 {
 		v.Time = unixSeconds(rd.at)
 	}
@@ -154,6 +155,8 @@ func (m *Machine) relayOf(dl *delivery, p *path) RelayDelivery {
 			v.Why = "It gave its receipt, and has not shown it to this device since."
 		case p.aside:
 			v.Why = "It is set aside since, by its own signatures."
+		case rd.digest:
+			v.Why = "It has the digest: other relays carry the message."
 		}
 	case rd.phase == relayRefused:
 		v.State, v.Why = RelayRefused, fmt.Sprintf("It refused it: %s.", rd.reason)
@@ -179,10 +182,13 @@ func (m *Machine) memberOf(dl *delivery, st *seatState, i int) MemberDelivery {
 	v := MemberDelivery{Seat: st.seat.String(), Member: name}
 	r := m.delivery.readers[st.seat]
 	var newest sign
-	var reached, unchecked []*path
+	var reached, unchecked, digests []*path // read past it; those of them that carry its digest only
 	for _, p := range m.paths {
 		by, past, compared := r.past(p.index, &dl.relays[p.index])
 		switch {
+		case past && dl.relays[p.index].digest:
+			digests = append(digests, p)
+			continue
 		case past && compared:
 			v.Read = append(v.Read, p.label())
 		case past:
@@ -215,6 +221,9 @@ func (m *Machine) memberOf(dl *delivery, st *seatState, i int) MemberDelivery {
 			v.Why += fmt.Sprintf(" What it says of %s could not be compared here.", labels(unchecked))
 		}
 		says(newest)
+	case len(digests) > 0:
+		v.State, v.Why = MemberBehind, fmt.Sprintf("A message of %s says that %s had been read past it, where only the digest is. No relay that carries it had been read so far there.", name, labels(digests))
+		says(r.heard)
 	case r != nil && r.order > dl.order:
 		v.State, v.Why = MemberBehind, fmt.Sprintf("The newest message of %s says that no relay had been read so far there.", name)
 		says(r.heard)

@@ -61,7 +61,7 @@ func (m *Machine) loadDeliverySet(hash wire.Digest, value []byte) error {
 }
 
 // saveDelivery writes: set 32 | d 32 | sent u64 | order u64 | text bytes | u8
-// relays, each: phase u8 | lineage 16 | n u64 | head 32 | at u64 | reason bytes.
+// relays, each: phase u8 | digest bool | lineage 16 | n u64 | head 32 | at u64 | reason bytes.
 func (m *Machine) saveDelivery(dl *delivery) {
 	b := append(slices.Clone(dl.set.hash[:]), dl.d[:]...)
 	b = wire.AppendU64(wire.AppendU64(b, uint64(dl.sent)), dl.order)
@@ -69,7 +69,8 @@ func (m *Machine) saveDelivery(dl *delivery) {
 	b = append(b, byte(len(dl.relays)))
 	for i := range dl.relays {
 		r := &dl.relays[i]
-		b = append(append(b, byte(r.phase)), r.lineage[:]...)
+		b = wire.AppendBool(append(b, byte(r.phase)), r.digest)
+		b = append(b, r.lineage[:]...)
 		b = append(wire.AppendU64(b, r.n), r.head[:]...)
 		b = wire.AppendBytes(wire.AppendU64(b, uint64(r.at)), []byte(r.reason))
 	}
@@ -96,7 +97,7 @@ func (m *Machine) loadText(key, value []byte) error {
 		return wire.ErrFormat
 	}
 	for range paths {
-		x := relayDelivery{phase: relayPhase(r.U8())}
+		x := relayDelivery{phase: relayPhase(r.U8()), digest: r.Bool()}
 		if x.phase < relayPosted || x.phase > relayNone {
 			r.Fail(wire.ErrFormat)
 		}

@@ -17,7 +17,7 @@
 // leaves; receive, held, sequences, retention and message how one comes; compare is
 // what follows when paths differ; code and confirm what people compare;
 // coalition, delivery, delivered and deliveryrecord answer who could collude and who
-// has a text; receipts keep what relays signed for own board writes; atrest,
+// has a text; carriers and digests are digest mode; receipts keep what relays signed for own board writes; atrest,
 // backup and restored what becomes of records. The roster files are the log of who
 // is in the group, a value of its own that no machine reads yet.
 package member

@@ -6,7 +6,8 @@ import (
 )
 
 // newEpoch makes the operation that begins an epoch with a fresh key, and keeps
-// the key. It merges every epoch head that the roster has by now.
+// the key. It merges every epoch head that the roster has by now. The membership
+// goes over to it when the roster is followed, once the operation is on its way.
 func (m *Machine) newEpoch() (*logged, error) {
 	key := keys.NewSecret[keys.RoleEpoch](m.draw32())
 	defer key.Zero()
@@ -25,23 +26,23 @@ func (m *Machine) learnEpoch(operation wire.Digest, key keys.EpochKey) {
 	if l == nil {
 		return
 	}
-	if _, had := m.epochSecret(l); had {
+	b, ok := l.op.Body.(OpEpoch)
+	if _, had := m.epochSecret(l); had || !ok || !b.Fits(m.gid, &key) {
 		return
 	}
-	if b, ok := l.op.Body.(OpEpoch); ok && b.Fits(m.gid, &key) {
-		m.keyring.hold(Epoch{Number: b.Number, Key: key}, true)
-		m.saveEpochs()
-	}
+	m.keyring.hold(Epoch{Number: b.Number, Key: key}, true)
+	m.saveEpochs()
+	m.turnEpoch(m.state.Epochs)
 }
 
 // epochSecret is the key of the epoch that an operation begins, if it is here.
 func (m *Machine) epochSecret(l *logged) (key keys.EpochKey, ok bool) {
-	b, ok := l.op.Body.(OpEpoch)
-	if !ok {
+	b, is := l.op.Body.(OpEpoch)
+	if !is {
 		return key, false
 	}
 	e := m.keyring.epochAt(b.Number)
-	if e == nil || !b.Fits(m.gid, &e.Key) {
+	if e == nil || EpochCommitment(m.gid, &e.Key) != b.Commitment {
 		return key, false
 	}
 	return e.Key, true

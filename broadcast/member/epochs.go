@@ -149,8 +149,17 @@ func (m *Machine) entryName(p *path, name string) wire.Digest {
 // fits finds the held key of an epoch head.
 func (m *Machine) fits(h *EpochHead) *heldEpoch {
 	e := m.keyring.epochAt(h.Number)
-	if e == nil || h.Operation == wire.Digest(m.gid) && FirstCommitment(&e.Key) != m.genesis.Epoch ||
-		h.Operation != wire.Digest(m.gid) && !(OpEpoch{Commitment: h.Commitment, Postings: h.Postings}).Fits(m.gid, &e.Key) {
+	switch {
+	case e == nil:
+		return nil
+	case h.Operation == wire.Digest(m.gid):
+		e.checked = e.checked || FirstCommitment(&e.Key) == m.genesis.Epoch
+	case EpochCommitment(m.gid, &e.Key) != h.Commitment:
+		return nil
+	case !e.checked:
+		e.checked = OpEpoch{Commitment: h.Commitment, Postings: h.Postings}.Fits(m.gid, &e.Key)
+	}
+	if !e.checked {
 		return nil
 	}
 	return e
@@ -171,7 +180,6 @@ func (m *Machine) turnEpoch(heads []EpochHead) {
 		if e == nil {
 			return
 		}
-		e.checked = true
 		list = append(list, e.Key)
 		standing[e.Number] = true
 	}
@@ -185,6 +193,14 @@ func (m *Machine) turnEpoch(heads []EpochHead) {
 		return
 	}
 	k.inUse = held.Number
+	m.governed = false
+	m.meta.Taught = m.now.Unix() // by who began it
+	for _, p := range m.paths {
+		if p.taking.number == 0 {
+			p.taking.number = was // until it is refused: relays go over one by one
+		}
+		p.retryPosts()
+	}
 	standing[held.Number] = true
 	for _, e := range k.epochs {
 		switch {
@@ -195,6 +211,46 @@ func (m *Machine) turnEpoch(heads []EpochHead) {
 		}
 	}
 	m.saveEpochs()
+}
+
+// pageVersion is the version of a roster page with so many operations, as it is
+// sealed now: it grows with the page and with the epoch's generation.
+func (m *Machine) pageVersion(operations int) uint64 {
+	return generation(m.keyring.inUse)<<32 | uint64(operations)
+}
+
+// operationsOf is how many operations a page of this version has.
+func operationsOf(version uint64) uint64 { return version & (1<<32 - 1) }
+
+// sealedIn is the generation of the epoch under which the boards show an own page,
+// or will when they have what was posted in this opening.
+func (m *Machine) sealedIn(page int) (g uint64) {
+	for _, p := range m.paths {
+		g = max(g, generation(m.shownVersion(p, pageName(m.self, page))))
+	}
+	return max(g, m.sealed[page])
+}
+
+// sealAgain writes own pages anew under the epoch in use whose key goes before
+// the next look, so that nobody needs it by then. The first epoch's never goes.
+func (m *Machine) sealAgain() {
+	soon := m.now.Add(m.retention() / 2).Unix()
+	stays := map[uint64]bool{generation(FirstEpoch): true}
+	for _, e := range m.keyring.epochs {
+		if e.until == 0 || e.until > soon {
+			stays[generation(e.Number)] = true
+		}
+	}
+	for i := range m.pages {
+		if stays[m.sealedIn(i)] {
+			continue
+		}
+		for _, p := range m.paths {
+			if p.keepsBoard() {
+				m.putPage(p, i)
+			}
+		}
+	}
 }
 
 // eraseEpochs forgets keys that the retention time is over for, unless something

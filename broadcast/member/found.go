@@ -61,7 +61,7 @@ func (m *Machine) create(w CreateGroup) error {
 }
 
 func (w *CreateGroup) policy() Policy {
-	return Policy{Strict: w.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Text: w.Policy}
+	return Policy{Strict: w.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Carriers: w.Carriers, Text: w.Policy}
 }
 
 func (m *Machine) waitFounded(id uint64) {
@@ -167,6 +167,7 @@ func (m *Machine) found() error {
 	}
 	m.putWelcome()
 	for _, p := range m.paths {
+		m.setGoverned(p, governedBy(p.postingAt(&k.epoch().Key).Public(), []proto.Admin{{Key: ChannelAdmin(k.owner, p.ref.Key).Public(), Rank: proto.RankOwner}}))
 		m.putEntry(p, epochKey, "announcement/"+m.self.String(), 1, meta.Announced, k.owner)
 	}
 	return nil
@@ -195,6 +196,7 @@ func welcomeName(seat wire.Seat) string { return "welcome/" + seat.String() }
 // putWelcome puts the own welcome on every board, under the door of now.
 func (m *Machine) putWelcome() {
 	m.meta.Welcomed++
+	m.meta.WelcomeOf = m.keyring.inUse
 	m.saveMeta()
 	value := m.welcome().Append(nil)
 	for _, p := range m.paths {

@@ -22,11 +22,13 @@ import (
 type lack struct {
 	source
 	due     time.Time // when something is done about it; zero: nothing is
+	upTo    uint64    // greatest number that members were asked for, in this opening
 	waited  bool      // the jitter passed
 	fetched bool      // the relays were asked, in this opening
 	asked   uint8     // times that members were asked
 	gaveUp  uint64    // numbers up to it are not asked for any more
 	named   map[uint64]named
+	seen    map[uint64]bool // by other members' word, in this opening
 }
 
 // named is a digest by the sender's own word.
@@ -39,7 +41,8 @@ type named struct {
 const (
 	maxAsks    = 6   // times for one hole
 	maxNumbers = 256 // of all spans in one refetch
-	maxNamed   = 32  // digests named and not opened, of one source: the newest
+	maxSeen    = 16  // numbers that others name beyond the newest that opened, of one source
+	maxDigests = 32  // digests named and not opened, of one source: the newest
 	maxLacks   = 4096
 	askEvery   = time.Minute
 )
@@ -64,13 +67,14 @@ func (m *Machine) lackOf(s source) *lack {
 	return l
 }
 
-// mayLack notes that something of a source may be missing: it is looked at when
-// slower paths had their time.
-func (m *Machine) mayLack(s source) {
+// mayLack notes that something of a source may be missing, up to a number: it is
+// looked at when slower paths had their time.
+func (m *Machine) mayLack(s source, upTo uint64) {
 	l := m.lackOf(s)
-	if l == nil || !l.due.IsZero() || s.seat == m.self || m.genesis == nil {
+	if l == nil || s.seat == m.self || m.genesis == nil || !l.due.IsZero() && (l.asked == 0 || upTo <= l.upTo) {
 		return
 	}
+	l.asked, l.waited, l.fetched = 0, false, false
 	m.seek(l, m.now.Add(m.rules().Deadline))
 }
 
@@ -88,7 +92,7 @@ func (m *Machine) seek(l *lack, at time.Time) {
 func (m *Machine) mayLackOf(it *item) {
 	k := it.key()
 	if l := m.lacks[k.source]; l != nil && l.named[k.sequence] == (named{it.d, true}) {
-		m.mayLack(k.source)
+		m.mayLack(k.source, k.sequence)
 	}
 }
 
@@ -106,6 +110,11 @@ func (m *Machine) missing(l *lack) (list []span) {
 	list = got.holes(l.gaveUp)
 	for _, n := range slices.Sorted(maps.Keys(l.named)) {
 		if n > l.gaveUp && m.heldText(l, n) && !slices.ContainsFunc(list, func(s span) bool { return s.first <= n && n <= s.last }) {
+			list = append(list, span{n, n})
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(l.seen)) {
+		if n > l.gaveUp && !got.has(n) && !slices.ContainsFunc(list, func(s span) bool { return s.first <= n && n <= s.last }) {
 			list = append(list, span{n, n})
 		}
 	}
@@ -179,7 +188,7 @@ func (m *Machine) runLacks() {
 			l.waited = true
 			m.seek(l, m.now.Add(m.jitter(max(m.rules().Deadline/2, time.Duration(len(m.seats))*100*time.Millisecond))))
 			continue
-		case !ready:
+		case !ready || m.carried(l, spans):
 			m.seek(l, later)
 			continue
 		case !l.fetched:
@@ -204,6 +213,7 @@ func (m *Machine) runLacks() {
 			last := min(s.last, s.first+room-1)
 			room -= last - s.first + 1
 			ask = append(ask, Span{l.seat, l.incarnation, s.first, last})
+			l.upTo = max(l.upTo, last)
 		}
 		m.seek(l, m.now.Add(askAgain[l.asked]))
 		l.asked++
@@ -218,7 +228,7 @@ func (m *Machine) runLacks() {
 // noLack ends what was under way about a source.
 func (m *Machine) noLack(l *lack) {
 	m.seek(l, time.Time{})
-	l.waited, l.fetched = false, false
+	l.waited, l.fetched, l.seen = false, false, nil
 	if l.asked > 0 {
 		l.asked = 0
 		m.saveLack(l)
@@ -232,10 +242,10 @@ func (m *Machine) noLack(l *lack) {
 func (m *Machine) giveUp(l *lack, spans []span) {
 	holes := m.holes(l.source)
 	m.seek(l, time.Time{})
-	l.gaveUp, l.asked, l.waited, l.fetched = spans[len(spans)-1].last, 0, false, false
+	l.gaveUp, l.asked, l.waited, l.fetched, l.seen = spans[len(spans)-1].last, 0, false, false, nil
 	m.saveLack(l)
 	if holes == 0 {
-		holes = uint64(len(spans)) // texts that are held
+		holes = uint64(len(spans)) // texts that are held, or that others named
 	}
 	st := m.seatOf(l.seat)
 	m.show(Event{Kind: EventGap, Seat: l.seat.String(), Member: m.display(st), Total: int(min(holes, 1<<31)),
@@ -269,6 +279,31 @@ func (m *Machine) noteNamed(k messageKey, c *Content) {
 	m.settlePassed(k.seat)
 }
 
+// noteSeen takes which texts of others a member's envelope names, after the newest
+// that opened here: where every relay hides a sender from one member, the others'
+// words are all it has. They are believed so far that it asks.
+func (m *Machine) noteSeen(by wire.Seat, v View) {
+	for _, r := range v.Recents {
+		if r.Seat == [8]byte(by[:8]) || r.Seat == [8]byte(m.self[:8]) || len(m.prefixes[r.Seat]) != 1 {
+			continue
+		}
+		s := source{m.prefixes[r.Seat][0], r.Incarnation}
+		got := m.received[s]
+		if got == nil || r.Sequence <= got.spans[len(got.spans)-1].last {
+			continue
+		}
+		l := m.lackOf(s)
+		if l == nil || l.seen[r.Sequence] || len(l.seen) >= maxSeen {
+			continue
+		}
+		if l.seen == nil {
+			l.seen = map[uint64]bool{}
+		}
+		l.seen[r.Sequence] = true
+		m.mayLack(s, r.Sequence)
+	}
+}
+
 // name keeps D of a message that did not open here, by its sender's own word.
 func (m *Machine) name(k messageKey, d wire.Digest, text bool) {
 	if m.received[k.source].has(k.sequence) {
@@ -289,12 +324,12 @@ func (m *Machine) name(k messageKey, d wire.Digest, text bool) {
 		l.named = map[uint64]named{}
 	}
 	l.named[k.sequence] = is
-	if len(l.named) > maxNamed {
+	if len(l.named) > maxDigests {
 		delete(l.named, slices.Min(slices.Collect(maps.Keys(l.named))))
 	}
 	m.saveLack(l)
 	if m.heldText(l, k.sequence) {
-		m.mayLack(k.source)
+		m.mayLack(k.source, k.sequence)
 	}
 }
 
@@ -315,6 +350,9 @@ func (m *Machine) arrived(k messageKey) {
 	if _, ok := l.named[k.sequence]; ok {
 		delete(l.named, k.sequence)
 		m.saveLack(l)
+	}
+	if !l.due.IsZero() && len(m.missing(l)) == 0 {
+		m.noLack(l)
 	}
 }
 
@@ -346,7 +384,7 @@ func (m *Machine) loadLack(key, value []byte) error {
 		kr.Fixed(l.seat[:])
 		kr.Fixed(l.incarnation[:])
 		l.asked, l.gaveUp = r.U8(), r.U64()
-		for range readCount8(r, maxNamed) {
+		for range readCount8(r, maxDigests) {
 			if l.named == nil {
 				l.named = map[uint64]named{}
 			}
@@ -392,7 +430,7 @@ func (m *Machine) loadLack(key, value []byte) error {
 func (m *Machine) lookForLacks() {
 	for _, s := range slices.SortedFunc(maps.Keys(m.received), source.compare) {
 		if m.holes(s) > 0 {
-			m.mayLack(s)
+			m.mayLack(s, 0)
 		}
 	}
 	for _, h := range m.sortedHeld() {

@@ -49,7 +49,7 @@ var (
 	ErrSuite        = errors.New("uses a cipher suite this version does not have")
 	ErrBadSignature = errors.New("has a signature that does not verify")
 	ErrBadSeat      = errors.New("names a seat that is not its signing key's")
-	ErrUnreachable  = errors.New("the policy text can never be met by the operators of these relays")
+	ErrUnreachable  = errors.New("the policy can never be met by the operators of these relays")
 )
 
 // Policy is what the founder fixed for the group.
@@ -60,7 +60,7 @@ type Policy struct {
 	Suite     uint8         // least suite of an announcement
 	Deadline  time.Duration // how long a path may stay silent: 1 to 65,535 whole seconds
 	Retention time.Duration // how long entries and old keys are kept: 1 to 2^32-1 whole seconds
-	Carriers  uint8         // relays that carry a bundle in full; 0: as the version has it
+	Carriers  uint8         // relays that carry a text in full, where others get its digest; 0: 3
 	// Text, if any, says in place of Quorum which operators are enough: nested
 	// thresholds, as crossverify.ParseRule reads them (docs/protocol.md section
 	// 9.1). At most crossverify.MaxRuleText bytes.

@@ -39,13 +39,7 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 
 // mayInvite tells why this member cannot invite, or nil.
 func (m *Machine) mayInvite() error {
-	if err := m.mayChange(RoleAdmin); err != nil {
-		return err
-	}
-	if !m.isFounder(m.seats[m.self]) { // the relays would refuse its grant
-		return ErrNotAdmin
-	}
-	return nil
+	return m.mayChange(RoleAdmin)
 }
 
 // newInvite draws an invitation and makes the operation that issues it.
@@ -74,6 +68,7 @@ func (m *Machine) grant(inv *Invitation, rec *InviteRecord, posts map[wire.PostI
 		g.Sign(admin, p.ref.Key, p.channel)
 		m.enqueue(p, &postItem{kind: postGrant, id: g.PostID, d: g.Digest(), frame: proto.Encode(g)})
 		posts[g.PostID] = p
+		m.governed = false
 	}
 }
 

@@ -16,8 +16,11 @@ import (
 
 // command takes a user's wish.
 func (m *Machine) command(c broadcast.Command) {
-	if m.repeated(c.ID) {
+	if m.repeated(c.ID, c.Wish) {
 		return
+	}
+	if w, ok := c.Wish.(Wish); ok {
+		m.wishes[c.ID] = w
 	}
 	answer := func(v any, err error) { m.answer(c.ID, v, err) }
 	switch w := c.Wish.(type) {
@@ -71,6 +74,9 @@ func (m *Machine) command(c broadcast.Command) {
 		m.changeRelays(c.ID, &w.By, w.Relay)
 	case PassOn:
 		m.passOn(c.ID, w)
+	case AckEvents:
+		v, err := m.ackEvents(w)
+		answer(v, err)
 	case GetStatus:
 		answer(m.status(), nil)
 	case GetPaths:

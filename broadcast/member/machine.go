@@ -38,10 +38,17 @@ type Limits struct {
 	Reinforced     int           // members of the largest group whose sessions get encapsulations after the start; -1: none. Default: 100
 	AdoptWait      time.Duration // before an admin adopts admissions, or acts on what others made; later ones wait longer. Default: 30 s
 	AdoptLate      time.Duration // before an admission that some relay does not show is adopted all the same. Default: 24 h
+	AckEvery       time.Duration // that a member says nothing before it sends a view, at least; 10 min a member. Default: 24 h
 	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
 	GoneAfter      time.Duration // without an answer of a relay, while others answer, until people are told. Default: 3 days
 	RetiredFor     time.Duration // for which a retired relay is still read. Default: 1 day
+	Carriers       int           // relays that carry a text in full, the others its digest; negative: all carry it. Default: 3
+	RepairTime     time.Duration // how long a bundle is kept that not all relays carry. Default: 1 h
+	RepairBytes    int           // of such bundles that nothing waits for. Default: 4 MiB
+	Digests        int           // digests kept under which nothing has opened. Default: 4,096
+	AskJitter      time.Duration // before what carriers do not show is asked for. Default: 5 s
+	AsksPerHour    int           // of such questions, at most. Default: 12
 }
 
 func (l Limits) withDefaults() Limits {
@@ -59,10 +66,17 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AnswerWait, 10*time.Minute)
 	set(&l.Skipped, 65536)
 	set(&l.Reinforced, 100)
+	set(&l.AckEvery, 24*time.Hour)
 	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
 	set(&l.GoneAfter, 3*24*time.Hour)
 	set(&l.RetiredFor, 24*time.Hour)
+	set(&l.Carriers, 3)
+	set(&l.RepairTime, time.Hour)
+	set(&l.RepairBytes, 4<<20)
+	set(&l.Digests, 4096)
+	set(&l.AskJitter, 5*time.Second)
+	set(&l.AsksPerHour, 12)
 	set(&l.AdoptWait, 30*time.Second)
 	set(&l.AdoptLate, 24*time.Hour)
 	return l
@@ -104,55 +118,65 @@ type Machine struct {
 	wanted   []broadcast.WantLink // of this turn; its memory is used again
 	linksSet bool
 
-	meta     *metaRecord
-	gid      wire.GroupID
-	genesis  *Genesis
-	self     wire.Seat
-	keyring  *keyring
-	paths    []*path
-	byLink   map[broadcast.Link]*path
-	ledger   *crossverify.Ledger
-	voting   *crossverify.Policy // of the list in use, made when first needed
-	shares   map[sharesKey]int   // k of first contacts
-	seats    map[wire.Seat]*seatState
-	invites  map[[16]byte]*InviteRecord
-	orphans  map[wire.Seat][]orphan // admissions whose invite is not known yet
-	chains   chainVector
-	received map[source]*sequences
-	messages map[messageKey]*message
-	recent   []*message // newest last: for views and paths
-	held     map[heldKey]*heldItem
-	bundles  map[uint64]*bundleRecord
-	sets     map[wire.Digest]*recipientSet
-	current  *recipientSet             // whom a bundle goes to now; nil: gather anew
-	roster   *Roster                   // nil: the genesis is not known yet
-	state    *State                    // of roster, as it was last followed up
-	log      map[wire.Digest]*logged   // what roster has and what waits in it
-	pages    [][]*logged               // what the own roster pages carry
-	live     map[[16]byte]bool         // invites that count and are not revoked
-	asking   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
-	duty     duty                      // of an admin
-	toldOnce map[string]bool           // events about the roster shown since opening
-	seen     map[wire.Digest]helloSeen // transcripts of hellos
-	lacking  map[wire.Seat]*seatState  // that a hello may be for
-	evidence []*evidenceRecord
-	exchange []exchangeDue
-	shared   map[wire.Digest]bool // statements sent in an exchange already
-	counters counters
-	waiting  []waiter
-	answered map[uint64]broadcast.Answer // first answers of this opening, by command id
-	commands []uint64                    // their ids, oldest first
-	deadline time.Time                   // founding or joining ends
-	views    map[viewKey][]claimedHead
-	claims   map[claimant][]uint64 // numbers in views, by who claimed them
-	accused  map[wire.Seat]int     // what a seat said that had no proof, in this opening
-	declined map[wire.PostID]bool  // posts refused while a command waits for them
-	lonely   int                   // seats told of that few relays show
-	skipped  int                   // keys kept for slots that have not come, over all sessions
-	sweepAt  time.Time             // when they are looked through; zero: there are none
-	retrying bool                  // within retryHeld
-	kept     int                   // messages left by the last trimMessages
-	progress int
+	meta        *metaRecord
+	gid         wire.GroupID
+	genesis     *Genesis
+	self        wire.Seat
+	keyring     *keyring
+	paths       []*path
+	byLink      map[broadcast.Link]*path
+	ledger      *crossverify.Ledger
+	voting      *crossverify.Policy // of the list in use, made when first needed
+	shares      map[sharesKey]int   // k of first contacts
+	seats       map[wire.Seat]*seatState
+	prefixes    map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
+	invites     map[[16]byte]*InviteRecord
+	orphans     map[wire.Seat][]orphan // admissions whose invite is not known yet
+	chains      chainVector
+	received    map[source]*sequences
+	messages    map[messageKey]*message
+	recent      []*message // newest last: for views and paths
+	held        map[heldKey]*heldItem
+	bundles     map[uint64]*bundleRecord
+	sets        map[wire.Digest]*recipientSet
+	current     *recipientSet             // whom a bundle goes to now; nil: gather anew
+	roster      *Roster                   // nil: the genesis is not known yet
+	state       *State                    // of roster, as it was last followed up
+	log         map[wire.Digest]*logged   // what roster has and what waits in it
+	pages       [][]*logged               // what the own roster pages carry
+	live        map[[16]byte]bool         // invites that count and are not revoked
+	asking      map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	duty        duty                      // of an admin
+	toldOnce    map[string]bool           // events about the roster shown since opening
+	seen        map[wire.Digest]helloSeen // transcripts of hellos
+	lacking     map[wire.Seat]*seatState  // that a hello may be for
+	evidence    []*evidenceRecord
+	exchange    []exchangeDue
+	shared      map[wire.Digest]bool // statements sent in an exchange already
+	counters    counters
+	waiting     []waiter
+	answered    map[uint64]broadcast.Answer // first answers of this opening, by command id
+	durable     map[uint64]*answerRecord    // of commands with an effect, also of earlier openings
+	wishes      map[uint64]Wish             // not answered yet
+	commands    []uint64                    // ids of what was answered, oldest first
+	acked       map[string]uint64           // event number by reader
+	deadline    time.Time                   // founding or joining ends
+	views       map[viewKey][]claimedHead
+	claims      map[claimant][]uint64 // numbers in views, by who claimed them
+	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
+	declined    map[wire.PostID]bool  // posts refused while a command waits for them
+	lonely      int                   // seats told of that few relays show
+	skipped     int                   // keys kept for slots that have not come, over all sessions
+	sweepAt     time.Time             // when they are looked through; zero: there are none
+	retrying    bool                  // within retryHeld
+	kept        int                   // messages left by the last trimMessages
+	progress    int
+	governed    bool           // all relays were looked at since anything changed (govern.go)
+	sealed      map[int]uint64 // generations under which own pages were posted in this opening
+	teaching    teaching       // of an admin: epoch keys told to members
+	unread      []*unreadItem  // oldest first
+	unreadTurns int            // turns of the keyring that they were tried with
+	author      bool           // this member changed the roster in this opening
 
 	texts      keptTexts // that can be sent again
 	lacks      map[source]*lack
@@ -161,7 +185,9 @@ type Machine struct {
 	answersDue []*dueAnswer
 	agained    map[againID]time.Time // what was sent again, by whomever
 	passed     map[wire.Digest]*passedOn
-	settling   bool // within settlePassed
+	settling   bool      // within settlePassed
+	ackAt      time.Time // when an envelope of nothing but a view is due, after its jitter
+	forced     bool      // within unstall: what was skipped may be lost
 
 	reads    []broadcast.Read // that the next Ready hands over
 	readers  map[uint64]func([]store.KV)
@@ -171,6 +197,9 @@ type Machine struct {
 	delivery ownTexts // of own texts
 	awake    bool     // deadlines run
 	extended bool     // the joining's deadline was moved once
+
+	repairs map[uint64]*repair // bundles that not all relays carry, by order
+	digests digestsSeen
 
 	fresh       []*logged // of log, that came in this opening and that too few boards show
 	exchanged   exchangeOfOperations
@@ -222,6 +251,8 @@ func (m *Machine) reset() {
 		messages: map[messageKey]*message{},
 		held:     map[heldKey]*heldItem{},
 		bundles:  map[uint64]*bundleRecord{},
+		repairs:  map[uint64]*repair{},
+		digests:  digestsSeen{of: map[wire.Digest]messageKey{}, open: map[wire.Digest]*seenDigest{}},
 		sets:     map[wire.Digest]*recipientSet{},
 		seen:     map[wire.Digest]helloSeen{},
 		lacking:  map[wire.Seat]*seatState{},
@@ -231,6 +262,9 @@ func (m *Machine) reset() {
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
+		durable:  map[uint64]*answerRecord{},
+		wishes:   map[uint64]Wish{},
+		acked:    map[string]uint64{},
 		log:      map[wire.Digest]*logged{},
 		toldOnce: map[string]bool{},
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
@@ -239,6 +273,7 @@ func (m *Machine) reset() {
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
 		agained:  map[againID]time.Time{},
+		prefixes: map[[8]byte][]wire.Seat{},
 		passed:   map[wire.Digest]*passedOn{},
 		readers:  map[uint64]func([]store.KV){},
 		lastRead: m.lastRead,
@@ -321,6 +356,7 @@ func (m *Machine) wakeUp() {
 	for _, msg := range m.messages {
 		m.awaitCopies(msg)
 	}
+	m.resumeDigests()
 	m.lookForLacks()
 }
 
@@ -356,6 +392,7 @@ func (m *Machine) settle() {
 		}
 	}
 	m.unstash()
+	m.readUnread()
 	m.tellHidden()
 	m.stepFounding()
 	m.stepJoining()
@@ -367,41 +404,20 @@ func (m *Machine) settle() {
 	m.doDuty()
 	m.greet()
 	m.ask()
+	m.teach()
 	m.runNews()
 	m.runExchanges()
 	m.stepLeaving()
+	m.unstall()
 	m.runLacks()
 	m.runAnswers()
+	m.askMissing()
+	m.mend()
+	m.runAcks()
+	m.govern()
 	m.trimMessages()
 	m.pumpPosts()
 	m.answerWaiting()
-}
-
-// maxAnswered is how many first answers are kept for a command that is
-// repeated.
-const maxAnswered = 256
-
-// answer ends a command, and remembers how.
-func (m *Machine) answer(id uint64, v any, err error) {
-	a := broadcast.Answer{ID: id, Value: v, Err: err}
-	m.answers = append(m.answers, a)
-	if _, had := m.answered[id]; had {
-		return
-	}
-	m.answered[id] = a
-	if m.commands = append(m.commands, id); len(m.commands) > maxAnswered {
-		delete(m.answered, m.commands[0])
-		m.commands = m.commands[1:]
-	}
-}
-
-// repeated answers a command that came before as it was answered then.
-func (m *Machine) repeated(id uint64) bool {
-	if a, ok := m.answered[id]; ok {
-		m.answers = append(m.answers, a)
-		return true
-	}
-	return m.starting.queues(id) || slices.ContainsFunc(m.waiting, func(w waiter) bool { return w.id == id })
 }
 
 func (m *Machine) answerWaiting() {
@@ -475,9 +491,14 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.rotateAt())
 	soonest(m.relaysWake())
 	soonest(m.unstashAt())
+	soonest(m.unreadAt())
+	soonest(m.governAt())
+	soonest(m.teachAt())
 	soonest(m.nextEpochErase())
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
+	soonest(m.mendAt())
+	soonest(m.askAt())
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
 		if m.roster != nil && m.admin() {
@@ -492,8 +513,10 @@ func (m *Machine) wake() (t time.Time) {
 			}
 		}
 	}
+	soonest(m.nextStall())
 	soonest(m.nextLack())
 	soonest(m.nextAnswer())
+	soonest(m.nextAck())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}

@@ -297,3 +297,128 @@ func TestAwayAtJoining(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandOnceOverRestarts: a command repeated after a restart gives its first
+// answer; a text that was under way is not sent twice, and waits on.
+func TestCommandOnceOverRestarts(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob")
+	w.group(false)
+	ann, bob := w.nodes[0], w.nodes[1]
+	repeat := func(id uint64, wish member.Wish) broadcast.Answer {
+		delete(ann.answers, id)
+		ann.in = append(ann.in, broadcast.Command{ID: id, Wish: wish})
+		w.run(time.Second)
+		return ann.answers[id]
+	}
+	text := member.SendText{Text: "once"}
+	first := repeat(1000, text)
+	late := repeat(1001, member.SendText{Text: " "})
+	ann.restart()
+	w.run(time.Second)
+	if again := repeat(1000, member.PassOn{Last: 1}); !errors.Is(again.Err, member.ErrTaken) {
+		t.Errorf("another command of that number: %+v", again)
+	}
+	if again := repeat(1000, text); again.Err != nil || again.Value != first.Value {
+		t.Errorf("answered %+v, then %+v", first, again)
+	}
+	if again := repeat(1001, text); again.Err == nil || again.Err.Error() != late.Err.Error() {
+		t.Errorf("answered %v, then %v", late.Err, again.Err)
+	}
+	// Two relays are down: nothing is answered yet when the process ends.
+	w.relays[0].stop()
+	w.relays[1].stop()
+	text.Text = "under way"
+	if a := repeat(1002, text); a.Value != nil || a.Err != nil {
+		t.Fatalf("answered %+v", a)
+	}
+	ann.restart()
+	w.relays[0].down, w.relays[1].down = false, false
+	again := repeat(1002, text)
+	if info, ok := again.Value.(member.SentInfo); again.Err != nil || !ok || info.Receipts < 2 || info.Members != 1 {
+		t.Errorf("answered %+v", again)
+	}
+	w.run(5 * time.Second)
+	bob.sees("Ann: once", "Ann: under way")
+	for i := range uint64(300) {
+		repeat(2000+i, member.SendText{Text: " "})
+	}
+	ann.restart()
+	w.run(time.Second)
+	repeat(1000, member.SendText{Text: "long ago"}) // not remembered any more
+	w.run(5 * time.Second)
+	bob.sees("Ann: once", "Ann: under way", "Ann: long ago")
+}
+
+// TestAckEvents: a reader of events goes on where it stopped, over restarts and
+// restores, and never back.
+func TestAckEvents(t *testing.T) {
+	w := newWorld(t, 1, "Ann")
+	w.group(false)
+	ann := w.nodes[0]
+	for range 3 {
+		ann.must(member.SendText{Text: "x"})
+	}
+	newest := ann.must(member.GetStatus{}).(member.Status).Events
+	if _, err := ann.do(member.AckEvents{UpTo: newest + 1}); !errors.Is(err, member.ErrNoSuch) {
+		t.Errorf("an event that is not there yet is acknowledged: %v", err)
+	}
+	ann.must(member.AckEvents{UpTo: newest - 1})
+	ann.must(member.AckEvents{Reader: "bot", UpTo: 2})
+	if a := ann.must(member.AckEvents{UpTo: 1}).(member.AckInfo); a.UpTo != newest-1 {
+		t.Errorf("it goes back to %d", a.UpTo)
+	}
+	ann.restart()
+	if a := ann.must(member.AckEvents{Reader: "bot"}).(member.AckInfo); a.UpTo != 2 {
+		t.Errorf("the bot is at %d", a.UpTo)
+	}
+	if s := ann.must(member.GetStatus{}).(member.Status); s.Acked != newest-1 {
+		t.Errorf("the application is at %d", s.Acked)
+	}
+	for i := range 70 {
+		_, err := ann.do(member.AckEvents{Reader: fmt.Sprintf("r%d", i), UpTo: 1})
+		if (err != nil) != (i >= 62) {
+			t.Errorf("reader %d: %v", i, err)
+		}
+	}
+	if _, err := ann.do(member.AckEvents{Reader: "a\nb", UpTo: 1}); !errors.Is(err, member.ErrName) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestDigestAcks: who only reads sends a view now and then, so that ratchets
+// turn and first contacts are confirmed; nobody answers a view with a view.
+func TestDigestAcks(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob", "Cy")
+	w.group(false)
+	ann := w.nodes[0]
+	ann.must(member.SendText{Text: "one"})
+	w.run(time.Minute)
+	posts := func() (n []int) {
+		for _, x := range w.nodes {
+			n = append(n, len(x.controls)/3)
+		}
+		return n
+	}
+	before := posts()
+	w.run(23 * time.Hour)
+	if now := posts(); !slices.Equal(now, before) {
+		t.Errorf("in a day: from %v to %v posts", before, now)
+	}
+	w.run(14 * time.Hour)
+	now := posts()
+	if now[1]-before[1] != 1 || now[2]-before[2] != 1 || now[0]-before[0] > 1 {
+		t.Errorf("after a day and a half: from %v to %v posts", before, now)
+	}
+	w.run(4 * 24 * time.Hour)
+	if last := posts(); last[1] != now[1] || last[2] != now[2] {
+		t.Errorf("views are answered with views: from %v to %v posts", now, last)
+	}
+	info := ann.must(member.GetDelivery{}).(member.DeliveryInfo)
+	for _, m := range info.Members {
+		if m.State != member.MemberOpened {
+			t.Errorf("%s: %s", m.Member, m.State)
+		}
+	}
+	ann.sees("Ann: one")
+	w.quiet()
+}

@@ -49,6 +49,8 @@ type message struct {
 	passed   string // by whom, where not by its sender
 	status   []crossverify.Status
 	order    uint64    // of opening
+	carriers uint16    // of its header
+	digests  uint64    // paths, by index, that match it by its digest alone
 	known    time.Time // first, in this opening
 	era      int       // who counted when it came
 }
@@ -126,6 +128,7 @@ func (m *Machine) saveMessage(msg *message) {
 	b = wire.AppendBool(b, msg.opened)
 	b = wire.AppendU64(b, msg.order)
 	b = wire.AppendU32(b, uint32(msg.era))
+	b = wire.AppendU64(wire.AppendU16(b, msg.carriers), msg.digests)
 	b = append(b, byte(len(msg.status)))
 	for _, s := range msg.status {
 		b = append(b, byte(s))
@@ -149,6 +152,7 @@ func (m *Machine) loadMessage(key, value []byte) error {
 	msg.event, msg.kind, msg.sent = r.U64(), Kind(r.U8()), int64(r.U64())
 	msg.own, msg.opened, msg.order = r.Bool(), r.Bool(), r.U64()
 	msg.era = int(r.U32())
+	msg.carriers, msg.digests = r.U16(), r.U64()
 	for _, s := range r.Raw(int(r.U8())) {
 		msg.status = append(msg.status, crossverify.Status(s))
 	}
@@ -157,6 +161,7 @@ func (m *Machine) loadMessage(key, value []byte) error {
 		return err
 	}
 	m.messages[msg.key] = msg
+	m.digests.of[msg.d] = msg.key
 	m.ledger.Restore(msg.key.subject(), msg.d, msg.status, m.eraIn(msg.era))
 	if msg.kind == KindText {
 		m.recent = append(m.recent, msg)
@@ -189,6 +194,7 @@ func (m *Machine) trimMessages() {
 		}
 		left--
 		delete(m.messages, msg.key)
+		delete(m.digests.of, msg.d)
 		m.ledger.Forget(msg.key.subject())
 		m.del(m.key(keyMessage, msg.key.bytes()))
 		m.recent = slices.DeleteFunc(m.recent, func(o *message) bool { return o == msg })

@@ -36,6 +36,8 @@ const (
 	postBoard  postKind = 3
 	postAdmit  postKind = 4
 	postBundle postKind = 5
+	postDigest postKind = 6 // of a bundle that other relays carry
+	postRotate postKind = 7
 )
 
 // postItem is one post that has no receipt yet; sent again byte for byte until
@@ -46,14 +48,19 @@ type postItem struct {
 	id       wire.PostID
 	d        wire.Digest // what the receipt must say; zero: not checked
 	frame    broadcast.Frame
-	bundle   uint64 // order of the bundle, for postBundle
+	bundle   uint64 // order of the bundle, for postBundle and postDigest
 	nonce    [broadcast.MaskNonceSize]byte
 	decided  bool  // which shares do not go on this path
 	withheld []int // places in the set, ascending
 	inFlight bool
-	listed   bool // sent with the list that the relay asked for, on this link
-	refused  bool // for good; kept only where its absence would mean success
+	listed   bool   // sent with the list that the relay asked for, on this link
+	signed   uint64 // epoch whose posting key signed it when it was sent last; 0: none did
+	rounds   int    // times that it was not allowed, in this opening
+	refused  bool   // for good; kept only where its absence would mean success
 }
+
+// ofBundle tells a post that carries a bundle, or its digest.
+func (q *postItem) ofBundle() bool { return q.kind == postBundle || q.kind == postDigest }
 
 func (m *Machine) enqueue(p *path, q *postItem) {
 	m.counters.order++
@@ -115,7 +122,7 @@ func (m *Machine) loadPost(key, value []byte) error {
 	if err := r.Done(); err != nil {
 		return err
 	}
-	if q.kind == postBundle {
+	if q.ofBundle() {
 		b := m.bundles[q.bundle]
 		if b == nil {
 			return fmt.Errorf("a post names a bundle that is not there: %w", wire.ErrFormat)
@@ -130,12 +137,26 @@ func (m *Machine) loadPost(key, value []byte) error {
 func (m *Machine) forgetPost(p *path, q *postItem) {
 	m.del(m.postKey(p, q))
 	p.queue = slices.DeleteFunc(slices.Clone(p.queue), func(o *postItem) bool { return o == q })
-	if b := m.bundles[q.bundle]; q.kind == postBundle && b != nil {
-		if b.pending--; b.pending <= 0 {
-			delete(m.bundles, q.bundle)
-			m.del(m.key(keyBundle, wire.U64(b.order)))
+	if b := m.bundles[q.bundle]; q.ofBundle() && b != nil {
+		if b.pending--; b.pending <= 0 && m.repairs[q.bundle] == nil {
+			m.forgetBundle(b)
 		}
 	}
+}
+
+func (m *Machine) forgetBundle(b *bundleRecord) {
+	delete(m.bundles, b.order)
+	m.del(m.key(keyBundle, wire.U64(b.order)))
+}
+
+// waitingBundles is how many bundles have posts without receipt.
+func (m *Machine) waitingBundles() (n int) {
+	for _, b := range m.bundles {
+		if b.pending > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // appendHead begins the record of a bundle: what stands before the slots, which
@@ -257,7 +278,9 @@ func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 	mask.Mask(post.Envelope, 0)
 	mask.Mask(post.Slots, len(post.Envelope))
 	q.d = post.Digest()
-	post.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel, q.d)
+	capability := m.capability(p)
+	post.Sign(p.postingAt(&capability.Key), p.ref.Key, p.channel, q.d)
+	q.signed = capability.Number
 	return post
 }
 
@@ -281,13 +304,17 @@ func (m *Machine) pumpPosts() {
 			if flying >= m.cfg.Limits.InFlight {
 				break
 			}
-			if q.inFlight || q.refused || m.undecided(p, q) {
+			if q.inFlight || q.refused || m.undecided(p, q) || m.awaitsRotation(p, q) {
 				continue
 			}
 			q.inFlight = true
 			flying++
+			if q.kind == postDigest {
+				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.digestFrame(p, q)})
+				continue
+			}
 			if q.kind != postBundle {
-				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: q.frame})
+				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.frameOf(p, q)})
 				continue
 			}
 			hash := m.sets[m.bundles[q.bundle].set].at(p.index).hash
@@ -357,7 +384,12 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 		p.post.founded = true
 	}
 	m.noteReceipt(p, q, s)
+	m.noteCarried(p, q)
+	m.taken(p, q)
 	m.forgetPost(p, q)
+	if q.kind == postRotate {
+		m.rotated(p, q)
+	}
 	if s.Lineage == p.lineage {
 		m.checkHead(p, s)
 		m.keepStatement(p, s)
@@ -377,6 +409,14 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 		return
 	}
 	q.inFlight = false
+	if m.postAgain(p, q, f.Code) {
+		return
+	}
+	if q.kind == postRotate && !row.Retry {
+		m.forgetPost(p, q)
+		m.rotateRefused(p, f)
+		return
+	}
 	if !row.Retry && len(m.waiting) > 0 {
 		m.declined[q.id] = true
 	}
@@ -398,5 +438,6 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 		return
 	}
 	m.noteRefused(p, q, f)
+	m.hasten(q)
 	m.forgetPost(p, q)
 }

@@ -38,18 +38,20 @@ type path struct {
 	queue   []*postItem // unanswered posts, in order
 	retryAt time.Time
 
-	missed   []span // numbers read of which nothing is here, ascending
-	caughtUp bool
-	caughtAt time.Time          // since when, if it is
-	delays   crossverify.Delays // of messages, in this opening
-	problem  string
-	aside    bool
-	noted    map[string]bool // relay events shown since opening: once for one cause
-	stash    stash
-	orphans  int // admissions of its board that wait for their invite
-	keys     pathKeys
-	refused  error   // why it refused a newcomer or a founder
-	posting  posting // made when first needed
+	missed    []span // numbers read of which nothing is here, ascending
+	caughtUp  bool
+	caughtAt  time.Time          // since when, if it is
+	delays    crossverify.Delays // of messages, in this opening
+	problem   string
+	aside     bool
+	noted     map[string]bool // relay events shown since opening: once for one cause
+	stash     stash
+	orphans   int // admissions of its board that wait for their invite
+	keys      pathKeys
+	taking    taking
+	governing governing
+	refused   error   // why it refused a newcomer or a founder
+	posting   posting // made when first needed
 }
 
 // pathRecord is what a path keeps; fixed layout, rewritten with each position.
@@ -208,6 +210,9 @@ type readLink struct {
 
 	compared comparedRoot
 	fetch    *fetching // nil: nothing is read once more
+	stalls   map[wire.Seat]stalled
+	from     uint64 // position when the mailbox was opened
+	target   uint64 // and the relay's newest number then
 }
 
 // postLink is the state of the link that posts.
@@ -326,6 +331,8 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.deliver(p, f)
 	case proto.Bare:
 		m.bare(p, f)
+	case proto.DeliverDigest:
+		m.deliverDigest(p, f)
 	case proto.Entry:
 		m.entry(p, f)
 	case proto.Trimmed:
@@ -352,6 +359,9 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		if !m.isMember() {
 			m.noteRefusal(p, f)
 		}
+		if f.Of == proto.TypeRegister && f.Code == proto.CodeNotAllowed && m.isMember() {
+			m.nextCapability(p, m.capability(p).Number)
+		}
 		if f.Of == proto.TypeOpen && f.Code == proto.CodeNotAllowed {
 			p.registered = false // it does not know the mailbox: it lost data, or forgot who was long away
 			m.savePath(p)
@@ -367,7 +377,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 func (m *Machine) register(p *path) {
 	var capability keys.PostingPrivate
 	if len(m.keyring.epochs) > 0 {
-		capability = p.postingAt(&m.keyring.epoch().Key)
+		capability = p.postingAt(&m.capability(p).Key)
 	} else {
 		inv := Invitation{Secret: m.keyring.invite}
 		capability = inv.InvitePosting(p.ref.Key)
@@ -457,6 +467,7 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 		}
 		m.startLineage(p, s.Lineage)
 	}
+	p.read.from, p.read.target = p.position, s.N
 	m.checkHead(p, s)
 	m.keepStatement(p, s)
 	m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("Relay %s is connected.", p.name())})
@@ -502,11 +513,19 @@ func (m *Machine) next(p *path, n uint64, d, root wire.Digest, sig [64]byte) boo
 	m.checkHead(p, s)
 	m.keepRead(p, s)
 	m.savePath(p)
-	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) {
-		p.read.acked = n
-		m.send(p.read.link, proto.Ack{UpTo: n})
+	if n-p.read.acked >= uint64(m.cfg.Limits.Window/4) && len(p.read.stalls) == 0 {
+		m.ack(p)
 	}
+	m.tellProgress(p)
 	return true
+}
+
+// ack opens the window of a path again.
+func (m *Machine) ack(p *path) {
+	if p.read.opened && p.read.acked < p.position {
+		p.read.acked = p.position
+		m.send(p.read.link, proto.Ack{UpTo: p.position})
+	}
 }
 
 // pathFailed notes what the relay broke and ends the link: status only.

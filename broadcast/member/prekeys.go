@@ -184,6 +184,7 @@ func (m *Machine) announced() {
 	m.current = nil
 	m.saveMeta()
 	m.saveSeat(st)
+	m.sealAgain()
 	for _, p := range m.paths {
 		if p.takesPosts() {
 			m.putEntry(p, epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)

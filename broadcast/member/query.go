@@ -13,7 +13,7 @@ func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 
 // status answers GetStatus.
 func (m *Machine) status() Status {
-	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Evidence: len(m.evidence), Events: m.counters.event, Messages: uint64(len(m.recent))}
+	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Left: m.gone(), Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Acked: m.acked[""], Messages: uint64(len(m.recent))}
 	if m.genesis != nil {
 		s.Strict, s.Quorum = m.rules().Strict, m.needed()
 	}
@@ -89,9 +89,13 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 		}
 	}
 	for _, msg := range list {
+		var digests []string
+		for _, p := range m.inSet(msg.digests) {
+			digests = append(digests, p.label())
+		}
 		r := m.ledger.Report(msg.key.subject())
 		v.Messages = append(v.Messages, PathsRow{ID: msg.d.Short(), Member: m.display(m.seatOf(msg.key.seat)), Text: preview(msg.text),
-			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.messageMarks(msg)})
+			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.messageMarks(msg), Digests: digests})
 	}
 	return v, nil
 }
@@ -106,6 +110,10 @@ func (m *Machine) findMember(name string) (*seatState, error) {
 		if st.ann.Name == name || m.display(st) == name || (len(name) >= 4 && strings.HasPrefix(st.seat.String(), strings.ToLower(name))) {
 			found = append(found, st)
 		}
+	}
+	// Who is in the group carries the name, before who was in it once.
+	if in := slices.DeleteFunc(slices.Clone(found), func(st *seatState) bool { return m.out(st.seat) }); len(in) > 0 {
+		found = in
 	}
 	switch len(found) {
 	case 0:

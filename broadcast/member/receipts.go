@@ -258,12 +258,14 @@ func (m *Machine) putMissing(p *path) {
 		}
 		m.putEntry(p, under, name, version, value, owner)
 	}
-	if m.meta.Welcomed > 0 {
+	if m.meta.Welcomed > 0 && m.meta.WelcomeOf == k.inUse {
 		again(doorKey, welcomeName(m.self), m.meta.Welcomed, m.welcome().Append(nil), k.owner)
 	}
 	again(epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
 	for i := range m.pages {
-		again(epochKey, pageName(m.self, i), uint64(len(m.pages[i])), m.pageValue(i), k.owner)
+		if n := len(m.pages[i]); operationsOf(m.shownVersion(p, pageName(m.self, i))) < uint64(n) {
+			again(epochKey, pageName(m.self, i), m.pageVersion(n), m.pageValue(i), k.owner)
+		}
 	}
 	if k.adm != nil {
 		again(epochKey, "admission/"+m.self.String(), 1, m.meta.Admitted, k.owner)

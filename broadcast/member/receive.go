@@ -61,10 +61,10 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 	m.checkRoot(p, f.N, f.Root)
 	it := m.unmask(p, f, p.lineage)
 	if it == nil {
-		p.stats[crossverify.Failed]++
-		m.savePath(p)
-		if m.genesis != nil && len(m.keyring.epochs) > 0 {
-			m.relayEvent(p, "header", "", fmt.Sprintf("Relay %s delivered a message whose header does not open: it was altered there, or made by somebody without the group's key. The other paths carry the true one. Nothing for you to do.", p.name()))
+		if m.isMember() && m.unknownHint(p, f) {
+			m.keepUnread(p, f)
+		} else {
+			m.badHeader(p)
 		}
 		return
 	}
@@ -100,7 +100,9 @@ func (m *Machine) process(it *item, hold func()) {
 		return
 	}
 	if m.received[k.source].has(k.sequence) {
-		m.replayed(it)
+		if m.carries(it.path, it.header.Carriers, m.meta.Lists.era()) { // elsewhere it may have been posted in full later
+			m.replayed(it)
+		}
 		return
 	}
 	st := m.seats[k.seat]
@@ -122,6 +124,10 @@ func (m *Machine) process(it *item, hold func()) {
 	}
 	held := hold
 	hold = func() { held(); m.mayLackOf(it) }
+	if it.path.stops(k.seat) {
+		hold()
+		return
+	}
 	// Every slot is tried, of every path: who may write to the channel can
 	// spoil slots in anybody's name, and a relay may never end its listing, so
 	// no rule that waits for other paths keeps what is true from being shown.
@@ -136,6 +142,9 @@ func (m *Machine) process(it *item, hold func()) {
 	case errors.Is(err, errCopies):
 		hold()
 	default:
+		if tooFarAhead(err) {
+			m.stall(it.path, k.seat)
+		}
 		hold()
 		return
 	}
@@ -149,9 +158,11 @@ func (m *Machine) process(it *item, hold func()) {
 func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skips int) {
 	k := it.key()
 	first := m.received[k.source] == nil
+	st.epoch = it.header.Epoch
 	m.counters.messages++
-	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, known: m.now, era: m.meta.Lists.era()}
+	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, carriers: it.header.Carriers, known: m.now, era: m.meta.Lists.era()}
 	m.messages[k] = msg
+	m.digests.of[it.d] = k
 	m.ledger.Opened(m.now, crossverify.Path(it.path.index), k.subject(), it.d)
 	m.learn(it.path, msg)
 	m.awaitCopies(msg)
@@ -169,6 +180,7 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 		m.show(Event{Kind: EventBlame, ID: it.d.Short(), Seat: k.seat.String(), Member: m.display(st),
 			Text: fmt.Sprintf("%s sent a message that does not open although its key does: %v. It is not shown.", m.display(st), err)})
 	} else {
+		m.heardOf(c.Kind)
 		if c.Kind == KindText {
 			a := &Again{Header: it.header, Sealed: [broadcast.SealedHeaderSize]byte(it.envelope), Key: *key, Content: plain}
 			m.keepText(a, it.d, msg.order)
@@ -177,10 +189,11 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 	}
 	key.Zero()
 	m.arrived(k)
-	if got := m.received[k.source]; len(got.spans) > 1 || got.base > 0 && got.base < got.spans[0].first {
-		m.mayLack(k.source)
+	if got := m.received[k.source]; !got.has(k.sequence-1) && (!first || got.base > 0) {
+		m.mayLack(k.source, k.sequence-1)
 	}
 	m.copies(k, msg)
+	m.matchDigests(msg)
 	m.marksChanged(msg)
 	m.saveCounters()
 }
@@ -229,6 +242,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	}
 	m.compareRosters(st, c.View.Roster)
 	m.noteNamed(msg.key, c)
+	m.noteSeen(st.seat, c.View)
 	m.compareView(st, c.View)
 	m.noteView(st, msg, c.View)
 }
@@ -244,18 +258,22 @@ func (m *Machine) duplicate(it *item, msg *message) {
 	matched := status == crossverify.Matched
 	same := it.d == msg.d && (msg.slot == wire.Digest{} || slotDigest(it.slot) == msg.slot)
 	st := m.seatOf(k.seat)
+	announced := msg.digests&it.path.bit() != 0 // by its digest, which a full copy may follow
+	if it.d == msg.d {
+		msg.digests &^= it.path.bit()
+	}
 	switch {
-	case same && !matched && !it.spoiled:
+	case same && (!matched || announced) && !it.spoiled:
 		// Also after another copy: somebody in the group can be faster than
 		// the sender with a spoiled one.
 		m.ledger.Opened(m.now, at, k.subject(), it.d)
 		if status == crossverify.Awaiting || status == crossverify.Silent {
 			m.learn(it.path, msg) // the path's first copy
 		}
-	case same && matched:
+	case same && matched && !announced:
 		m.replayed(it)
 		return
-	case it.d == msg.d && matched: // a spoiled one after the true one changes nothing
+	case it.d == msg.d && matched && !announced: // a spoiled one after the true one changes nothing
 		return
 	case it.d == msg.d:
 		m.ledger.Fail(m.now, at, k.subject())

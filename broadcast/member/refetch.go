@@ -15,19 +15,22 @@ import (
 const (
 	refetchOperations = 1
 	refetchMessages   = 2
+	refetchCopies     = 3
 )
 
 // Limits of a refetch and of an answer.
 const (
 	MaxRefetchOperations = 32
 	MaxRefetchSpans      = 16
+	MaxRefetchCopies     = 64
 	MaxAgain             = 64 // messages in one answer
 )
 
-// Refetch asks for what the sender lacks, of one kind: the other list is empty.
+// Refetch asks for what the sender lacks, of one kind: the other lists are empty.
 type Refetch struct {
 	Operations []wire.Digest // of the roster, at most MaxRefetchOperations
 	Messages   []Span        // at most MaxRefetchSpans
+	Copies     []wire.Digest // D of bundles that no relay shows in full (section 6.2), at most MaxRefetchCopies
 }
 
 // Span are messages of one installation of a seat, From to To.
@@ -37,17 +40,15 @@ type Span struct {
 	From, To    uint64
 }
 
-// AppendRefetch appends the body of a refetch: what u8, then for operations u8
-// count of digests 32; for messages u8 count of spans. What is beyond the limits
-// is left out.
+// AppendRefetch appends the body of a refetch: what u8, then for operations and
+// copies u8 count of digests 32; for messages u8 count of spans. What is beyond
+// the limits is left out.
 func AppendRefetch(b []byte, q *Refetch) []byte {
-	if len(q.Operations) > 0 {
-		list := q.Operations[:min(len(q.Operations), MaxRefetchOperations)]
-		b = append(b, refetchOperations, uint8(len(list)))
-		for i := range list {
-			b = append(b, list[i][:]...)
-		}
-		return b
+	switch {
+	case len(q.Operations) > 0:
+		return appendAsked(append(b, refetchOperations), q.Operations, MaxRefetchOperations)
+	case len(q.Copies) > 0:
+		return appendAsked(append(b, refetchCopies), q.Copies, MaxRefetchCopies)
 	}
 	return appendSpans(append(b, refetchMessages), q.Messages)
 }
@@ -58,23 +59,39 @@ func ParseRefetch(b []byte) (*Refetch, error) {
 	q, r := &Refetch{}, wire.NewReader(b)
 	switch what := r.U8(); what {
 	case refetchOperations:
-		for range readCount8(r, MaxRefetchOperations) {
-			var d wire.Digest
-			r.Fixed(d[:])
-			q.Operations = append(q.Operations, d)
-		}
+		q.Operations = readAsked(r, MaxRefetchOperations)
 	case refetchMessages:
 		q.Messages = readSpans(r)
+	case refetchCopies:
+		q.Copies = readAsked(r, MaxRefetchCopies)
 	default:
 		return nil, fmt.Errorf("refetch of what %d: %w", what, wire.ErrFormat)
 	}
-	if len(q.Operations)+len(q.Messages) == 0 {
+	if len(q.Operations)+len(q.Messages)+len(q.Copies) == 0 {
 		r.Fail(wire.ErrFormat)
 	}
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("refetch: %w", err)
 	}
 	return q, nil
+}
+
+func appendAsked(b []byte, list []wire.Digest, most int) []byte {
+	list = list[:min(len(list), most)]
+	b = append(b, uint8(len(list)))
+	for i := range list {
+		b = append(b, list[i][:]...)
+	}
+	return b
+}
+
+func readAsked(r *wire.Reader, most int) (list []wire.Digest) {
+	for range readCount8(r, most) {
+		var d wire.Digest
+		r.Fixed(d[:])
+		list = append(list, d)
+	}
+	return list
 }
 
 // appendSpans appends u8 count of: seat 32 | incarnation 8 | from u64 | to u64.

@@ -20,6 +20,7 @@ func TestRefetchGolden(t *testing.T) {
 	for name, c := range map[string]struct{ got, want string }{
 		"operations": {hex.EncodeToString(AppendRefetch(nil, &Refetch{Operations: []wire.Digest{{7}}})), "0101" + "07" + zeros(31)},
 		"messages":   {hex.EncodeToString(AppendRefetch(nil, &Refetch{Messages: []Span{span}})), "0201" + spanHex},
+		"copies":     {hex.EncodeToString(AppendRefetch(nil, &Refetch{Copies: []wire.Digest{{7}}})), "0301" + "07" + zeros(31)},
 		"answer": {hex.EncodeToString(AppendAnswer(nil, &Answer{Messages: []*Again{again}, Nothing: []Span{span}})),
 			"01" + "0000000000000009" + "01" + zeros(31) + "02" + zeros(7) + "0000000000000003" + "05" + zeros(73) + "06" + zeros(31) +
 				"00000004" + "74657874" + "01" + spanHex},
@@ -29,7 +30,7 @@ func TestRefetchGolden(t *testing.T) {
 		}
 	}
 	for name, bad := range map[string]string{
-		"what": "0301" + spanHex, "empty": "", "none": "0200", "no operations": "0100", "many": "0211", "from zero": "0201" + zeros(40) + zeros(8) + zeros(8),
+		"what": "0401" + spanHex, "no copies": "0300", "many copies": "0341" + zeros(65*32), "empty": "", "none": "0200", "no operations": "0100", "many": "0211", "from zero": "0201" + zeros(40) + zeros(8) + zeros(8),
 		"backwards": "0201" + zeros(40) + "0000000000000004" + "0000000000000003", "longer": "0201" + spanHex + "00",
 	} {
 		if _, err := ParseRefetch(unhex(t, bad)); err == nil {
@@ -69,6 +70,7 @@ func TestAnswerFits(t *testing.T) {
 
 func FuzzRefetch(f *testing.F) {
 	f.Add(AppendRefetch(nil, &Refetch{Operations: []wire.Digest{{7}}}))
+	f.Add(AppendRefetch(nil, &Refetch{Copies: []wire.Digest{{7}, {8}}}))
 	f.Add(AppendRefetch(nil, &Refetch{Messages: []Span{{From: 1, To: 2}}}))
 	f.Add(AppendAnswer(nil, &Answer{Messages: []*Again{{Header: broadcast.Header{Sequence: 1}, Content: []byte("x")}}}))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -165,7 +165,7 @@ func TestNobodyHasIt(t *testing.T) {
 	if n := bob.must(member.GetStatus{}).(member.Status).Members; n[0].Missing != 1 {
 		t.Errorf("%+v", n)
 	}
-	// Ann is back, and is asked no more; what is new is.
+	// Ann is back, reads what she was asked, and answers; what is new is asked for.
 	ann.offline = false
 	ann.restart()
 	h.hiding = true
@@ -173,7 +173,10 @@ func TestNobodyHasIt(t *testing.T) {
 	h.hiding = false
 	ann.must(member.SendText{Text: "four"})
 	w.run(time.Minute)
-	bob.says("Ann: two", "Ann: four", "Ann: three (late)")
+	bob.says("Ann: two", "Ann: four", "Ann: one (late)", "Ann: three (late)")
+	if n := bob.must(member.GetStatus{}).(member.Status).Members; n[0].Missing != 0 {
+		t.Errorf("%+v", n)
+	}
 }
 
 // TestBeforeASession: a text that was sent before a session with a newcomer stood

@@ -115,6 +115,9 @@ func (m *Machine) appendPath(ref RelayRef, s standing) *path {
 		m.grow()
 	}
 	m.meta.Relays[index], m.voting = rec, nil
+	if index < len(m.meta.Governed) {
+		m.meta.Governed[index] = nil // of a relay that was prepared in vain
+	}
 	p := m.makePath(index)
 	p.syncRoot()
 	m.paths[index] = p
@@ -178,7 +181,7 @@ func (m *Machine) setStanding(p *path, s standing) {
 	p.standing = s
 	rec := &m.meta.Relays[p.index]
 	rec.RelayRef, rec.Standing = p.ref, s
-	m.current, m.voting = nil, nil
+	m.current, m.voting, m.governed = nil, nil, false
 	m.saveMeta()
 }
 

@@ -18,6 +18,7 @@ func (w *world) spot(i int) member.FoundingSpot {
 
 // foundOn founds a group on the first relays of the world.
 func (w *world) foundOn(relays int, strict bool) (link string) {
+	w.hangs = true
 	var spots []member.FoundingSpot
 	for i := range relays {
 		spots = append(spots, w.spot(i))

@@ -176,9 +176,10 @@ func (m *Machine) appendRepeat(dst []byte, st *seatState) (head []byte, s *sessi
 }
 
 // wants tells whether this end lacks a session that it could send in, or has
-// one that nobody can answer, and from when on it may begin another.
+// one that nobody can answer, and from when on it may begin another, if the seat
+// is reachable then: that costs more to know than all else.
 func (m *Machine) wants(st *seatState) (at time.Time, ok bool) {
-	if st.own || st.ann == nil || st.since.IsZero() || st.session.index == badPrekeys || m.expired(st) || !m.reachable(st) {
+	if st.own || st.ann == nil || st.since.IsZero() || st.session.index == badPrekeys || m.expired(st) {
 		return at, false
 	}
 	switch s := m.sender(st); {
@@ -205,7 +206,7 @@ func (m *Machine) wants(st *seatState) (at time.Time, ok bool) {
 // starts tells whether this end begins a session with a seat now.
 func (m *Machine) starts(st *seatState) bool {
 	at, ok := m.wants(st)
-	return ok && !m.now.Before(at)
+	return ok && !m.now.Before(at) && m.reachable(st)
 }
 
 // begun notes a first contact that this end began; what it replaces only
@@ -297,7 +298,7 @@ func (m *Machine) nextGreeting() (t time.Time) {
 		return t
 	}
 	for _, st := range m.lacking {
-		if at, ok := m.wants(st); ok && m.usable(st) && (t.IsZero() || at.Before(t)) {
+		if at, ok := m.wants(st); ok && (t.IsZero() || at.Before(t)) && m.reachable(st) && m.usable(st) {
 			t = at
 		}
 	}

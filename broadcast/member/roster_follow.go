@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"parallax/internal/wire"
 )
@@ -20,6 +21,7 @@ func (m *Machine) follow() {
 
 // rosterChanged follows up on every change of what the roster says.
 func (m *Machine) rosterChanged(before, after *State) {
+	m.governed = false
 	m.current = nil
 	m.noteDigest()
 	m.endsUnknown = m.roster.endsUnknown()
@@ -36,6 +38,7 @@ func (m *Machine) rosterChanged(before, after *State) {
 			}
 		}
 	}
+	m.turnEpoch(after.Epochs)
 	m.tellRoster(before, after)
 	m.followRelays()
 }
@@ -183,11 +186,19 @@ func (m *Machine) tellRoster(before, after *State) {
 		return fmt.Sprintf("%s left the group.", m.called(s))
 	}, "left the group")
 	m.tellSeats(EventRole, roles, func(s wire.Seat) string {
-		who, is := m.called(s), "is"
+		who, is, role, by := m.called(s), "is", withArticle(roleName(m.standing(s).role)), m.roleBy(s)
 		if s == m.self {
 			who, is = "You", "are"
 		}
-		return fmt.Sprintf("%s %s %s now%s.", who, is, withArticle(roleName(m.standing(s).role)), m.byWhom(m.roleBy(s)))
+		switch {
+		case by == wire.Seat{} || by == s:
+			return fmt.Sprintf("%s %s %s now.", who, is, role)
+		case by == m.self:
+			return fmt.Sprintf("You made %s %s.", who, role)
+		case s == m.self:
+			who = "you"
+		}
+		return fmt.Sprintf("%s made %s %s.", m.called(by), who, role)
 	}, "have another role now")
 	m.tellSeats(EventRoster, pending, func(s wire.Seat) string {
 		if s == m.self {
@@ -267,7 +278,24 @@ func describePolicy(p *Policy) string {
 	case p.Quorum > 0:
 		quorum = fmt.Sprintf("%d of the relays' operators must agree", p.Quorum)
 	}
-	return fmt.Sprintf("%s, a relay may stay silent for %v, messages are kept for %v", quorum, p.Deadline, p.Retention)
+	said := fmt.Sprintf("%s, a relay may stay silent for %v, messages are kept for %v", quorum, inWords(p.Deadline), inWords(p.Retention))
+	if p.Carriers > 0 {
+		said += fmt.Sprintf(", a text goes in full to %d relays at most, its digest to the others", p.Carriers)
+	}
+	return said
+}
+
+// inWords says a length of time in words.
+func inWords(d time.Duration) string {
+	for _, u := range []struct {
+		d    time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		if d >= u.d && d%u.d == 0 {
+			return plural(int(d/u.d), u.name)
+		}
+	}
+	return d.String()
 }
 
 // called is how people see a seat, whatever is known of it.

@@ -3,6 +3,8 @@ package member
 import (
 	"fmt"
 	"time"
+
+	"parallax/internal/wire"
 )
 
 // leaveWait is how long a member that leaves waits for the relays to keep its
@@ -16,7 +18,7 @@ func (m *Machine) stepLeaving() {
 		return
 	}
 	if m.leaveAt.IsZero() {
-		if !m.leftByItself() {
+		if !m.leftItself(m.self) {
 			return
 		}
 		m.leaveAt = m.now.Add(leaveWait)
@@ -27,10 +29,9 @@ func (m *Machine) stepLeaving() {
 	}
 }
 
-// leftByItself tells whether the roster has an operation of this member's to leave
-// that counts.
-func (m *Machine) leftByItself() bool {
-	s := m.standing(m.self)
+// leftItself tells whether a seat is out by its own operation.
+func (m *Machine) leftItself(seat wire.Seat) bool {
+	s := m.standing(seat)
 	if !s.gone {
 		return false
 	}

@@ -34,6 +34,7 @@ func (m *Machine) makeOperation(body OperationBody) (*logged, error) {
 		return nil, err
 	}
 	op.Sign(m.keyring.signing)
+	m.author = true
 	l, err := m.acceptOperation(op)
 	if err != nil {
 		return nil, err

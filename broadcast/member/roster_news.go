@@ -128,7 +128,7 @@ func (m *Machine) runNews() {
 
 // mayTell tells whether this member sends bundles about the roster now.
 func (m *Machine) mayTell() bool {
-	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay() && (!m.silent() || m.leftByItself())
+	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay() && (!m.silent() || m.leftItself(m.self))
 }
 
 // sawNews takes operations that a member sent, and the keys of epochs.
@@ -145,6 +145,10 @@ func (m *Machine) sawNews(body []byte) {
 	for i := range secrets {
 		m.learnEpoch(secrets[i].Operation, secrets[i].Key)
 		secrets[i].Key.Zero()
+	}
+	if len(secrets) > 0 {
+		m.meta.Taught = m.now.Unix()
+		m.saveMeta()
 	}
 	m.follow()
 }

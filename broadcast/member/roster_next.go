@@ -87,7 +87,7 @@ func (r *Roster) Check(op *Operation) error {
 		err = r.entitle(n)
 	}
 	if err != nil {
-		return fmt.Errorf("roster operation: %w", err)
+		return err
 	}
 	takes := n.kind == opLeave || n.strike
 	if takes && r.all().seat(n.subject).role == RoleOwner {
@@ -96,7 +96,7 @@ func (r *Roster) Check(op *Operation) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("roster operation: it %w", ErrLastOwner)
+		return fmt.Errorf("this %w", ErrLastOwner)
 	}
 	return nil
 }

@@ -142,6 +142,9 @@ func (m *Machine) room(size int) int {
 	if last < 0 || len(m.pages[last]) == MaxPaged {
 		return last + 1
 	}
+	if m.sealedIn(last) != generation(m.keyring.inUse) {
+		return last + 1 // who lacks the newer epoch's key reads on what was written before it
+	}
 	used := 1
 	for _, l := range m.pages[last] {
 		used += 4 + len(l.op.Append(nil))
@@ -162,7 +165,11 @@ func (m *Machine) pageValue(page int) []byte {
 }
 
 func (m *Machine) putPage(p *path, page int) {
-	m.putEntry(p, epochKey, pageName(m.self, page), uint64(len(m.pages[page])), m.pageValue(page), m.keyring.owner)
+	if m.sealed == nil {
+		m.sealed = map[int]uint64{}
+	}
+	m.sealed[page] = generation(m.keyring.inUse)
+	m.putEntry(p, epochKey, pageName(m.self, page), m.pageVersion(len(m.pages[page])), m.pageValue(page), m.keyring.owner)
 }
 
 // keeps tells of a path whether all of its posts among these have a receipt.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"parallax/crossverify"
 	"parallax/internal/wire"
 )
 
@@ -52,6 +53,7 @@ type change struct {
 	m     *Machine
 	list  []*logged
 	err   error
+	open  bool // a new invitation follows in place of those that ended
 	inv   *Invitation
 	rec   *InviteRecord
 	posts map[wire.PostID]*path
@@ -91,31 +93,41 @@ func (c *change) adoptOne(st *seatState) {
 	}
 }
 
-// revoke ends invites, and issues a new one in their place if that can be.
+// revoke ends invites; a new one takes their place when all is published, since
+// its link opens the door of the epoch that is in use by then.
 func (c *change) revoke(list [][16]byte) {
 	for _, id := range list {
 		c.make(OpRevoke{Invite: id})
 	}
-	if c.err != nil || len(list) == 0 || c.m.mayInvite() != nil {
-		return
-	}
+	c.open = c.err == nil && len(list) > 0 && c.m.mayInvite() == nil
+}
+
+// invite makes the invitation that takes the place of others.
+func (c *change) invite() {
 	inv, rec, l, err := c.m.newInvite(DefaultUses, DefaultValid)
 	if err != nil {
 		c.err = err
 		return
 	}
-	c.inv, c.rec, c.list = inv, rec, append(c.list, l)
+	for id, p := range c.m.publish(l) {
+		c.posts[id] = p
+	}
+	c.inv, c.rec = inv, rec
+	c.m.grant(inv, rec, c.posts)
 }
 
 // done hands out what was made, and answers the command when q operators keep it.
 func (c *change) done(id uint64, info OperationInfo) error {
 	m := c.m
 	c.posts = m.publish(c.list...)
-	if c.inv != nil {
-		m.grant(c.inv, c.rec, c.posts)
+	if c.open && c.err == nil {
+		c.invite()
 	}
 	if c.err != nil {
 		return c.err
+	}
+	if c.inv != nil {
+		info.What += " Earlier invitations ended; here is a new one."
 	}
 	info.Epoch = slices.ContainsFunc(c.list, func(l *logged) bool { return l.op.Body.kind() == opEpoch })
 	result := func() OperationInfo {
@@ -147,7 +159,7 @@ func (m *Machine) about(l *logged, st *seatState, what string) OperationInfo {
 func (m *Machine) notSelf(name, instead string) (*seatState, error) {
 	st, err := m.findMember(name)
 	if err == nil && st.own {
-		return nil, fmt.Errorf("%w: %q is you; %s", ErrNothingToDo, name, instead)
+		return nil, fmt.Errorf("%q is you, so this %w: %s", name, ErrNothingToDo, instead)
 	}
 	return st, err
 }
@@ -177,11 +189,7 @@ func (m *Machine) removeMember(id uint64, w RemoveMember) error {
 			c.list = append(c.list, e)
 		}
 	}
-	what := fmt.Sprintf("%s was removed.", name)
-	if c.inv != nil {
-		what += " Earlier invitations ended; here is a new one."
-	}
-	return c.done(id, m.about(l, st, what))
+	return c.done(id, m.about(l, st, fmt.Sprintf("%s was removed.", name)))
 }
 
 // cutNow is what counts of a seat that is removed now: all that came here.
@@ -216,6 +224,9 @@ func (m *Machine) approveMember(id uint64, w ApproveMember) error {
 	st, err := m.findMember(w.Member)
 	if err != nil {
 		return err
+	}
+	if m.leftItself(st.seat) {
+		return fmt.Errorf("%w: %s left by itself and reads nothing any more; it has to join again", ErrNothingToDo, m.display(st))
 	}
 	c := &change{m: m}
 	l := c.make(OpAdd{Seat: st.seat, Announcement: st.digest, Role: role})
@@ -256,7 +267,7 @@ func (m *Machine) revokeInvite(id uint64, w RevokeInvite) error {
 		inv := &m.state.Invites[i]
 		if w.ID != "" && strings.HasPrefix(hex.EncodeToString(inv.ID[:]), strings.ToLower(w.ID)) && !slices.Contains(found, inv.ID) {
 			if inv.Revoked {
-				return fmt.Errorf("%w: invitation %x was revoked already", ErrNothingToDo, inv.ID)
+				return fmt.Errorf("invitation %x was revoked already, so this %w", inv.ID, ErrNothingToDo)
 			}
 			found = append(found, inv.ID)
 		}
@@ -289,11 +300,18 @@ func (m *Machine) setPolicy(id uint64, w SetPolicy) error {
 	replace(&p.Retention, w.Retention)
 	replace(&p.Text, w.Policy)
 	if p == m.state.Policy {
-		return fmt.Errorf("%w: that is the policy already", ErrNothingToDo)
+		return fmt.Errorf("that is the policy already, so this %w", ErrNothingToDo)
 	}
 	g := Genesis{Policy: p, Relays: m.state.Relays}
 	if n := g.operators(); int(p.Quorum) > n {
-		return fmt.Errorf("a quorum of %d can never be met by %d operators: %w", p.Quorum, n, wire.ErrFormat)
+		return fmt.Errorf("a quorum of %d of %d operators: %w", p.Quorum, n, ErrUnreachable)
+	}
+	rule, err := p.check()
+	if err != nil {
+		return err
+	}
+	if rule != nil && !(crossverify.Policy{Operators: g.operatorKeys(), Rule: rule}).Reachable() {
+		return ErrUnreachable
 	}
 	c := &change{m: m}
 	l := c.make(OpPolicy{Policy: p})

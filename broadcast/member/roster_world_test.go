@@ -9,6 +9,7 @@ import (
 
 	"parallax/broadcast"
 	"parallax/broadcast/member"
+	"parallax/internal/store"
 )
 
 func (n *memberNode) roster() member.RosterInfo {
@@ -169,15 +170,15 @@ func TestSentAfterRemoval(t *testing.T) {
 		w.run(2 * time.Minute)
 		bob.must(member.SendText{Text: "counts"})
 		w.run(10 * time.Second)
-		bob.leave()
-		bob.in = append(bob.in, command(bob, member.SendText{Text: "too late", Wait: member.WaitNone}))
-		bob.step()
-		bob.drain()
-		ann.must(member.RemoveMember{Member: "Bob"})
-		w.run(5 * time.Second)
-		bob.offline = false
+		ann.leave()
+		bob.must(member.SendText{Text: "too late"})
+		ann.in = append(ann.in, command(ann, member.RemoveMember{Member: "Bob"}))
+		ann.step()
+		ann.drain()
+		ann.offline = false
 		w.run(time.Minute)
-		for _, n := range []*memberNode{ann, cy} {
+		w.agree(ann, cy)
+		for _, n := range []*memberNode{ann} {
 			if !slices.Contains(n.texts(), "Bob: counts") || slices.Contains(n.texts(), "Bob: too late") {
 				t.Errorf("strict %v: %s has %q", strict, n.name, n.texts())
 			}
@@ -234,11 +235,11 @@ func TestRoles(t *testing.T) {
 	bob.must(member.ApproveMember{Member: "Dee"})
 	w.run(5 * time.Second)
 	ann.must(member.SendText{Text: "welcome back"})
-	w.run(20 * time.Second)
+	w.run(2 * time.Minute) // an admin tells the key that Dee lacks
 	if !slices.Contains(dee.texts(), "Ann: welcome back") {
 		t.Errorf("who was let in again has %q", dee.texts())
 	}
-	if got := cy.told(member.EventRole); !slices.Equal(got, []string{"Bob is an admin now by Ann.", "You are a reader now by Bob."}) {
+	if got := cy.told(member.EventRole); !slices.Equal(got, []string{"Ann made Bob an admin.", "Bob made you a reader."}) {
 		t.Errorf("Cy was told %q", got)
 	}
 }
@@ -283,4 +284,55 @@ func TestLeave(t *testing.T) {
 func command(n *memberNode, w member.Wish) broadcast.Command {
 	n.command++
 	return broadcast.Command{ID: n.command, Wish: w}
+}
+
+// TestRestoredAdmin: an admin from a backup reads the boards before it makes
+// operations, so that it goes on after what it made since the backup, and its
+// pages go on growing.
+func TestRestoredAdmin(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob")
+	w.group(false)
+	ann, bob := w.nodes[0], w.nodes[1]
+	w.run(2 * time.Minute)
+	kvs, err := member.Backup(ann.unit, ann.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range member.MaxPaged + 2 { // more than a page
+		ann.must(member.MakeInvite{})
+	}
+	w.run(time.Minute)
+	ann.leave()
+
+	back := w.add("Ann")
+	back.unit, back.offline = ann.unit, true
+	b := store.Batch{Unit: ann.unit}
+	for _, kv := range kvs {
+		b.Ops = append(b.Ops, store.Op{Key: kv.Key, Value: kv.Value})
+	}
+	if err := back.store.Apply([]store.Batch{b})[0]; err != nil {
+		t.Fatal(err)
+	}
+	back.restart()
+	back.wish(member.SetRole{Member: "Bob", Role: member.AsAdmin})
+	if err := back.answers[back.command].Err; !errors.Is(err, member.ErrRestoring) {
+		t.Fatalf("before it read the boards: %v", err)
+	}
+	back.offline = false
+	w.run(time.Minute)
+	back.must(member.SetRole{Member: "Bob", Role: member.AsAdmin})
+	w.run(5 * time.Second)
+	r := w.agree(back, bob)
+	if len(r.Disputes) != 0 || len(r.Invites) != member.MaxPaged+3 || r.Members[1].Role != member.AsAdmin {
+		t.Fatalf("after the restore: %+v\n%s", r.Disputes, r.Drawing)
+	}
+	cy := w.add("Cy")
+	cy.must(member.JoinGroup{Link: back.must(member.MakeInvite{}).(member.InviteInfo).Link, Name: "Cy"})
+	w.run(2 * time.Minute)
+	w.agree(back, bob, cy)
+	for _, n := range []*memberNode{bob, cy} {
+		if a := n.alarms(); len(a) > 0 {
+			t.Errorf("%s was told %q", n.name, a)
+		}
+	}
 }

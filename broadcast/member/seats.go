@@ -38,6 +38,7 @@ type seatState struct {
 	former   []formerAnnouncement // before ann, oldest first
 	attempts []int64              // Unix seconds of the newest first contacts that we began
 	kept     *keptHello           // of ours that has no answer yet
+	epoch    uint64               // under which it sent last, in this opening
 	repeat   bool                 // it asked for the kept one
 	stuck    time.Time            // since when an answer lacks shares, in this opening
 
@@ -61,6 +62,7 @@ func (m *Machine) seatOf(s wire.Seat) *seatState {
 		st = &seatState{seat: s, adms: map[wire.Digest]*Admission{}}
 		st.session.index = -1
 		m.seats[s] = st
+		m.prefixes[[8]byte(s[:8])] = append(m.prefixes[[8]byte(s[:8])], s)
 	}
 	return st
 }

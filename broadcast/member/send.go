@@ -53,12 +53,16 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		panic("member: entropy: " + err.Error())
 	}
 	epoch := m.keyring.epoch()
-	h := broadcast.Header{Epoch: epoch.Number, Seat: m.self, Incarnation: m.keyring.inc, Sequence: k.sequence}
+	if kind == KindRoster { // also for who lacks the key in use, which may be in it
+		epoch = m.keyring.first()
+	}
+	set := m.recipients()
+	full := m.chooseCarriers(kind, set)
+	h := broadcast.Header{Epoch: epoch.Number, Seat: m.self, Incarnation: m.keyring.inc, Sequence: k.sequence, Carriers: m.carrierBits(full)}
 	envelope, d, err := broadcast.SealEnvelope(m.gid, &epoch.Key, h, &content, c.Append(nil))
 	if err != nil {
 		panic("member: content was checked before: " + err.Error())
 	}
-	set := m.recipients()
 	b := &bundleRecord{key: k, d: d, epoch: epoch.Number, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
 	record, at := b.appendHead(len(m.starting.begun))
 	var own wire.Digest
@@ -80,7 +84,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 		if st.own {
 			own = slotDigest(record[start:])
 		}
-		if c := b.classes[i]; c == broadcast.FirstContact || c == broadcast.Control {
+		if c := b.classes[i]; c == broadcast.FirstContact || c == broadcast.Control || c == broadcast.Answering && full == 0 && m.everywhere(st) {
 			begun = append(begun, st)
 		}
 	}
@@ -97,21 +101,27 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.counters.order++
 	b.order = m.counters.order
 	m.counters.previous = d
+	m.spoke()
 	for _, p := range m.paths {
 		if !p.takesPosts() || len(set.at(p.index).list) == 0 { // nobody reads there yet
 			continue
 		}
-		q := &postItem{kind: postBundle, id: m.drawID(), bundle: b.order}
-		m.draw(q.nonce[:])
-		b.pending++
-		m.enqueue(p, q)
+		kind := postBundle
+		if full != 0 && full&p.bit() == 0 {
+			kind = postDigest
+		}
+		m.postOn(p, b, kind)
 	}
 	m.bundles[b.order] = b
 	m.put(m.key(keyBundle, wire.U64(b.order)), b.finish(record, at))
+	if full != 0 {
+		m.keepForRepair(b, full)
+	}
 
 	m.counters.messages++
-	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, known: m.now, era: m.meta.Lists.era()}
+	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, carriers: h.Carriers, known: m.now, era: m.meta.Lists.era()}
 	m.messages[k] = msg
+	m.digests.of[d] = k
 	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), m.ledger.Era())
 	m.awaitCopies(msg)
 	m.addReceived(k)
@@ -221,8 +231,8 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	case m.mute() != nil:
 		fail(m.mute())
 		return
-	case len(m.bundles)+len(m.starting.texts) >= m.cfg.Limits.Outbox:
-		fail(fmt.Errorf("%w: %d", ErrOutboxFull, len(m.bundles)+len(m.starting.texts)))
+	case m.waitingBundles()+len(m.starting.texts) >= m.cfg.Limits.Outbox:
+		fail(fmt.Errorf("%w: %d", ErrOutboxFull, m.waitingBundles()+len(m.starting.texts)))
 		return
 	}
 	if m.textsWait() {
@@ -241,6 +251,10 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	m.saveMessage(msg)
 	m.noteSent(msg)
 	info := SentInfo{ID: msg.d.Short(), Relays: len(m.used())}
+	repair := m.repairOf(msg.d) // nil: all relays carry it
+	if repair != nil {
+		info.Carriers = repair.want
+	}
 	set := m.recipients()
 	info.Held = set.held
 	for _, st := range set.states {
@@ -252,24 +266,43 @@ func (m *Machine) sendText(id uint64, w SendText) {
 			info.Waiting++
 		}
 	}
-	posts := map[int]wire.PostID{}
+	s := sentText{info: info, posts: map[int]wire.PostID{}, repair: repair}
 	for _, p := range m.paths {
-		if q := p.lastPost(); q != nil && q.kind == postBundle && m.bundles[q.bundle].key == msg.key {
-			posts[p.index] = q.id
+		if q := p.lastPost(); q != nil && q.ofBundle() && m.bundles[q.bundle].key == msg.key {
+			s.posts[p.index] = q.id
 		}
 	}
+	m.begunText(id, msg.key)
+	m.waitSent(id, w.Wait, s)
+}
+
+// sentText is a text in the outbox: its posts by path, and what took it before
+// this opening.
+type sentText struct {
+	info  SentInfo
+	posts map[int]wire.PostID
+	took  map[int]bool
+
+	repair *repair // nil: all relays carry it
+}
+
+// waitSent answers the command of a text when the relays have it that it waits for.
+func (m *Machine) waitSent(id uint64, wait Wait, s sentText) {
+	info, posts := s.info, s.posts
+	repair := s.repair
+	carried := func() bool { return repair == nil || repair.got != 0 } // else it can be read nowhere
 	gone := func(p *path) bool {
 		id, posted := posts[p.index]
-		return posted && p.counts() && !m.queued(p, id) && !m.declined[id]
+		return s.took[p.index] || posted && p.counts() && !m.queued(p, id) && !m.declined[id]
 	}
 	pending := func() bool {
-		return slices.ContainsFunc(m.used(), func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
+		return repair != nil && repair.bundle.pending > 0 || slices.ContainsFunc(m.used(), func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
 	}
 	all := 0 // relays that count and were posted to
 	count := func() int {
 		info.Receipts, all = 0, 0
 		for _, p := range m.used() {
-			if _, posted := posts[p.index]; posted && p.counts() {
+			if _, posted := posts[p.index]; (posted || s.took[p.index]) && p.counts() {
 				all++
 			}
 			if gone(p) {
@@ -281,16 +314,17 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.rules().Deadline),
 		done: func() (any, error, bool) {
 			n := count()
-			switch w.Wait {
+			switch wait {
 			case WaitNone:
 				return info, nil, true
 			case WaitAll:
 				return info, nil, n == all
 			default:
-				if !m.enough(gone) && !pending() {
+				enough := m.enough(gone) && carried()
+				if !enough && !pending() {
 					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.used()), info.ID), true
 				}
-				return info, nil, m.enough(gone)
+				return info, nil, enough
 			}
 		},
 		late: func() (any, error) {

@@ -26,6 +26,7 @@ type session struct {
 	kem         uint32           // ML-KEM key of the last encapsulation, and
 	reinforced  int64            // Unix seconds when it was made; 0: none
 	counted     int              // its skipped keys in the membership's count
+	everywhere  uint8            // bundles that carried its answer's shares on all relays
 }
 
 // maxSessions is how many sessions with one seat are kept, and maxHellos how
@@ -91,7 +92,7 @@ func (m *Machine) saveSessions(st *seatState) {
 }
 
 // writeSessions writes: u8 sessions, each: place in the vector u32 | retired bool
-// | incarnation 8 | ML-KEM id u32 | reinforced u64 | record bytes.
+// | incarnation 8 | ML-KEM id u32 | reinforced u64 | everywhere u8 | record bytes.
 func (m *Machine) writeSessions(st *seatState) {
 	b := []byte{byte(len(st.session.list))}
 	for _, s := range st.session.list {
@@ -103,6 +104,7 @@ func (m *Machine) writeSessions(st *seatState) {
 		b = append(b, s.incarnation[:]...)
 		b = wire.AppendU32(b, s.kem)
 		b = wire.AppendU64(b, uint64(s.reinforced))
+		b = append(b, s.everywhere)
 		raw, err := s.MarshalBinary()
 		if err != nil {
 			panic("member: session record: " + err.Error())
@@ -125,7 +127,7 @@ func (m *Machine) loadSessions(key, value []byte) error {
 	for range n {
 		rec := &session{index: int(r.U32()), retired: r.Bool()}
 		r.Fixed(rec.incarnation[:])
-		rec.kem, rec.reinforced = r.U32(), int64(r.U64())
+		rec.kem, rec.reinforced, rec.everywhere = r.U32(), int64(r.U64()), r.U8()
 		raw := r.Bytes(1 << 20)
 		if r.Err() != nil {
 			break
@@ -257,10 +259,11 @@ func (m *Machine) loadHello(key, value []byte) error {
 	return r.Done()
 }
 
-// drained tells whether every path that is connected has nothing waiting.
+// drained tells whether every path that is connected has nothing waiting, or was
+// stopped.
 func (m *Machine) drained() bool {
 	for _, p := range m.paths {
-		if p.read.opened && !p.caughtUp {
+		if p.read.opened && !p.caughtUp && len(p.read.stalls) == 0 && !m.forced {
 			return false
 		}
 	}

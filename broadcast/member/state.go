@@ -43,7 +43,11 @@ const (
 	keyLog       = 'l' // order u64: an operation of the roster (roster_log.go)
 	keyDelivery  = 'd' // part u8, and what it names (delivered.go)
 	keyText      = 'j' // order u64: a text as it can be sent again (texts.go)
+	keyRequest   = 'A' // command id u64: answerRecord, JSON
+	keyAcked     = 'B' // reader's name: event number u64
 	keyLack      = 'u' // part u8, and what it names (gaps.go)
+	keyCarried   = 'z' // part u8, and what it names (carriers.go, digests.go)
+	keyUnread    = 'C' // relay index u8, lineage 16, number u64: a Deliver under an epoch whose key is not here
 )
 
 // EventKey is where an event of a membership is stored, as JSON of Event.
@@ -83,8 +87,11 @@ type metaRecord struct {
 	Invite      []byte // invite secret of the link, or of the founder's newest
 	Channels    []byte
 	Epochs      []epochRecord
-	InUse       uint64 // number of the epoch in use
-	Welcomed    uint64 `json:",omitempty"` // version of the own welcome
+	InUse       uint64   // number of the epoch in use
+	Welcomed    uint64   `json:",omitempty"` // version of the own welcome
+	WelcomeOf   uint64   `json:",omitempty"` // number of the epoch whose door it is under
+	Governed    [][]byte `json:",omitempty"` // what each relay was told to obey (govern.go)
+	Taught      int64    `json:",omitempty"` // Unix seconds when the keys of epochs were told to all last
 	Incarnation []byte
 	Relays      []relayRecord // every path there ever was, by its place
 	Lists       listsRecord
@@ -101,6 +108,8 @@ type counters struct {
 	sequence, event, order uint64
 	previous               wire.Digest
 	messages               uint64
+	spoke                  uint64 // Unix seconds of the newest own envelope
+	heard                  uint64 // messages of others since, acks aside
 }
 
 func (m *Machine) saveCounters() {
@@ -108,12 +117,14 @@ func (m *Machine) saveCounters() {
 	b = wire.AppendU64(b, m.counters.event)
 	b = wire.AppendU64(b, m.counters.order)
 	b = wire.AppendU64(b, m.counters.messages)
+	b = wire.AppendU64(wire.AppendU64(b, m.counters.spoke), m.counters.heard)
 	m.put(m.key(keyCounters), append(b, m.counters.previous[:]...))
 }
 
 func parseCounters(b []byte) (c counters, err error) {
 	r := wire.NewReader(b)
 	c.sequence, c.event, c.order, c.messages = r.U64(), r.U64(), r.U64(), r.U64()
+	c.spoke, c.heard = r.U64(), r.U64()
 	r.Fixed(c.previous[:])
 	return c, r.Done()
 }
@@ -175,10 +186,10 @@ func (m *Machine) load(r store.Reader) error {
 	}{
 		{keyPrekeys, m.loadPrekeys}, {keyPath, m.loadPath}, {keyLog, m.loadLogged}, {keyBoard, m.loadBoard},
 		{keySeat, m.loadSeat}, {keySessions, m.loadSessions}, {keySet, m.loadSet},
-		{keyBundle, m.loadBundle}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
-		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyHello, m.loadHello},
+		{keyBundle, m.loadBundle}, {keyCarried, m.loadCarried}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
+		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyUnread, m.loadUnread}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest}, {keyAcked, m.loadAcked},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)
@@ -304,6 +315,7 @@ func (m *Machine) finishLoad() {
 	}
 	m.voting = nil // the roster was read
 	m.sortRecent()
+	m.orderAnswers()
 	for _, p := range m.paths {
 		p.syncRoot()
 	}

@@ -2,6 +2,7 @@ package member
 
 import (
 	"fmt"
+	"slices"
 
 	"parallax/broadcast"
 	"parallax/internal/store"
@@ -44,7 +45,7 @@ func (m *Machine) keepText(a *Again, d wire.Digest, order uint64) {
 	if len(a.Content) > MaxAgainContent || m.texts.byKey[a.key()] != nil {
 		return
 	}
-	b := a.append(append(make([]byte, 0, len(d)+a.size()), d[:]...))
+	b := AppendKeptText(nil, a, d)
 	m.put(m.key(keyText, wire.U64(order)), b)
 	m.texts.add(&keptText{order: order, key: a.key(), d: d, size: len(b)})
 	for len(m.texts.list) > m.cfg.Limits.Texts || m.texts.bytes > maxKeptBytes {
@@ -62,7 +63,7 @@ func (m *Machine) loadKeptText(key, value []byte) error {
 	if err := kr.Done(); err != nil {
 		return err
 	}
-	a, d, err := parseText(value)
+	a, d, err := ParseKeptText(value)
 	if err != nil {
 		return err
 	}
@@ -72,8 +73,19 @@ func (m *Machine) loadKeptText(key, value []byte) error {
 	return nil
 }
 
-// parseText reads a record: D 32, then as Again.append wrote it.
-func parseText(b []byte) (a *Again, d wire.Digest, err error) {
+// KeptTexts is where the texts lie that a membership can send again: the keys
+// from, and to exclusively.
+func KeptTexts(unit store.Unit) (from, to []byte) {
+	return append(unit[:len(unit):len(unit)], keyText), append(unit[:len(unit):len(unit)], keyText+1)
+}
+
+// AppendKeptText appends the record of a text: D 32, then as in an answer.
+func AppendKeptText(b []byte, a *Again, d wire.Digest) []byte {
+	return a.append(append(slices.Grow(b, len(d)+a.size()), d[:]...))
+}
+
+// ParseKeptText reads what AppendKeptText wrote.
+func ParseKeptText(b []byte) (a *Again, d wire.Digest, err error) {
 	r := wire.NewReader(b)
 	r.Fixed(d[:])
 	a = readAgain(r)
@@ -83,17 +95,17 @@ func parseText(b []byte) (a *Again, d wire.Digest, err error) {
 // readTexts reads texts that are kept and hands over those that still are, in
 // the order of the list.
 func (m *Machine) readTexts(list []*keptText, then func([]*Again)) {
-	var read []*Again
+	read := make([]*Again, len(list))
 	left := len(list)
-	for _, t := range list {
+	for i, t := range list {
 		m.read(m.key(keyText, wire.U64(t.order)), func(kvs []store.KV) {
 			if len(kvs) == 1 {
-				if a, d, err := parseText(kvs[0].Value); err == nil && d == t.d && a.key() == t.key {
-					read = append(read, a)
+				if a, d, err := ParseKeptText(kvs[0].Value); err == nil && d == t.d && a.key() == t.key {
+					read[i] = a
 				}
 			}
 			if left--; left == 0 {
-				then(read)
+				then(slices.DeleteFunc(read, func(a *Again) bool { return a == nil }))
 			}
 		})
 	}

@@ -32,6 +32,7 @@ type world struct {
 	link   broadcast.Link
 	verify keys.Verify
 	single bool // one input a turn: no group commit
+	hangs  bool // links that a member does not want any more are cut
 }
 
 type relayNode struct {
@@ -57,6 +58,8 @@ type memberNode struct {
 	offline  bool
 	controls []int // control slots of each post
 	command  uint64
+	sent     func(r *relayNode, f broadcast.Frame) // what it sends, or nil
+	got      func(r *relayNode, f broadcast.Frame) // what it gets, likewise
 }
 
 type actor struct {
@@ -70,6 +73,11 @@ type actor struct {
 	ends    map[broadcast.Link]*end
 	owner   *memberNode // nil: a relay
 	crash   *crash      // nil: none is planned
+
+	disk   store.Store // in place of store, nil: none
+	atOnce int         // frames in one turn; 0: no limit
+	most   int         // that there were
+	writes int         // turns that wrote
 
 	holdJobs bool // jobs are kept here
 	jobs     []broadcast.Job
@@ -151,12 +159,20 @@ func (w *world) add(name string) *memberNode {
 }
 
 func (a *actor) start() {
-	m, err := a.open(a.unit, a.store, testEntropy{a.w.rng})
+	m, err := a.open(a.unit, a.reader(), testEntropy{a.w.rng})
 	if err != nil {
 		a.w.t.Fatalf("open: %v", err)
 	}
 	a.machine, a.in, a.wake = m, nil, time.Time{}
 	a.drain()
+}
+
+// reader is the store in use.
+func (a *actor) reader() store.Store {
+	if a.disk != nil {
+		return a.disk
+	}
+	return a.store
 }
 
 // drain takes one Ready after another until the machine wants nothing.
@@ -166,20 +182,23 @@ func (a *actor) drain() {
 		a.wake = r.Wake
 		if r.Links != nil && a.owner != nil {
 			a.owner.want = r.Links
-			a.owner.hangUp()
+			if a.w.hangs {
+				a.owner.hangUp()
+			}
 		}
 		for _, s := range r.Now {
 			a.deliver(s)
 		}
 		if r.Write != nil && a.crash.due() {
 			if !a.crash.lost {
-				a.store.Apply([]store.Batch{*r.Write})
+				a.reader().Apply([]store.Batch{*r.Write})
 			}
 			a.restart()
 			return
 		}
 		if r.Write != nil {
-			if err := a.store.Apply([]store.Batch{*r.Write})[0]; err != nil {
+			a.writes++
+			if err := a.reader().Apply([]store.Batch{*r.Write})[0]; err != nil {
 				a.w.t.Fatalf("apply: %v", err)
 			}
 		}
@@ -197,11 +216,11 @@ func (a *actor) drain() {
 		for _, q := range r.Reads {
 			l := broadcast.Loaded{ID: q.ID}
 			if q.To == nil {
-				if v, err := a.store.Get(q.From); err == nil {
+				if v, err := a.reader().Get(q.From); err == nil {
 					l.KVs = []store.KV{{Key: q.From, Value: v}}
 				}
 			} else {
-				l.KVs, l.More, l.Err = a.store.Scan(q.From, q.To, q.Limit)
+				l.KVs, l.More, l.Err = a.reader().Scan(q.From, q.To, q.Limit)
 			}
 			a.in = append(a.in, l)
 		}
@@ -231,6 +250,10 @@ func (a *actor) step() bool {
 	if a.w.single && len(in) > 1 {
 		in, a.in = in[:1], in[1:]
 	}
+	if a.atOnce > 0 && len(in) > a.atOnce {
+		in, a.in = in[:a.atOnce], in[a.atOnce:]
+	}
+	a.most = max(a.most, len(in))
 	for _, i := range in {
 		if err := a.machine.Step(a.w.now, i); err != nil {
 			a.w.t.Logf("step %T: %v", i, err)
@@ -267,6 +290,12 @@ func (a *actor) deliver(s broadcast.Send) {
 			frames = a.ends[s.Link].relay.filter(e.actor.owner, s.Frame)
 		}
 		for _, f := range frames {
+			if a.owner != nil && a.owner.sent != nil {
+				a.owner.sent(e.relay, f)
+			}
+			if n := e.actor.owner; n != nil && n.got != nil {
+				n.got(a.ends[s.Link].relay, f)
+			}
 			e.actor.in = append(e.actor.in, broadcast.Received{Link: s.Link, Frame: f})
 		}
 	}
@@ -407,7 +436,7 @@ func (n *memberNode) leave() {
 // history is what the store has of messages.
 func (n *memberNode) history() (all []string) {
 	for i := uint64(1); ; i++ {
-		raw, err := n.store.Get(member.EventKey(n.unit, i))
+		raw, err := n.reader().Get(member.EventKey(n.unit, i))
 		if err != nil {
 			return all
 		}

@@ -7,7 +7,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Frames of digest mode (docs/protocol.md section 6.1): what a relay gets and
+// Frames of digest mode (docs/protocol.md section 6.2): what a relay gets and
 // shows of a bundle that others carry.
 
 // PostDigest is the sealed digest of a bundle for one relay. It has no fan-out

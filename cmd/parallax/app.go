@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,7 +122,10 @@ func (a *app) group(ctx context.Context, c node.Client, name string) (node.Membe
 			return g, g.Err
 		}
 	}
-	g, err := pick(list, name)
+	g, err := pick(slices.DeleteFunc(slices.Clone(list), func(g node.Membership) bool { return g.Left }), name)
+	if g.Unit == "" && (errors.Is(err, errNotNamed) || errors.Is(err, node.ErrNoGroup)) {
+		g, err = pick(list, name) // one that was left is meant when no other can be
+	}
 	if err == nil && g.Err != nil {
 		err = g.Err
 	}
@@ -215,6 +219,9 @@ func (a *app) catchUp(ctx context.Context, c node.Client, unit string) (member.S
 		s, err := ask[member.Status](ctx, c, unit, member.GetStatus{})
 		if err != nil {
 			return s, err
+		}
+		if s.Left {
+			return s, nil // nothing comes any more
 		}
 		done := 0
 		for _, r := range s.Relays {

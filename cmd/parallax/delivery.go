@@ -65,7 +65,11 @@ func (a *app) sayDelivery(w *strings.Builder, v member.DeliveryInfo) {
 		switch r.State {
 		case member.RelayReceipt:
 			mark = cli.Cell{Text: markMatched, Color: cli.Green}
-			text = strings.TrimSpace(fmt.Sprintf("It has it: its receipt of %s, number %d. %s", clock(r.Time, v.Sent), r.Number, text))
+			has := "It has it: its"
+			if r.Digest {
+				has = "Its"
+			}
+			text = strings.TrimSpace(fmt.Sprintf("%s receipt of %s, number %d. %s", has, clock(r.Time, v.Sent), r.Number, text))
 		case member.RelayRefused, member.RelaySetAside:
 			mark = cli.Cell{Text: markWrong, Color: cli.Red}
 		}

@@ -128,6 +128,7 @@ type listed struct {
 	Name  string `json:"name,omitempty"`
 	ID    string `json:"id,omitempty"`
 	Ready bool   `json:"ready"`
+	Left  bool   `json:"left,omitempty"`
 	Error string `json:"error,omitempty"`
 }
 
@@ -152,12 +153,14 @@ func newList(a *app) *cobra.Command {
 			out := make([]listed, len(list))
 			var rows [][]cli.Cell
 			for i, g := range list {
-				out[i] = listed{Unit: g.Unit, Name: g.Name, ID: g.ID, Ready: g.Ready}
+				out[i] = listed{Unit: g.Unit, Name: g.Name, ID: g.ID, Ready: g.Ready, Left: g.Left}
 				row := cli.Cells(cli.Clean(g.Name), g.Unit, "ready")
 				switch {
 				case g.Err != nil:
 					out[i].Error = cli.Line(g.Err)
 					row[2] = cli.Cell{Text: out[i].Error, Color: cli.Red}
+				case g.Left:
+					row[2].Text = "left"
 				case !g.Ready:
 					row[2].Text = "not joined yet"
 				}

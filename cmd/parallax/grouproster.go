@@ -55,7 +55,7 @@ func (a *app) sayRoster(v member.RosterInfo, s member.Status, every, drawing boo
 			return
 		}
 		for _, x := range v.Void {
-			fmt.Fprintf(w, "%s  %s: %s. It has no effect: %s.\n", x.Operation, cli.Clean(x.By), cli.Clean(x.What), cli.Clean(x.Cause))
+			fmt.Fprintf(w, "%s  %s: %s. It has no effect: %s.\n", x.Operation, cli.Clean(x.By), cli.Clean(x.What), voidWords(x.Cause))
 		}
 	})
 	for _, d := range v.Disputes {
@@ -63,8 +63,13 @@ func (a *app) sayRoster(v member.RosterInfo, s member.Status, every, drawing boo
 			a.Say("%s", cli.Clean(d.Text))
 		}
 	}
+	for _, m := range v.Removed {
+		if m.Own {
+			a.Say("You are not in %s any more.", cli.Clean(s.Group))
+		}
+	}
 	if n := len(v.Removed); n > 0 && !every && !drawing {
-		a.Say("%d left or were removed: parallax group members --all", n)
+		a.Say("Who left or was removed (%d): parallax group members --all", n)
 	}
 	if v.Headless {
 		a.Say("The group has neither owner nor admin any more: nobody can change it.")
@@ -73,6 +78,21 @@ func (a *app) sayRoster(v member.RosterInfo, s member.Status, every, drawing boo
 		a.Say("%s waiting for what came before, which has not arrived here yet.", isAreN(v.Waiting, "change"))
 	}
 	return err
+}
+
+// voidWords says why an operation is kept and has no effect.
+func voidWords(cause string) string {
+	switch cause {
+	case "struck":
+		return "whoever removed its author, or took the role away, did not know it"
+	case "forked":
+		return "its author signed two operations after one"
+	case "overruled":
+		return "it would undo what somebody nearer to the founder did"
+	case "path":
+		return "what gave its author the role has no effect itself"
+	}
+	return cli.Clean(cause)
 }
 
 // isAreN is "1 change is", "3 changes are".
@@ -98,7 +118,7 @@ func rosterRow(m member.RosterMember) []cli.Cell {
 	case m.Role == "" && m.By != "":
 		words = append(words, "removed")
 	case m.Since.IsZero() && m.Usable:
-		words = append(words, "by the relays' agreement; an admin's device confirms it")
+		words = append(words, "agreed on by the relays; an admin's device confirms it")
 	case !m.Usable && !m.Own:
 		words, note.Color = append(words, "nothing is sent to this key"), cli.Yellow
 	}
@@ -144,8 +164,8 @@ func newSet(a *app) *cobra.Command {
 	var policyFile string
 	c := &cobra.Command{
 		Use: "set [GROUP]", Short: "Change the group's policy", Args: cobra.MaximumNArgs(1),
-		Long: "For owners. Changes what is named; the rest stays. --strict=false and --quorum 0 take back what was set, and an\n" +
-			"empty file after --policy takes the policy text back.",
+		Long: "For owners. Changes what is named; the rest stays. --strict=false, --quorum 0 and\n" +
+			"--policy \"\" take back what was set.",
 		RunE: func(c *cobra.Command, args []string) error {
 			var w member.SetPolicy
 			set := 0
@@ -175,6 +195,13 @@ func newSet(a *app) *cobra.Command {
 				} else {
 					w.Retention = &t
 				}
+			}
+			if given("policy") {
+				text, err := readPolicy(policyFile)
+				if err != nil {
+					return err
+				}
+				w.Policy = &text
 			}
 			if set == 0 {
 				return cli.Errorf(cli.Usage, "what shall be changed? %s --help lists it", c.CommandPath())

@@ -25,7 +25,7 @@ func newInvite(a *app) *cobra.Command {
 	var expires cli.Duration
 	var qr bool
 	c := &cobra.Command{
-		Use: "invite [GROUP]", Short: "Make an invitation link", Args: cobra.MaximumNArgs(1),
+		Use: "invite [GROUP]", Short: "Make an invitation link, list or revoke invitations", Args: rangeArgs(0, 1),
 		Long: "Makes a link that lets its readers join, also while you are offline. Pass it on where only they read it.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error {

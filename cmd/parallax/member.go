@@ -40,10 +40,24 @@ func (a *app) groupFor(ctx context.Context, c node.Client, args []string, others
 func rangeArgs(least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) < least || len(args) > most {
-			return cli.Errorf(cli.Usage, "%d arguments, want: %s", len(args), c.UseLine())
+			names := make([]string, 0, len(c.Commands()))
+			for _, sub := range c.Commands() {
+				names = append(names, sub.Name())
+			}
+			if near := cli.Nearest(first(args), names); near != "" {
+				return cli.Errorf(cli.Usage, "there is no command %q; did you mean `%s %s`?", c.CommandPath()+" "+args[0], c.CommandPath(), near)
+			}
+			return cli.Errorf(cli.Usage, "`%s` takes %s; %s given", c.CommandPath(), strings.TrimPrefix(c.Use, c.Name()+" "), wereGiven(len(args)))
 		}
 		return nil
 	}
+}
+
+func wereGiven(n int) string {
+	if n == 1 {
+		return "1 argument was"
+	}
+	return fmt.Sprintf("%d arguments were", n)
 }
 
 // agree asks before what cannot be taken back, or not easily.

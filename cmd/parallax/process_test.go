@@ -146,7 +146,7 @@ func (p *person) accusations() (list []string) {
 			p.t.Fatalf("%s: tail: %v in %q", p.name, err, line)
 		}
 		switch e.Kind {
-		case member.EventMessage, member.EventJoined:
+		case member.EventMessage, member.EventJoined, member.EventRemoved, member.EventRole, member.EventLeft:
 		default:
 			list = append(list, fmt.Sprintf("%s at %s: %s", e.Kind, e.Time.Format(time.TimeOnly), e.Text))
 		}

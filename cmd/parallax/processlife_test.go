@@ -20,12 +20,14 @@ import (
 const (
 	whileAway = 400 // messages that a member misses
 	catchKill = 5   // kills while it reads them
+
+	removeKills = 3 // kills of who removes
 )
 
 // TestProcessesLife: the later days of a group, over real processes. Members
 // join while nobody else is online, one is away for a long time, one loses its
-// folder and comes back from a backup. Everybody has everything in the end,
-// once.
+// folder and comes back from a backup, one is removed and joins anew. Everybody
+// has everything in the end, once.
 func TestProcessesLife(t *testing.T) {
 	t.Parallel()
 	random := seed(t)
@@ -33,7 +35,7 @@ func TestProcessesLife(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		do   func()
-	}{{"joins offline", w.joinOffline}, {"long absence", func() { w.longAbsence(random) }}, {"restore", w.restore}} {
+	}{{"joins offline", w.joinOffline}, {"long absence", func() { w.longAbsence(random) }}, {"restore", w.restore}, {"removal", func() { w.removal(random) }}} {
 		start := time.Now()
 		part.do()
 		t.Logf("%s: %s, %.1f s", start.UTC().Format(time.TimeOnly), part.name, time.Since(start).Seconds())
@@ -201,5 +203,48 @@ func (w *world) restore() {
 	w.everybodyReaches("restored")
 	if err := eventually(quietDown, func() error { return ann.has(lost) }); err != nil {
 		w.t.Error(err)
+	}
+}
+
+// removal: Ann removes Cat, who is away, and is killed while she does. Nothing
+// that is said afterwards reaches Cat; with the new link she comes back, as a
+// seat of its own.
+func (w *world) removal(random *rand.Rand) {
+	w.t.Helper()
+	ann, bob, cat := w.people[0], w.people[1], w.people[2]
+	before := cat.history()
+	for range removeKills {
+		late := time.AfterFunc(time.Duration(random.IntN(400))*time.Millisecond, func() { ann.kill() })
+		ann.try("member", "remove", "Cat", "--yes")
+		late.Stop()
+	}
+	// Another time is harmless: it says that there is nothing to do.
+	r := ann.try("member", "remove", "Cat", "--yes")
+	if r.code != 0 && (r.code != 1 || !strings.Contains(r.talk, "changes nothing")) {
+		w.t.Fatalf("removal after %d kills: %s", removeKills, r)
+	}
+	without := strings.TrimSpace(ann.do("send", "without Cat"))
+	if err := eventually(quietDown, func() error { return bob.has(without) }); err != nil {
+		w.t.Error(err)
+	}
+	if err := eventually(quietDown, func() error {
+		if r := cat.try("send", "am I in?"); r.code != 1 || !strings.Contains(r.talk, "not in this group any more") {
+			return fmt.Errorf("who was removed sends: %s", r)
+		}
+		return nil
+	}); err != nil {
+		w.t.Error(err)
+	}
+	if have := cat.history(); len(have) != len(before) {
+		w.t.Errorf("who was removed has %d messages, %d before", len(have), len(before))
+	}
+	again := &person{t: w.t, name: "Cat", data: cat.data + "2"}
+	again.do("join", strings.TrimSpace(ann.do("invite")), "--name", again.name)
+	w.people[2] = again
+	w.everybodyReaches("after the removal")
+	for _, p := range w.people {
+		if v := decode[member.RosterInfo](p, "group", "members"); len(v.Removed) != 1 || v.Removed[0].Left {
+			w.t.Errorf("%s: the roster has %+v as removed", p.name, v.Removed)
+		}
 	}
 }

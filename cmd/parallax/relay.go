@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -245,11 +246,17 @@ func newRelayTest(a *app) *cobra.Command {
 }
 
 func (a *app) testRelays(ctx context.Context, relays []member.RelayStatus) error {
+	answers := make([][]node.Probe, len(relays))
+	var asking sync.WaitGroup
+	for i, r := range relays {
+		asking.Go(func() { answers[i] = node.ProbeRelay(ctx, r.Key, r.Addrs) })
+	}
+	asking.Wait()
 	list := []tested{}
 	answered := 0
-	for _, r := range relays {
+	for i, r := range relays {
 		good := false
-		for _, p := range node.ProbeRelay(ctx, r.Key, r.Addrs) {
+		for _, p := range answers[i] {
 			t := tested{Relay: r.Label, Key: r.Key.String(), Addr: p.Addr, OK: p.Err == nil}
 			if p.Err != nil {
 				t.Problem = cli.Line(p.Err)

@@ -66,6 +66,9 @@ func (a *app) send(ctx context.Context, c node.Client, args []string, wait membe
 		return err
 	}
 	a.Detail("%d of %d relays gave their receipt; it is for %s.", v.Receipts, v.Relays, cli.Plural(v.Members, "member"))
+	if v.Carriers > 0 {
+		a.Detail("%s carry it, the others have its digest.", cli.Plural(v.Carriers, "relay"))
+	}
 	switch {
 	case v.Held > 0:
 		return cli.Errorf(cli.Partial, "message %s is sent, but not to %s whose key is not agreed on yet: parallax members %q tells whom", v.ID, cli.Plural(v.Held, "member"), g.Name)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ const (
 	markMatched = "✓"
 	markWrong   = "✗" // dissented, or failed
 	markNothing = "·" // awaited, or silent
+	markDigest  = "=" // matched, by its digest
 )
 
 func markCell(m member.Mark) cli.Cell {
@@ -110,6 +112,9 @@ func role(m member.MemberStatus) string {
 	if m.Founder {
 		words = append(words, "founder")
 	}
+	if m.Role != "" && m.Role != member.AsMember && !(m.Founder && m.Role == member.AsOwner) {
+		words = append(words, string(m.Role))
+	}
 	switch {
 	case m.Own:
 	case !m.Usable:
@@ -174,6 +179,9 @@ func (a *app) overview(w *strings.Builder, s member.Status, code member.CodeInfo
 		fmt.Fprintln(w, "No relay is convicted.")
 	default:
 		fmt.Fprintf(w, "%d pieces of evidence: parallax evidence\n", s.Evidence)
+	}
+	if s.Missing > 0 {
+		fmt.Fprintf(w, "%s announced and not here yet.\n", cli.Plural(s.Missing, "message"))
 	}
 	if s.Outbox > 0 {
 		fmt.Fprintf(w, "%d posts wait for receipts.\n", s.Outbox)
@@ -294,11 +302,16 @@ func newPaths(a *app) *cobra.Command {
 				if v.Messages == nil {
 					v.Messages = []member.PathsRow{}
 				}
+				digests := false
 				err = a.Data(v, func(w *strings.Builder) {
 					var rows [][]cli.Cell
 					for _, m := range v.Messages {
 						row := cli.Cells(m.ID, cli.Clean(m.Member))
 						for _, r := range v.Relays {
+							if slices.Contains(m.Digests, r) {
+								row, digests = append(row, cli.Cell{Text: markDigest, Color: cli.Green}), true
+								continue
+							}
 							row = append(row, markCell(m.Marks[r]))
 						}
 						rows = append(rows, append(row, cli.Cells(agreed(m.Marks, v.Relays), cli.Clean(m.Text))...))
@@ -309,6 +322,9 @@ func newPaths(a *app) *cobra.Command {
 					a.Say("One relay: nothing is compared.")
 				} else {
 					a.Say("%s the same on this relay   %s another one, or it did not open   %s nothing yet", markMatched, markWrong, markNothing)
+				}
+				if digests {
+					a.Say("%s its digest is the same on this relay: others carry the message", markDigest)
 				}
 				return err
 			})

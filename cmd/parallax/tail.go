@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -170,7 +171,7 @@ func newHistory(a *app) *cobra.Command {
 	var search string
 	var limit int
 	c := &cobra.Command{
-		Use: "history [GROUP]", Short: "Show messages again", Args: cobra.MaximumNArgs(1),
+		Use: "history [GROUP]", Short: "Show messages again", Args: rangeArgs(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
 			if limit < 0 {
@@ -222,14 +223,29 @@ func messages(ctx context.Context, c node.Client, unit string, events uint64, se
 		if err != nil {
 			return nil, err
 		}
-		if e.Kind == member.EventMessage && (search == "" || strings.Contains(strings.ToLower(e.Text), search) || strings.Contains(strings.ToLower(e.Member), search)) {
+		if (e.Kind == member.EventMessage || e.Kind == member.EventPassed) && hasText(e, search) {
 			list = append(list, e)
 		}
 		if e.Number >= events {
-			return list, nil
+			break
 		}
 	}
-	return list, nil
+	// What came from its sender after all stands there as the sender's.
+	own := map[string]bool{}
+	for _, e := range list {
+		own[e.ID] = own[e.ID] || e.Kind == member.EventMessage
+	}
+	return slices.DeleteFunc(list, func(e member.Event) bool { return e.Kind == member.EventPassed && own[e.ID] }), nil
+}
+
+// hasText finds lower-case text in what an event says, or in whose names.
+func hasText(e member.Event, search string) bool {
+	for _, text := range []string{e.Text, e.Member, e.Of} {
+		if strings.Contains(strings.ToLower(text), search) {
+			return true
+		}
+	}
+	return false
 }
 
 // marksNow is how the paths stand for the messages that the membership still
@@ -263,7 +279,7 @@ func (p printer) event(e member.Event) error {
 	}
 	return p.Data(e, func(w *strings.Builder) {
 		at := e.Time
-		if e.Kind == member.EventMessage && !e.Sent.IsZero() {
+		if (e.Kind == member.EventMessage || e.Kind == member.EventPassed) && !e.Sent.IsZero() {
 			at = e.Sent
 		}
 		stamp := p.Paint(cli.Faint, at.Local().Format(time.DateTime))
@@ -277,10 +293,17 @@ func (p printer) event(e member.Event) error {
 			if e.Late {
 				late = " (late)"
 			}
+			if e.Passed != "" {
+				late = fmt.Sprintf(" (passed on by %s)", cli.Clean(e.Passed))
+			}
 			fmt.Fprintf(w, "%s %s%s: %s  %s %s\n", stamp, who, late, cli.CleanLines(e.Text, "    "), p.marks(e.Marks), p.Paint(cli.Faint, e.ID))
+		case member.EventPassed: // nothing of the sender's own stands behind it
+			fmt.Fprintf(w, "%s %s passed on, as of %s: %s  %s\n", stamp, cli.Clean(e.Member), cli.Clean(e.Of), cli.CleanLines(e.Text, "    "), p.Paint(cli.Faint, e.ID))
 		case member.EventJoined:
 			fmt.Fprintf(w, "%s + %s\n", stamp, cli.Clean(e.Text))
-		case member.EventRelay, member.EventSession:
+		case member.EventRemoved, member.EventLeft:
+			fmt.Fprintf(w, "%s - %s\n", stamp, cli.Clean(e.Text))
+		case member.EventRelay, member.EventSession, member.EventRole, member.EventRoster, member.EventSilent:
 			fmt.Fprintf(w, "%s · %s\n", stamp, cli.Clean(e.Text))
 		default: // dispute, evidence, blame
 			text := cli.Clean(e.Text)

@@ -33,7 +33,7 @@ type Fork struct {
 	// mailbox.
 	Choose func(Place, proto.Message) Side
 	// Pass tells what the other side gets of what is written on one: the same
-	// message, another one, or nil for nothing. Messages are proto.Post,
+	// message, another one, or nil for nothing. Messages are proto.Post, proto.PostDigest,
 	// proto.BoardPut, proto.Admit, proto.Grant and proto.Rotate. A nil Pass copies all.
 	Pass func(to Side, from Place, m proto.Message) proto.Message
 	// FromBirth forks the log right behind the channel's creation: what was
@@ -212,7 +212,7 @@ func (m *forked) received(now time.Time, l *forkedLink, in broadcast.Received) e
 // written tells whether m adds to the log of who gets it.
 func written(m proto.Message) bool {
 	switch m.(type) {
-	case proto.Post, proto.BoardPut, proto.Admit, proto.Grant, proto.Rotate:
+	case proto.Post, proto.PostDigest, proto.BoardPut, proto.Admit, proto.Grant, proto.Rotate:
 		return true
 	}
 	return false

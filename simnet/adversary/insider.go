@@ -55,6 +55,17 @@ func (i *Insider) Shelf(e *keys.EpochKey) broadcast.BoardKeys {
 // Header opens the sealed header of a Post or a Deliver, as whoever holds an
 // epoch key can.
 func (i *Insider) Header(m proto.Message) (h broadcast.Header, ok bool) {
+	h, _, ok = i.read(m)
+	return h, ok
+}
+
+// Digest is D of what a Post or a Deliver carries.
+func (i *Insider) Digest(m proto.Message) (d wire.Digest, ok bool) {
+	_, d, ok = i.read(m)
+	return d, ok
+}
+
+func (i *Insider) read(m proto.Message) (h broadcast.Header, d wire.Digest, ok bool) {
 	var masked []byte
 	var nonce [broadcast.MaskNonceSize]byte
 	switch m := m.(type) {
@@ -63,16 +74,16 @@ func (i *Insider) Header(m proto.Message) (h broadcast.Header, ok bool) {
 	case proto.Deliver:
 		masked, nonce = m.Envelope, m.Nonce
 	default:
-		return h, false
+		return h, d, false
 	}
 	for _, e := range i.Epoch {
 		envelope := append([]byte(nil), masked...)
 		broadcast.Mask(envelope, e, i.Relay, nonce, 0)
-		if h, _, err := broadcast.ReadHeader(i.Group, e, envelope); err == nil {
-			return h, true
+		if h, d, err := broadcast.ReadHeader(i.Group, e, envelope); err == nil {
+			return h, d, true
 		}
 	}
-	return h, false
+	return h, d, false
 }
 
 // Sender is the seat in the sealed header of a Post.

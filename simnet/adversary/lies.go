@@ -4,6 +4,7 @@ import (
 	"io"
 	"slices"
 
+	"parallax/broadcast"
 	"parallax/broadcast/proto"
 	"parallax/internal/wire"
 )
@@ -119,5 +120,64 @@ func From(i *Insider, sender wire.Seat, lie Lie) Lie {
 			return lie(d, random)
 		}
 		return honest(d)
+	})
+}
+
+// ofDigests makes a Lie of one about the digests of bundles that others carry.
+func ofDigests(f func(proto.DeliverDigest, io.Reader) []proto.Message) Lie {
+	return func(m proto.Message, random io.Reader) []proto.Message {
+		if d, ok := m.(proto.DeliverDigest); ok {
+			return f(d, random)
+		}
+		return honest(m)
+	}
+}
+
+// Mute shows digests bare.
+func Mute() Lie {
+	return ofDigests(func(d proto.DeliverDigest, _ io.Reader) []proto.Message {
+		return honest(proto.Bare{N: d.N, D: d.Digest(), Root: d.Root})
+	})
+}
+
+// Starve shows bundles and digests bare.
+func Starve() Lie {
+	withhold, mute := Withhold(), Mute()
+	return func(m proto.Message, random io.Reader) []proto.Message {
+		if _, ok := m.(proto.Deliver); ok {
+			return withhold(m, random)
+		}
+		return mute(m, random)
+	}
+}
+
+// Bend shows digests with a flipped bit, as a relay can that has no key.
+func Bend() Lie {
+	return ofDigests(func(d proto.DeliverDigest, _ io.Reader) []proto.Message {
+		d.Sealed[0] ^= 1
+		return honest(d)
+	})
+}
+
+// Misdigest shows the digests of nothing in the place of true ones.
+func Misdigest(i *Insider) Lie {
+	return ofDigests(func(d proto.DeliverDigest, random io.Reader) []proto.Message {
+		var nothing wire.Digest
+		draw(random, nothing[:])
+		d.Sealed = broadcast.SealDigest(i.Group, i.Epoch[len(i.Epoch)-1], i.Relay, d.Nonce, nothing)
+		return honest(d)
+	})
+}
+
+// OnlyDigest shows the digest of a bundle in its place, as if the relay were no
+// carrier.
+func OnlyDigest(i *Insider) Lie {
+	return ofBundles(func(d proto.Deliver, _ io.Reader) []proto.Message {
+		of, ok := i.Digest(d)
+		if !ok {
+			return honest(d)
+		}
+		return honest(proto.DeliverDigest{N: d.N, Root: d.Root, Hint: d.Hint, Nonce: d.Nonce,
+			Sealed: broadcast.SealDigest(i.Group, i.Epoch[len(i.Epoch)-1], i.Relay, d.Nonce, of)})
 	})
 }

@@ -57,6 +57,9 @@ func (m *misreading) Step(now time.Time, in broadcast.Input) error {
 		case proto.Deliver:
 			e.Root[0] ^= 1
 			msg = e
+		case proto.DeliverDigest:
+			e.Root[0] ^= 1
+			msg = e
 		case proto.Bare:
 			e.Root[0] ^= 1
 			msg = e

@@ -15,7 +15,7 @@ import (
 type Posting struct {
 	Relay   keys.RelayPublic
 	Channel wire.ChannelID
-	Post    proto.Post // signed
+	Post    proto.Message // signed
 }
 
 // Poster is a machine of nobody's membership: it dials the relays of its
@@ -86,5 +86,16 @@ func (i *Insider) Forge(envelope []byte, boxes []wire.MailboxID, random io.Reade
 	draw(random, p.Nonce[:])
 	draw(random, p.Slots)
 	broadcast.Mask(p.Envelope, e, i.Relay, p.Nonce, 0)
+	return p
+}
+
+// Announce makes the post of a digest under which there is no envelope. It is
+// not signed yet.
+func (i *Insider) Announce(d wire.Digest, random io.Reader) proto.PostDigest {
+	e := i.Epoch[len(i.Epoch)-1]
+	p := proto.PostDigest{Hint: broadcast.Hint(e, i.Relay)}
+	draw(random, p.PostID[:])
+	draw(random, p.Nonce[:])
+	p.Sealed = broadcast.SealDigest(i.Group, e, i.Relay, p.Nonce, d)
 	return p
 }

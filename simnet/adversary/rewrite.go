@@ -13,8 +13,8 @@ import (
 )
 
 // Lie is what becomes of one entry on its way to one victim: m is a
-// proto.Deliver, proto.Bare or proto.Entry, and so is everything in the
-// answer. Numbers and signatures in the answer do not matter: they are set
+// proto.Deliver, proto.DeliverDigest, proto.Bare or proto.Entry, and so is
+// everything in the answer. Numbers and signatures in the answer do not matter: they are set
 // afterwards. An empty answer leaves the entry out.
 type Lie func(m proto.Message, random io.Reader) []proto.Message
 
@@ -161,6 +161,8 @@ func (m *rewriting) heard(l *rewrittenLink, msg proto.Message) {
 		l.reads = true
 	case proto.Post:
 		digest = msg.Digest()
+	case proto.PostDigest:
+		digest = msg.Digest()
 	case proto.BoardPut:
 		digest = msg.Digest()
 	case proto.Admit:
@@ -273,7 +275,7 @@ func (m *rewriting) answer(l *rewrittenLink, msg proto.Message) []proto.Message 
 		}
 	}
 	switch msg := msg.(type) {
-	case proto.Deliver, proto.Bare, proto.Entry:
+	case proto.Deliver, proto.DeliverDigest, proto.Bare, proto.Entry:
 		return m.entry(l, msg)
 	case proto.CaughtUp:
 		if v.forked {
@@ -386,6 +388,9 @@ func numbered(m proto.Message, n uint64, sig proto.Signature) proto.Message {
 	case proto.Deliver:
 		m.N, m.Signature = n, sig
 		return m
+	case proto.DeliverDigest:
+		m.N, m.Signature = n, sig
+		return m
 	case proto.Bare:
 		m.N, m.Signature = n, sig
 		return m
@@ -400,6 +405,8 @@ func signatureOf(m proto.Message) proto.Signature {
 	switch m := m.(type) {
 	case proto.Deliver:
 		return m.Signature
+	case proto.DeliverDigest:
+		return m.Signature
 	case proto.Bare:
 		return m.Signature
 	case proto.Entry:
@@ -411,6 +418,8 @@ func signatureOf(m proto.Message) proto.Signature {
 func numberOf(m proto.Message) uint64 {
 	switch m := m.(type) {
 	case proto.Deliver:
+		return m.N
+	case proto.DeliverDigest:
 		return m.N
 	case proto.Bare:
 		return m.N
@@ -424,6 +433,8 @@ func digestOf(m proto.Message) wire.Digest {
 	switch m := m.(type) {
 	case proto.Deliver:
 		return m.Digest()
+	case proto.DeliverDigest:
+		return m.Digest()
 	case proto.Bare:
 		return m.D
 	case proto.Entry:
@@ -435,6 +446,8 @@ func digestOf(m proto.Message) wire.Digest {
 func rootOf(m proto.Message) wire.Digest {
 	switch m := m.(type) {
 	case proto.Deliver:
+		return m.Root
+	case proto.DeliverDigest:
 		return m.Root
 	case proto.Bare:
 		return m.Root

@@ -96,7 +96,7 @@ func (m *rolledBack) rewrite(sends []broadcast.Send) []broadcast.Send {
 				o := crossverify.SignOpened(m.back.Key, st.Channel, l.nonce, l.shown.Position(), st.Lineage, st.N, st.H)
 				s.Frame = proto.Encode(proto.OpenedFrame(st, o))
 			}
-		case proto.Deliver, proto.Bare, proto.Entry:
+		case proto.Deliver, proto.DeliverDigest, proto.Bare, proto.Entry:
 			if l.shown != nil && numberOf(msg) <= l.after {
 				continue // the member has this number already
 			}

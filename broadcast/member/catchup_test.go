@@ -1,0 +1,152 @@
+package member
+
+import (
+	"testing"
+
+	"parallax/broadcast/proto"
+	"parallax/ratchet"
+)
+
+// behind lays down a group in which R1 has lost the beginning of what x sent: it
+// is ahead of the others by more than a session may skip. The others have opened
+// the first message.
+func behind(t *testing.T, ahead, more int) (m *Machine, x *peer, list []*item) {
+	m = laidDown(t, 1)
+	x = newPeer(t, m, "Bob")
+	for range 1 + ahead + more {
+		list = append(list, x.text(t, "text"))
+	}
+	x.everywhere(list[0])
+	for _, p := range m.paths {
+		p.caughtUp = false
+	}
+	return m, x, list[1:]
+}
+
+// TestStall: a path that is too far ahead is stopped at the first slot, its copies
+// wait without being tried, and nothing is acknowledged there; as the others come
+// on, everything opens once and no key is lost.
+func TestStall(t *testing.T) {
+	const ahead, more = ratchet.MaxSkipped + 300, 200
+	m, x, list := behind(t, ahead, more)
+	p := m.paths[0]
+	for _, it := range list[ahead:] {
+		x.on(p, it)
+		m.settle()
+	}
+	if !p.stops(x.st.seat) || len(m.held) != more || m.skipped != 0 {
+		t.Fatalf("stopped %v, %d held, %d keys skipped", p.stops(x.st.seat), len(m.held), m.skipped)
+	}
+	other := newPeer(t, m, "Cy")
+	for _, p := range m.paths {
+		p.caughtUp = false
+	}
+	other.everywhere(other.text(t, "of another"))
+	if msg := m.messages[messageKey{source{other.st.seat, other.st.ann.Incarnation}, 1}]; msg == nil || !msg.opened {
+		t.Error("another's message waits too")
+	}
+	p.read.acked, p.position, m.sends = 0, 1000, nil
+	m.settle()
+	for _, s := range m.sends {
+		if s.Frame.Type == proto.TypeAck {
+			t.Error("a stopped mailbox is acknowledged")
+		}
+	}
+	for i, it := range list {
+		x.on(m.paths[1], it)
+		m.settle()
+		if i == 600 && p.stops(x.st.seat) {
+			t.Error("it is stopped though there is room")
+		}
+	}
+	if got := m.received[source{x.st.seat, x.st.ann.Incarnation}]; len(got.spans) != 1 || got.spans[0].last != uint64(1+len(list)) {
+		t.Errorf("received %v", got.spans)
+	}
+	if len(m.held) != 0 || m.skipped != 0 || len(p.read.stalls) != 0 {
+		t.Errorf("%d held, %d keys skipped, stopped for %d", len(m.held), m.skipped, len(p.read.stalls))
+	}
+	acked := false
+	for _, s := range m.sends {
+		acked = acked || s.Frame.Type == proto.TypeAck
+	}
+	if !acked {
+		t.Error("its mailbox is not acknowledged")
+	}
+}
+
+// TestStallEnds: it ends when the others have nothing waiting, and after the
+// deadline when they bring nothing: then the oldest keys go.
+func TestStallEnds(t *testing.T) {
+	for _, drained := range []bool{true, false} {
+		const ahead, more = ratchet.MaxSkipped + 300, 20
+		m, x, list := behind(t, ahead, more)
+		for _, it := range list[ahead:] {
+			x.on(m.paths[0], it)
+		}
+		m.settle()
+		if drained {
+			m.paths[1].caughtUp, m.paths[2].caughtUp = true, true
+		} else {
+			if at := m.nextStall(); !at.Equal(m.now.Add(m.genesis.Policy.Deadline)) {
+				t.Errorf("it ends at %v", at)
+			}
+			m.now = m.now.Add(m.genesis.Policy.Deadline)
+		}
+		m.settle()
+		if m.paths[0].stops(x.st.seat) || len(m.held) != 0 || m.skipped != ratchet.MaxSkipped {
+			t.Errorf("drained %v: stopped %v, %d held, %d keys kept", drained, m.paths[0].stops(x.st.seat), len(m.held), m.skipped)
+		}
+		if l := m.lacks[source{x.st.seat, x.st.ann.Incarnation}]; l == nil || l.due.IsZero() {
+			t.Error("the hole is not looked after")
+		}
+	}
+}
+
+// BenchmarkStopped is a copy that a stopped path delivers; without the stop each
+// costs a walk of the chain.
+func BenchmarkStopped(b *testing.B) {
+	for _, stop := range []bool{true, false} {
+		name := map[bool]string{true: "stopped", false: "walking"}[stop]
+		b.Run(name, func(b *testing.B) {
+			t := &testing.T{}
+			m, x, list := behind(t, 5000, 1)
+			it := *list[len(list)-1]
+			it.path = m.paths[0]
+			x.on(m.paths[0], &it)
+			for b.Loop() {
+				if !stop {
+					clear(m.paths[0].read.stalls)
+				}
+				m.process(&it, func() {})
+			}
+		})
+	}
+}
+
+// TestProgressIsTold: hints while much waits, none while little does.
+func TestProgressIsTold(t *testing.T) {
+	m := laidDown(t, 0)
+	p := m.paths[0]
+	p.read.opened, p.read.from, p.read.target = true, 100, 100+3*catchUpFrom+10
+	var told []Event
+	for p.position = 101; p.position <= p.read.target+500; p.position++ {
+		m.tellProgress(p)
+	}
+	for _, e := range m.events {
+		if body := e.Body.(Event); body.Kind == EventProgress && body.Number == 0 {
+			told = append(told, body)
+		}
+	}
+	if len(told) != 4 || told[0].Done != catchUpFrom || told[3].Done != 3*catchUpFrom+10 || told[3].Total != told[3].Done {
+		t.Errorf("told %+v", told)
+	}
+	m.events = nil
+	p.position, p.read.from, p.read.target = 100, 100, 110
+	for p.position < 200 {
+		p.position++
+		m.tellProgress(p)
+	}
+	if len(m.events) != 0 {
+		t.Errorf("told %v", m.events)
+	}
+}
