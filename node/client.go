@@ -87,6 +87,7 @@ var codecs = map[string]codec{
 
 	member.PassOn{}.Wish():       codecOf[member.PassOn, member.PassedInfo](),
 	member.AckEvents{}.Wish():    codecOf[member.AckEvents, member.AckInfo](),
+	member.GetSecurity{}.Wish():  codecOf[member.GetSecurity, member.Security](),
 	member.GetCoalition{}.Wish(): codecOf[member.GetCoalition, member.CoalitionInfo](),
 	member.GetDelivery{}.Wish():  codecOf[member.GetDelivery, member.DeliveryInfo](),
 

@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -109,9 +111,55 @@ func (h *host) dial(ctx context.Context, id peer.ID, addrs []string) (*duct, err
 	}
 	if all := errors.Join(fails...); errors.Is(all, ErrOtherKey) {
 		return nil, all
-	} else {
-		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, all)
 	}
+	return nil, noAnswer(fails)
+}
+
+// unreached is why no address of a relay answered, in a line for people; the
+// causes stay to be found.
+type unreached struct {
+	text   string
+	causes []error
+}
+
+func (e *unreached) Error() string   { return e.text }
+func (e *unreached) Unwrap() []error { return append([]error{ErrNoAnswer}, e.causes...) }
+
+func noAnswer(fails []error) error {
+	e := &unreached{}
+	var parts []string
+	for _, err := range fails {
+		if err != nil {
+			e.causes = append(e.causes, err)
+			parts = append(parts, strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+	}
+	e.text = fmt.Sprintf("%v: %s", ErrNoAnswer, strings.Join(parts, "; "))
+	return e
+}
+
+// dialing is the failure of one address.
+type dialing struct {
+	addr ma.Multiaddr
+	err  error
+}
+
+func (e *dialing) Unwrap() error { return e.err }
+func (e *dialing) Error() string {
+	var dns *net.DNSError
+	var timeout net.Error
+	what := e.err.Error()
+	switch {
+	case errors.Is(e.err, syscall.ECONNREFUSED) || strings.Contains(what, "CONNECTION_REFUSED"):
+		what = "nobody listens there"
+	case errors.Is(e.err, syscall.ENETUNREACH), errors.Is(e.err, syscall.EHOSTUNREACH):
+		what = "there is no way there from this computer"
+	case errors.As(e.err, &dns):
+		what = "the name is not known"
+	case errors.Is(e.err, context.DeadlineExceeded), errors.As(e.err, &timeout) && timeout.Timeout():
+		what = "no answer"
+	}
+	return fmt.Sprintf("%s: %s", e.addr, what)
 }
 
 func (h *host) dialOne(ctx context.Context, id peer.ID, a ma.Multiaddr) (*duct, error) {
@@ -121,12 +169,12 @@ func (h *host) dialOne(ctx context.Context, id peer.ID, a ma.Multiaddr) (*duct, 
 	}
 	c, err := t.Dial(ctx, a, id)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a, otherKey(err))
+		return nil, &dialing{a, otherKey(err)}
 	}
 	s, err := dialStream(ctx, c)
 	if err != nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("%s: %w", a, err)
+		return nil, &dialing{a, err}
 	}
 	return &duct{stream: s, conn: c, host: h}, nil
 }

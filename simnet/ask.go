@@ -22,6 +22,12 @@ func (x *Script) questions() map[string]func(words) (string, error) {
 			}
 			p := v.(member.Paths)
 			return s.table(func(line func(...string)) {
+				if w.has("counts") {
+					for _, m := range p.Messages {
+						line(fmt.Sprintf("%s %q", m.Member, m.Text), m.Verdict, counts(p.Relays, m))
+					}
+					return
+				}
 				line(append([]string{"message", "verdict"}, p.Relays...)...)
 				for _, m := range p.Messages {
 					row := []string{fmt.Sprintf("%s %q", m.Member, m.Text), m.Verdict}
@@ -276,4 +282,21 @@ func (s *Scenario) table(fill func(line func(...string))) string {
 		lines[i] = strings.TrimRight(lines[i], " ")
 	}
 	return strings.Join(lines, "\n")
+}
+
+// counts is how many relays carry a message in which way, whichever they are.
+func counts(relays []string, m member.PathsRow) string {
+	n := map[string]int{}
+	for _, r := range relays {
+		mark := string(m.Marks[r])
+		if slices.Contains(m.Digests, r) {
+			mark = "digest"
+		}
+		n[mark]++
+	}
+	var out []string
+	for _, mark := range sortedKeys(n) {
+		out = append(out, fmt.Sprintf("%d %s", n[mark], mark))
+	}
+	return strings.Join(out, ", ")
 }

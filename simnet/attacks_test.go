@@ -34,7 +34,7 @@ type outcome struct {
 var outcomes = map[string]outcome{
 	"substitute":         {convicted: "R2"},
 	"substitute-insider": {convicted: "R2"},
-	"eclipse":            {convicted: "R1 R2", leaked: []string{"for bob only"}, lost: []string{"for bob only>bob", "once more>bob"}},
+	"eclipse":            {convicted: "R1 R2", lost: []string{"for bob only>bob"}},
 	"eclipse-insider": {leaked: []string{"for bob only"}, unnoticed: true,
 		lost: []string{"for bob only>alice", "for bob only>bob", "for bob only>carol", "where is erin>erin"}},
 	"eclipse-crossing":   {convicted: "R1 R2 R3", lost: []string{"for bob only>alice", "for bob only>bob", "for bob only>carol"}},
@@ -61,8 +61,8 @@ var outcomes = map[string]outcome{
 	"insider-all":        {unnoticed: true}, // what all relays hid is asked for
 	"frame":              {convicted: "R2"},
 	"frame-insider":      {convicted: "R2"},
-	"noreceipt":          {unnoticed: true},
-	"noreceipt-insider":  {unnoticed: true},
+	"noreceipt":          {},
+	"noreceipt-insider":  {},
 	"downgrade":          {convicted: "R2"},
 	"downgrade-insider":  {kept: "erin"},
 	"poison":             {},

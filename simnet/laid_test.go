@@ -317,6 +317,7 @@ func (l *laid) wake(n *Node, i int) {
 			r = wire.AppendBool(r, false)
 			r = append(r, p.incarnation[:]...)
 			r = wire.AppendU64(wire.AppendU32(r, 0), 0) // nothing encapsulated
+			r = append(r, 0)                            // no answer goes everywhere
 			put(key(recordSessions, p.seat[:]), wire.AppendBytes(r, record))
 			vector = chain.Append(vector)
 		}

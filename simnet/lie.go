@@ -77,6 +77,7 @@ func (x *Script) lieAt(r *Relay, kind, victim string, w words) error {
 		"mute": adversary.Mute, "bend": adversary.Bend, "starve": adversary.Starve, "misdigest": insider(adversary.Misdigest),
 	}; digests[kind] != nil {
 		s.Rewrite(r, victim, digests[kind](), w.has("clumsy"))
+		r.Rewriter.Stubborn = true
 		return nil
 	}
 	lies := map[string]func() adversary.Lie{

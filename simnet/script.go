@@ -51,7 +51,7 @@ import (
 //	restore N|NAME [marked|rollback]        a relay that rolls back goes on in the old lineage
 //	skew NAME|RN D, drift NAME|RN PPM
 //
-// and the questions: members NAME?, paths, events (since asked last), status,
+// and the questions: members NAME?, paths (counts: of relays by what they do), events (since asked last), status,
 // (each with a member's name), evidence (of everybody), delivered, noticed (who
 // was told what first, after the first lie), code NAME NAME (do they match).
 type Script struct{ s *Scenario }

@@ -43,7 +43,7 @@ func toyWords(t *testing.T, n *Node, u store.Unit) (out []uint64) {
 func storm(t *testing.T, seed uint64) string {
 	const members, each = 3, 12
 	w := toyWorld(seed, members)
-	*w.Net() = Net{Latency: 20 * time.Millisecond, Jitter: 30 * time.Millisecond, Disk: 5 * time.Millisecond, Stall: 0.05, Break: 0.03}
+	*w.Net() = Net{Latency: 20 * time.Millisecond, Jitter: 30 * time.Millisecond, Disk: 5 * time.Millisecond, Stall: 0.05, Break: 0.03, Redial: 8 * time.Second}
 	r := w.Rand("storm")
 	said := 0
 	w.Invariant(func() error {

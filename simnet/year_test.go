@@ -298,8 +298,8 @@ func (y *year) comeBack() error {
 		// What was sent longer ago than the relays keep is gone.
 		if until := y.s.Elapsed() - retained; until > p.left {
 			p.missing = append(p.missing, stretch{p.left - time.Hour, until, nil})
-			// The hellos of who began meanwhile were trimmed, and when one is
-			// repeated its sender's announcement may be a newer one.
+			// The hellos of who began meanwhile were trimmed. What was sent in
+			// those sessions is asked for when its sender is next heard of.
 			for _, o := range y.people {
 				if o.began > p.left {
 					p.missing = append(p.missing, stretch{p.left, y.s.Elapsed(), o})
@@ -324,7 +324,8 @@ func (y *year) admins() (out []*person) {
 	return out
 }
 
-// inviters: relays take grants from the founder alone.
+// inviters: the founder, as long as what others post while epochs change is not
+// settled.
 func (y *year) inviters() []*person {
 	return slices.DeleteFunc(y.admins(), func(p *person) bool { return p.name != "alice" })
 }
@@ -646,7 +647,13 @@ func (y *year) calm(p *person, st *member.Status, positions map[string]uint64) e
 	}
 	for i, at := range st.Relays {
 		if at.Dissented > 0 || at.SetAside || at.Failed > 0 {
-			return fmt.Errorf("%s, honest %s: %+v", p.name, at.Label, at)
+			told := ""
+			for _, e := range p.Events {
+				if m, ok := e.Body.(member.Event); ok && m.Kind == member.EventRelay && m.Relay == at.Label {
+					told = m.Text
+				}
+			}
+			return fmt.Errorf("%s, honest %s: %+v; told last: %s", p.name, at.Label, at, told)
 		}
 		r := y.s.Relays[i]
 		if !r.up {
@@ -678,7 +685,9 @@ func (y *year) received(p *person) error {
 	for _, x := range y.texts {
 		n := got[x.text]
 		delete(got, x.text)
-		excused := x.at < p.since || x.not[p.name] || slices.ContainsFunc(p.missing, func(s stretch) bool { return s.from <= x.at && x.at <= s.to && (s.by == nil || s.by == x.by) })
+		excused := x.at < p.since || x.not[p.name] || slices.ContainsFunc(p.missing, func(s stretch) bool {
+			return s.from <= x.at && x.at <= s.to && (s.by == nil || s.by == x.by && !y.spoke(s.by, s.to))
+		})
 		if p.out > 0 { // what was under way when it went, it may have or not
 			excused = excused || x.at > p.out-time.Minute || p.away > 0
 			if x.at > p.out && n > 0 {
@@ -693,6 +702,11 @@ func (y *year) received(p *person) error {
 		return fmt.Errorf("%s was shown what nobody sent: %v", p.name, got)
 	}
 	return nil
+}
+
+// spoke tells whether somebody sent a text after a time.
+func (y *year) spoke(p *person, after time.Duration) bool {
+	return slices.ContainsFunc(y.texts, func(x *yearText) bool { return x.by == p && x.at > after })
 }
 
 // bounded: what is kept does not grow with the year, history apart; and what was

@@ -3,7 +3,6 @@ package member_test
 import (
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"testing"
@@ -70,19 +69,18 @@ func TestLongAbsence(t *testing.T) {
 	bob.offline = false
 	bob.restart()
 	bob.events, bob.writes, bob.most = nil, 0, 0
-	rng := rand.New(rand.NewPCG(1, 2))
 	var peak uint64
 	progress, turns, crashes := 0, 0, 0
 	shown := map[string]int{}
 	for quiet := 0; quiet < 3; {
-		c := &crash{at: 1 + rng.IntN(3), lost: crashes%2 == 0}
-		if crashes == 12 { // the rest at one go
-			c.at = 1 << 30
+		c := &crash{every: 5, at: -1 << 30}
+		if crashes > 0 {
+			c = &crash{}
 		}
 		bob.crash = c
 		w.run(500 * time.Millisecond)
-		if c.writes >= c.at {
-			crashes++
+		if c.every > 0 {
+			crashes = c.writes / c.every
 		}
 		if turns += c.writes; c.writes == 0 {
 			quiet++
@@ -110,6 +108,9 @@ func TestLongAbsence(t *testing.T) {
 		if n > 1 {
 			t.Errorf("%s is shown %d times", id, n)
 		}
+	}
+	if crashes == 0 {
+		t.Error("no crash")
 	}
 	if bob.most > 256 {
 		t.Errorf("%d inputs in one turn", bob.most)

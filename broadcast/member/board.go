@@ -154,7 +154,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	}
 	rest := open(items, m.keysOf(p).doors)
 	rank := func(o opened) int {
-		return slices.IndexFunc([]string{"welcome/", "roster/", "announcement/", "carried/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
+		return slices.IndexFunc([]string{"evidence/", "welcome/", "roster/", "announcement/", "carried/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
 	}
 	byRank := func(a, b opened) int {
 		if d := rank(a) - rank(b); d != 0 {
@@ -176,6 +176,10 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	slices.SortFunc(entries, byRank)
 	for _, e := range entries {
 		kind, id, _ := strings.Cut(e.name, "/")
+		if kind == "evidence" {
+			m.boardEvidence(e.value)
+			continue
+		}
 		page := 0
 		if kind == "roster" {
 			var ok bool

@@ -1,8 +1,6 @@
 package member
 
 import (
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -118,9 +116,10 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 		switch {
 		case hidden != nil && m.usable(hidden):
 			e.Relay = shown[0].label()
-			e.Text = fmt.Sprintf("%s %s %s and %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to the second until more relays know it. Nothing for you to do.",
-				names(shown, "Relay"), verb(shown, "hides", "hide"), m.display(hidden), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(),
-				labels(missing), verb(missing, "does", "do"))
+			// What enough relays show is not more true for it: they may be the liars.
+			e.Text = fmt.Sprintf("%s %s not show %s and %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other. You write to %s, which enough relays show, and nothing is sent to the second until more relays know it. Who of them is false shows a code, compared in person.",
+				names(shown, "Relay"), verb(shown, "does", "do"), m.display(hidden), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(),
+				labels(missing), verb(missing, "does", "do"), m.display(hidden))
 		case len(shown) > 0 && m.acceptedNamesake(st) != nil: // added, with nobody hidden
 			e.Relay = shown[0].label()
 			e.Text = fmt.Sprintf("%s %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to this second one until more relays know it. Nothing for you to do.",
@@ -300,6 +299,9 @@ func (m *Machine) accuses(seat wire.Seat) bool {
 func (m *Machine) compareView(st *seatState, v View) {
 	for _, rv := range v.Relays {
 		p := m.pathOf(rv.Relay)
+		if p != nil && p.aside && !rv.Convicted {
+			m.lacksEvidence(p, st.seat)
+		}
 		if p == nil || rv.Lineage != p.lineage || rv.N == 0 {
 			continue
 		}
@@ -346,7 +348,6 @@ func (m *Machine) checkHead(p *path, s crossverify.Statement) {
 	for _, known := range []map[uint64]crossverify.Statement{p.heads, p.ownHead} {
 		if o, ok := known[s.N]; ok && o != s {
 			if e, ok := crossverify.FindFork(o, s); ok {
-				m.share(p, o, s)
 				m.convict(p, e)
 			}
 		}
@@ -381,133 +382,10 @@ func (m *Machine) keepStatement(p *path, s crossverify.Statement) {
 	}
 }
 
-// exchangeDue is a statement exchange that waits for its jitter.
-type exchangeDue struct {
-	at     time.Time
-	path   int
-	differ crossverify.Statement   // another member saw another head there
-	proof  []crossverify.Statement // to share whatever was convicted meanwhile
-}
-
 // headsDiffer: a member saw another head than s has. Statements settle it.
 func (m *Machine) headsDiffer(p *path, s crossverify.Statement, seat wire.Seat) {
 	if m.shared[s.H] || p.aside || slices.ContainsFunc(m.exchange, func(e exchangeDue) bool { return e.differ == s }) || !m.accuses(seat) {
 		return
 	}
-	j := m.draw32()
-	wait := time.Duration(uint64(j[0])<<8|uint64(j[1])) * m.cfg.Limits.ExchangeJitter / (1 << 16)
-	m.exchange = append(m.exchange, exchangeDue{at: m.now.Add(wait), path: p.index, differ: s})
-}
-
-// share sends both statements of a contradiction, so that every member holds it.
-func (m *Machine) share(p *path, a, b crossverify.Statement) {
-	if p.aside || (m.shared[a.H] && m.shared[b.H]) {
-		return
-	}
-	m.exchange = append(m.exchange, exchangeDue{at: m.now, path: p.index, proof: []crossverify.Statement{a, b}})
-}
-
-func (m *Machine) runExchanges() {
-	if !m.isMember() || m.starting.underWay() || m.silent() {
-		return
-	}
-	due := m.exchange
-	m.exchange = nil
-	for _, e := range due {
-		if m.now.Before(e.at) {
-			m.exchange = append(m.exchange, e)
-			continue
-		}
-		p := m.paths[e.path]
-		list := e.proof
-		if list == nil {
-			if p.aside || m.shared[e.differ.H] {
-				continue
-			}
-			list = []crossverify.Statement{e.differ}
-		}
-		for _, s := range list {
-			m.shared[s.H] = true
-		}
-		m.sendBundle(KindStatements, AppendStatements(nil, list))
-	}
-}
-
-// sawStatements takes a statement exchange of a member.
-func (m *Machine) sawStatements(body []byte) {
-	list, err := ParseStatements(body)
-	if err != nil {
-		return
-	}
-	for _, s := range list {
-		p := m.pathOf(s.Relay)
-		if p == nil || !m.ours(p, s) || s.Lineage != p.lineage {
-			continue
-		}
-		m.checkHead(p, s)
-		m.keepStatement(p, s)
-		if own, ok := p.heads[s.N]; ok && own.H == s.H {
-			m.shared[s.H] = true
-		}
-	}
-}
-
-// evidenceRecord is evidence held, as stored (JSON).
-type evidenceRecord struct {
-	ID       string
-	Path     int
-	Form     string
-	Sentence string
-	Time     time.Time
-	Text     string
-}
-
-// convict takes evidence: checked again as a stranger would, stored, told, and
-// the relay is set aside. Once for one relay and form.
-func (m *Machine) convict(p *path, e crossverify.Evidence) {
-	f, err := e.Check(m.cfg.Verify)
-	if err != nil || f.Relay != p.ref.Key {
-		return
-	}
-	form := fmt.Sprint(f.Form)
-	for _, r := range m.evidence {
-		if r.Path == p.index && r.Form == form {
-			return
-		}
-	}
-	text := e.Text()
-	d := wire.Hash("parallax/1/evidence/id", []byte(text))
-	rec := &evidenceRecord{ID: hex.EncodeToString(d[:8]), Path: p.index, Form: form, Sentence: f.Sentence, Time: m.now.UTC(), Text: text}
-	m.evidence = append(m.evidence, rec)
-	m.put(m.key(keyEvidence, d[:8]), mustJSON(rec))
-	m.setAside(rec)
-	m.show(Event{Kind: EventEvidence, Relay: p.label(), Evidence: rec.ID,
-		Text: fmt.Sprintf("Relay %s is convicted by its own signatures: %s It is set aside: nothing is posted to it and it does not count; it is still read and compared. Nothing for you to do.", p.name(), f.Sentence)})
-	for _, q := range p.queue {
-		m.hasten(q)
-		m.forgetPost(p, q)
-	}
-	p.queue = nil
-	m.retryHeld(wire.Seat{}) // first contacts have another policy now
-}
-
-func (m *Machine) setAside(rec *evidenceRecord) {
-	p := m.paths[rec.Path]
-	p.aside = true
-	m.current = nil
-	if m.ledger != nil {
-		m.ledger.SetAside(crossverify.Path(p.index), true)
-	}
-}
-
-func (m *Machine) loadEvidence(_, value []byte) error {
-	rec := &evidenceRecord{}
-	if err := json.Unmarshal(value, rec); err != nil {
-		return err
-	}
-	if rec.Path < 0 || rec.Path >= len(m.paths) {
-		return wire.ErrFormat
-	}
-	m.evidence = append(m.evidence, rec)
-	return nil
+	m.exchange = append(m.exchange, exchangeDue{at: m.now.Add(m.jitter(m.cfg.Limits.ExchangeJitter)), path: p.index, differ: s})
 }

@@ -18,7 +18,7 @@ const (
 	KindText       Kind = 1 // body: UTF-8
 	KindHello      Kind = 2
 	KindRoster     Kind = 3 // a roster operation
-	KindStatements Kind = 4 // body: AppendStatements
+	KindStatements Kind = 4 // body: Exchange
 	KindAgain      Kind = 5 // body: AppendAnswer
 	KindRefetch    Kind = 6 // body: AppendRefetch
 	KindAck        Kind = 7 // a view and nothing else: the body is empty
@@ -38,13 +38,14 @@ const (
 	MaxRelayViews = 2 * MaxRelays // relays in one view: of a list and of the one that takes its place
 	MaxRecents    = 16            // recent envelopes in one view
 	MaxStatements = 16            // statements in one exchange
+	MaxEvidences  = 2             // pieces of evidence in one exchange
 	MaxContent    = 65_535        // bytes; the padding to 65,536 needs one
 
-	relayViewSize = 32 + 16 + 8 + 32
+	relayViewSize = 32 + 16 + 8 + 32 + 1
 	recentSize    = 8 + 8 + 8 + 32
 	contentFixed  = 32 + 1 + 8 + 32 + 1 + 1 + 4 // without view lists and body
 
-	// MaxBody is what fits beside the largest view: 61,744 bytes.
+	// MaxBody is what fits beside the largest view: 61,712 bytes.
 	MaxBody = MaxContent - contentFixed - MaxRelayViews*relayViewSize - MaxRecents*recentSize
 )
 
@@ -54,6 +55,8 @@ type RelayView struct {
 	Lineage wire.Lineage
 	N       uint64
 	Head    wire.Digest
+	// Convicted: the sender holds evidence about the relay and set it aside.
+	Convicted bool
 }
 
 // Recent is an envelope that the sender had opened not long ago.
@@ -117,6 +120,7 @@ func (c *Content) Append(b []byte) []byte {
 		b = append(b, v.Lineage[:]...)
 		b = wire.AppendU64(b, v.N)
 		b = append(b, v.Head[:]...)
+		b = wire.AppendBool(b, v.Convicted)
 	}
 	b = append(b, uint8(len(c.View.Recents)))
 	for i := range c.View.Recents {
@@ -145,6 +149,7 @@ func ParseContent(b []byte) (*Content, error) {
 		r.Fixed(v.Lineage[:])
 		v.N = r.U64()
 		r.Fixed(v.Head[:])
+		v.Convicted = r.Bool()
 		if n := len(c.View.Relays); n > 0 && bytes.Compare(c.View.Relays[n-1].Relay[:], v.Relay[:]) >= 0 {
 			r.Fail(wire.ErrFormat)
 		}
@@ -165,24 +170,37 @@ func ParseContent(b []byte) (*Content, error) {
 	return c, nil
 }
 
-// AppendStatements appends the body of a statement exchange: at most
-// MaxStatements of them, what is beyond is left out.
-func AppendStatements(b []byte, list []crossverify.Statement) []byte {
-	list = list[:min(len(list), MaxStatements)]
+// Exchange is what members hold against each other's views: statements, and
+// evidence as text. Nothing in it is checked.
+type Exchange struct {
+	Statements []crossverify.Statement // at most MaxStatements
+	Evidence   []string                // at most MaxEvidences, each at most crossverify.MaxEvidence bytes
+}
+
+// The largest exchange fits a body.
+const _ = uint(MaxBody - 1 - MaxStatements*crossverify.StatementSize - 1 - MaxEvidences*(4+crossverify.MaxEvidence))
+
+// Append appends the body of a statement exchange; what is beyond a limit is
+// left out.
+func (x *Exchange) Append(b []byte) []byte {
+	list := x.Statements[:min(len(x.Statements), MaxStatements)]
 	b = append(b, uint8(len(list)))
 	for i := range list {
 		b = list[i].Append(b)
 	}
+	texts := x.Evidence[:min(len(x.Evidence), MaxEvidences)]
+	b = append(b, uint8(len(texts)))
+	for _, t := range texts {
+		b = wire.AppendBytes(b, []byte(t))
+	}
 	return b
 }
 
-// ParseStatements reads what AppendStatements wrote and nothing else. It
-// checks no signature.
-func ParseStatements(b []byte) ([]crossverify.Statement, error) {
+// ParseExchange reads what Append wrote and nothing else.
+func ParseExchange(b []byte) (*Exchange, error) {
+	x := new(Exchange)
 	r := wire.NewReader(b)
-	n := readCount8(r, MaxStatements)
-	list := make([]crossverify.Statement, 0, n)
-	for range n {
+	for range readCount8(r, MaxStatements) {
 		raw := r.Raw(crossverify.StatementSize)
 		if raw == nil {
 			break
@@ -192,10 +210,13 @@ func ParseStatements(b []byte) ([]crossverify.Statement, error) {
 			r.Fail(err)
 			break
 		}
-		list = append(list, s)
+		x.Statements = append(x.Statements, s)
+	}
+	for range readCount8(r, MaxEvidences) {
+		x.Evidence = append(x.Evidence, string(r.Bytes(crossverify.MaxEvidence)))
 	}
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("statement exchange: %w", err)
 	}
-	return list, nil
+	return x, nil
 }

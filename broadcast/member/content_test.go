@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func exampleContent() *member.Content {
 			Roster: fill(2),
 			Relays: []member.RelayView{
 				{Relay: keys.RelayPublic(fill(0x21)), Lineage: wire.NewLineage(1, [8]byte{9}), N: 7, Head: fill(3)},
-				{Relay: keys.RelayPublic(fill(0x22)), Lineage: wire.NewLineage(2, [8]byte{8}), N: 1 << 40, Head: fill(4)},
+				{Relay: keys.RelayPublic(fill(0x22)), Lineage: wire.NewLineage(2, [8]byte{8}), N: 1 << 40, Head: fill(4), Convicted: true},
 			},
 			Recents: []member.Recent{
 				{Seat: [8]byte{9}, Incarnation: wire.Incarnation{1}, Sequence: 5, D: fill(6)},
@@ -36,7 +37,7 @@ func TestContent(t *testing.T) {
 	c := exampleContent()
 	b := c.Append(nil)
 	strict(t, member.ParseContent, b, c)
-	pin(t, b, 379, "6b0bb1887cbf6320c7c4b2dcebae059b3ba1f0ff7771162b8c0f3b1a11b3d3f1")
+	pin(t, b, 381, "ca6661e900f2acdaf2c5a6b8397301b063850809321f75b76c80b34141ed96c5")
 	least := &member.Content{Kind: member.KindHello, Body: []byte{}}
 	strict(t, member.ParseContent, least.Append(nil), least)
 }
@@ -129,33 +130,44 @@ func exampleStatements(n int) (list []crossverify.Statement) {
 	return list
 }
 
-func TestStatements(t *testing.T) {
+func TestExchange(t *testing.T) {
 	for _, n := range []int{0, 1, 2, member.MaxStatements} {
-		list := exampleStatements(n)
-		b := member.AppendStatements(nil, list)
-		if len(b) != 1+n*crossverify.StatementSize {
-			t.Errorf("%d statements in %d bytes", n, len(b))
+		x := &member.Exchange{Statements: exampleStatements(n)}
+		if n > 0 {
+			x.Evidence = []string{"", strings.Repeat("e", crossverify.MaxEvidence)}[:min(n, 2)]
 		}
-		got, err := member.ParseStatements(b)
-		if err != nil || !slices.Equal(got, list) {
+		b := x.Append(nil)
+		if len(b) > member.MaxBody {
+			t.Errorf("%d bytes do not fit a body", len(b))
+		}
+		got, err := member.ParseExchange(b)
+		if err != nil || !reflect.DeepEqual(got, x) {
 			t.Errorf("%d statements: %v", n, err)
 		}
-		for cut := range len(b) {
-			if _, err := member.ParseStatements(b[:cut]); !errors.Is(err, wire.ErrShort) {
+		for cut := 0; cut < len(b); cut += 1 + cut/5000*500 {
+			if _, err := member.ParseExchange(b[:cut]); !errors.Is(err, wire.ErrShort) {
 				t.Fatalf("%d statements, the first %d bytes: %v", n, cut, err)
 			}
 		}
-		if _, err := member.ParseStatements(append(b, 0)); !errors.Is(err, wire.ErrTrailing) {
+		if _, err := member.ParseExchange(append(b, 0)); !errors.Is(err, wire.ErrTrailing) {
 			t.Errorf("%d statements and a byte: %v", n, err)
 		}
 	}
-	pin(t, member.AppendStatements(nil, exampleStatements(2)), 497, "f7cf855a02658c5f6b2e5b213e56f49b8ebd248049c5187ef1e43889a582429a")
-	got, err := member.ParseStatements(member.AppendStatements(nil, exampleStatements(17)))
-	if err != nil || len(got) != member.MaxStatements {
-		t.Errorf("17 statements: %d came back, %v", len(got), err)
+	x := member.Exchange{Statements: exampleStatements(2), Evidence: []string{"parallax evidence 1"}}
+	pin(t, x.Append(nil), 521, "69bcbf547e5d565a7325d991163af772ca58970159b8382f0fe284f6690e3f89")
+	x = member.Exchange{Statements: exampleStatements(17), Evidence: []string{"a", "b", "c"}}
+	got, err := member.ParseExchange(x.Append(nil))
+	if err != nil || len(got.Statements) != member.MaxStatements || len(got.Evidence) != member.MaxEvidences {
+		t.Errorf("beyond the limits: %+v came back, %v", got, err)
 	}
-	if _, err := member.ParseStatements(append([]byte{17}, make([]byte, 17*crossverify.StatementSize)...)); !errors.Is(err, wire.ErrTooLong) {
-		t.Errorf("17 statements on the wire: %v", err)
+	for _, b := range [][]byte{
+		append([]byte{17}, make([]byte, 17*crossverify.StatementSize)...),
+		append([]byte{0, 3}, make([]byte, 3*4)...),
+		append([]byte{0, 1, 0, 0, 0x60, 1}, make([]byte, crossverify.MaxEvidence+1)...),
+	} {
+		if _, err := member.ParseExchange(b); !errors.Is(err, wire.ErrTooLong) {
+			t.Errorf("%d bytes beyond a limit: %v", len(b), err)
+		}
 	}
 }
 
@@ -163,13 +175,7 @@ func FuzzParseContent(f *testing.F) {
 	fuzzObject(f, exampleContent().Append(nil), member.ParseContent, func(c *member.Content) []byte { return c.Append(nil) })
 }
 
-func FuzzParseStatements(f *testing.F) {
-	parse := func(b []byte) (*[]crossverify.Statement, error) {
-		list, err := member.ParseStatements(b)
-		if err != nil {
-			return nil, err
-		}
-		return &list, nil
-	}
-	fuzzObject(f, member.AppendStatements(nil, exampleStatements(2)), parse, func(l *[]crossverify.Statement) []byte { return member.AppendStatements(nil, *l) })
+func FuzzParseExchange(f *testing.F) {
+	x := member.Exchange{Statements: exampleStatements(2), Evidence: []string{"parallax evidence 1"}}
+	fuzzObject(f, x.Append(nil), member.ParseExchange, func(x *member.Exchange) []byte { return x.Append(nil) })
 }

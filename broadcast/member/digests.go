@@ -45,10 +45,15 @@ var errNoEpoch = errors.New("member: no epoch key fits")
 
 // deliverDigest takes the digest of a bundle that other relays carry.
 func (m *Machine) deliverDigest(p *path, f proto.DeliverDigest) {
-	if !m.next(p, f.N, f.Digest(), f.Root, f.Signature) {
+	if p.once(f.N) {
+		if !m.again(p, f.N, f.Digest(), f.Root, f.Signature) {
+			return
+		}
+	} else if !m.next(p, f.N, f.Digest(), f.Root, f.Signature) {
 		return
+	} else {
+		m.checkRoot(p, f.N, f.Root)
 	}
-	m.checkRoot(p, f.N, f.Root)
 	if m.genesis == nil || len(m.keyring.epochs) == 0 {
 		return // of before this member came
 	}

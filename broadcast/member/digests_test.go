@@ -519,13 +519,13 @@ func TestDigestRecords(t *testing.T) {
 	m.saveDigest(&seenDigest{d: wire.Digest{1}, paths: 2, asks: 3, since: 4})
 	op := m.ops[len(m.ops)-1]
 	z := func(n int) string { return strings.Repeat("00", n) }
-	if got := hex.EncodeToString(op.Key[16:]) + " " + hex.EncodeToString(op.Value); got != "420101"+z(31)+" "+z(7)+"0203"+z(7)+"04" {
+	if got := hex.EncodeToString(op.Key[16:]) + " " + hex.EncodeToString(op.Value); got != "7a0101"+z(31)+" "+z(7)+"0203"+z(7)+"04" {
 		t.Errorf("digest %s", got)
 	}
 	m.bundles[5] = &bundleRecord{order: 5}
 	m.saveRepair(&repair{bundle: m.bundles[5], want: 3, full: 6, got: 2, until: 9})
 	rep := m.ops[len(m.ops)-1]
-	if got := hex.EncodeToString(rep.Key[16:]) + " " + hex.EncodeToString(rep.Value); got != "4200"+z(7)+"05 03"+z(7)+"06"+z(7)+"02"+z(7)+"09" {
+	if got := hex.EncodeToString(rep.Key[16:]) + " " + hex.EncodeToString(rep.Value); got != "7a00"+z(7)+"05 03"+z(7)+"06"+z(7)+"02"+z(7)+"09" {
 		t.Errorf("repair %s", got)
 	}
 	for name, err := range map[string]error{
@@ -566,5 +566,33 @@ func TestDigestBytes(t *testing.T) {
 		if digest != 2*165 || n >= 20 && share >= 0.05 {
 			t.Errorf("%d members: digests are %d B of %d", n, digest, full)
 		}
+	}
+}
+
+// TestDigestOnceMore: a number that was shown bare may turn out to be a digest when
+// it is asked for once more.
+func TestDigestOnceMore(t *testing.T) {
+	m := spread(t, 3)
+	m.cfg.Verify = keys.Ed25519
+	msg := m.sendBundle(KindText, []byte("text"))
+	_, digests := m.postsOf(m.newestBundle())
+	p := digests[0]
+	e := &m.keyring.epoch().Key
+	f := proto.DeliverDigest{N: 1, Root: p.root, Hint: broadcast.Hint(e, p.ref.Key), Nonce: [24]byte{1}}
+	f.Sealed = broadcast.SealDigest(m.gid, e, p.ref.Key, f.Nonce, msg.d)
+	f.Signature = sign5(p, 1, f.Digest()).Signature
+	for _, frame := range []proto.Message{proto.Bare{N: 1, D: f.Digest(), Root: p.root, Signature: f.Signature}, f} {
+		if err := m.Step(m.now, broadcast.Received{Link: p.read.link, Frame: proto.Encode(frame)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, bare := frame.(proto.Bare); bare && !m.fetchNext(p) {
+			t.Fatal("nothing is asked for once more")
+		}
+		if p.problem != "" {
+			t.Fatal(p.problem)
+		}
+	}
+	if m.statusAt(msg.key, p) != crossverify.Matched {
+		t.Errorf("%v", m.statusAt(msg.key, p))
 	}
 }

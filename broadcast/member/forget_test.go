@@ -103,7 +103,7 @@ func (n *memberNode) holds() string {
 
 // TestRelayForgetsAnEntry: a relay that takes an entry from its board, or goes
 // back to an older version of it, and goes on in the same lineage is convicted by
-// the entry's owner and by nobody else.
+// the entry's owner, who shares the evidence.
 func TestRelayForgetsAnEntry(t *testing.T) {
 	for i, what := range []string{"first entry", "second entry"} {
 		for _, offline := range []bool{false, true} {
@@ -139,8 +139,8 @@ func TestRelayForgetsAnEntry(t *testing.T) {
 			if got := bob.holds(); got != "R2 forgotten" {
 				t.Errorf("%s, offline %v: Bob holds %q", what, offline, got)
 			}
-			if got := ann.holds(); got != "" {
-				t.Errorf("%s: Ann holds %q", what, got)
+			if got := ann.holds(); got != "R2 forgotten" {
+				t.Errorf("%s: Ann, whom Bob tells, holds %q", what, got)
 			}
 			bob.must(member.SendText{Text: "two"})
 			w.run(10 * time.Second)

@@ -70,7 +70,7 @@ func (m *Machine) waitFounded(id uint64) {
 		late: func() (any, error) {
 			var missing []string
 			for _, p := range m.paths {
-				if !p.registered || len(p.queue) > 0 {
+				if m.genesis == nil && p.post.operator == nil || m.genesis != nil && (!p.registered || len(p.queue) > 0) {
 					why := p.problem
 					if why == "" {
 						why = "no answer"

@@ -188,6 +188,9 @@ func (m *Machine) grants(p *path) bool {
 
 // governAt is when the next relay is rotated; zero: none is.
 func (m *Machine) governAt() (t time.Time) {
+	if m.roster == nil || !m.admin() || m.starting.underWay() { // govern does nothing then
+		return t
+	}
 	for _, p := range m.paths {
 		at := p.governing.at
 		if !at.IsZero() && !m.now.Before(at) {

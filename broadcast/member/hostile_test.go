@@ -502,7 +502,7 @@ func TestExchangeIsKept(t *testing.T) {
 	for _, p := range m.paths {
 		p.syncRoot()
 	}
-	m.exchange = []exchangeDue{{path: 0, proof: []crossverify.Statement{{N: 1}}}}
+	m.exchange = []exchangeDue{{path: 0, differ: crossverify.Statement{N: 1}}}
 	m.Ready()
 	m.runExchanges()
 	for _, op := range m.ops {

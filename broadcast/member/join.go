@@ -82,6 +82,9 @@ func (m *Machine) command(c broadcast.Command) {
 	case GetPaths:
 		v, err := m.pathsOf(w)
 		answer(v, err)
+	case GetSecurity:
+		v, err := m.security()
+		answer(v, err)
 	case GetCoalition:
 		v, err := m.coalition()
 		answer(v, err)

@@ -163,6 +163,7 @@ type Machine struct {
 	deadline    time.Time                   // founding or joining ends
 	views       map[viewKey][]claimedHead
 	claims      map[claimant][]uint64 // numbers in views, by who claimed them
+	reshared    map[claimant]int      // how often evidence was shared again for a seat, in this opening
 	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
 	declined    map[wire.PostID]bool  // posts refused while a command waits for them
 	lonely      int                   // seats told of that few relays show
@@ -259,6 +260,7 @@ func (m *Machine) reset() {
 		shared:   map[wire.Digest]bool{},
 		views:    map[viewKey][]claimedHead{},
 		claims:   map[claimant][]uint64{},
+		reshared: map[claimant]int{},
 		accused:  map[wire.Seat]int{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
@@ -394,6 +396,7 @@ func (m *Machine) settle() {
 	m.unstash()
 	m.readUnread()
 	m.tellHidden()
+	m.noReceipts()
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
@@ -487,6 +490,7 @@ func (m *Machine) wake() (t time.Time) {
 			soonest(p.read.tell)
 		}
 	}
+	soonest(m.nextOverdue())
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
 	soonest(m.relaysWake())

@@ -53,10 +53,12 @@ type postItem struct {
 	decided  bool  // which shares do not go on this path
 	withheld []int // places in the set, ascending
 	inFlight bool
-	listed   bool   // sent with the list that the relay asked for, on this link
-	signed   uint64 // epoch whose posting key signed it when it was sent last; 0: none did
-	rounds   int    // times that it was not allowed, in this opening
-	refused  bool   // for good; kept only where its absence would mean success
+	listed   bool      // sent with the list that the relay asked for, on this link
+	sentAt   time.Time // if it is in flight
+	overdue  bool      // its receipt did not come in time, on this link
+	signed   uint64    // epoch whose posting key signed it when it was sent last; 0: none did
+	rounds   int       // times that it was not allowed, in this opening
+	refused  bool      // for good; kept only where its absence would mean success
 }
 
 // ofBundle tells a post that carries a bundle, or its digest.
@@ -307,7 +309,7 @@ func (m *Machine) pumpPosts() {
 			if q.inFlight || q.refused || m.undecided(p, q) || m.awaitsRotation(p, q) {
 				continue
 			}
-			q.inFlight = true
+			q.inFlight, q.sentAt, q.overdue = true, m.now, false
 			flying++
 			if q.kind == postDigest {
 				m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.digestFrame(p, q)})

@@ -182,3 +182,15 @@ func TestAnswersAreFew(t *testing.T) {
 		t.Errorf("the next day %d", n)
 	}
 }
+
+// TestKindsOfRecordsDiffer: two kinds of record under one letter would be read as
+// each other.
+func TestKindsOfRecordsDiffer(t *testing.T) {
+	seen := map[byte]bool{}
+	for _, k := range kinds {
+		if seen[k.kind] {
+			t.Errorf("two kinds of record have the letter %q", k.kind)
+		}
+		seen[k.kind] = true
+	}
+}

@@ -44,6 +44,7 @@ type path struct {
 	delays    crossverify.Delays // of messages, in this opening
 	problem   string
 	aside     bool
+	shared    time.Time       // when evidence about it was last sent or came, in this opening
 	noted     map[string]bool // relay events shown since opening: once for one cause
 	stash     stash
 	orphans   int // admissions of its board that wait for their invite
@@ -182,7 +183,7 @@ func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
 		return want
 	}
 	for _, p := range m.paths {
-		want = append(want, m.wantedLinks(p)...)
+		want = m.appendLinks(want, p)
 	}
 	return want
 }
@@ -222,6 +223,8 @@ type postLink struct {
 	founded  bool // founding: the channel exists
 	operator *proto.InfoIs
 	lists    map[wire.Digest]bool // fan-out lists sent on this link
+
+	unanswered bool // a post had no receipt in time, on this link
 }
 
 func (m *Machine) pathOf(key keys.RelayPublic) *path {
@@ -242,7 +245,7 @@ func (m *Machine) up(in broadcast.Up) {
 	if in.Use == broadcast.ReadLink {
 		p.read, p.caughtUp = readLink{link: in.Link}, false
 	} else {
-		p.post.link, p.post.welcome = in.Link, false
+		p.post.link, p.post.welcome, p.post.unanswered = in.Link, false, false
 		p.post.lists = map[wire.Digest]bool{}
 		for _, q := range p.queue {
 			q.inFlight, q.listed = false, false
@@ -274,6 +277,9 @@ func (m *Machine) drop(p *path, l broadcast.Link, use broadcast.Use) {
 		m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("The link to relay %s is down.", p.name())})
 	case use == broadcast.PostLink && p.post.link == l:
 		p.post.link, p.post.welcome, p.retryAt = 0, false, time.Time{}
+		if p.aside {
+			m.forgetPosts(p) // of evidence, which nobody dials it for
+		}
 		for _, q := range p.queue {
 			q.inFlight, q.listed = false, false
 		}

@@ -261,6 +261,11 @@ func (m *Machine) putMissing(p *path) {
 	if m.meta.Welcomed > 0 && m.meta.WelcomeOf == k.inUse {
 		again(doorKey, welcomeName(m.self), m.meta.Welcomed, m.welcome().Append(nil), k.owner)
 	}
+	for _, rec := range m.evidence {
+		if rec.Put {
+			again(epochKey, evidenceEntry(m.self, m.paths[rec.Path]), 1, []byte(rec.Text), k.owner)
+		}
+	}
 	again(epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
 	for i := range m.pages {
 		if n := len(m.pages[i]); operationsOf(m.shownVersion(p, pageName(m.self, i))) < uint64(n) {

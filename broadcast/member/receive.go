@@ -228,7 +228,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	case c.Kind == KindRoster:
 		m.sawNews(c.Body)
 	case c.Kind == KindStatements:
-		m.sawStatements(c.Body)
+		m.sawExchange(c.Body)
 	case c.Kind == KindRefetch:
 		m.sawRefetch(st, c.Body)
 	case c.Kind == KindAgain && m.rules().Strict:

@@ -54,7 +54,7 @@ func (m *Machine) gather() *recipientSet {
 		states = append(states, st)
 		boxes := make([]wire.MailboxID, len(m.paths))
 		for _, b := range st.ann.Mailboxes {
-			if p := m.pathOf(b.Relay); p != nil && p.takesPosts() {
+			if p := m.pathOf(b.Relay); p != nil && p.listedRelay() {
 				boxes[p.index] = b.ID
 			}
 		}

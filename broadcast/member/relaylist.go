@@ -293,27 +293,16 @@ func (m *Machine) countAnew() {
 	m.saveMeta()
 }
 
-// wantedLinks of one path.
-func (m *Machine) wantedLinks(p *path) (want []broadcast.WantLink) {
-	link := func(use broadcast.Use) {
-		want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: use, Addrs: p.ref.Addrs})
-	}
+// appendLinks appends the links that one path wants.
+func (m *Machine) appendLinks(want []broadcast.WantLink, p *path) []broadcast.WantLink {
 	founding := m.meta.Phase == phaseFounding
-	switch p.standing {
-	case closed, vacant:
-		return nil
-	case inUse, arriving:
-		if !founding || p.post.founded {
-			link(broadcast.ReadLink)
-		}
-	case retired:
-		link(broadcast.ReadLink)
+	if (p.listedRelay() || p.standing == retired) && (!founding || p.post.founded) {
+		want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
 	}
-	switch {
-	case (founding || p.standing == making || len(p.queue) > 0) && !p.aside:
-		link(broadcast.PostLink)
-	case p.post.link != 0 && p.standing != retired: // one that stands is kept: the next message goes at once
-		link(broadcast.PostLink)
+	posts := (founding || p.standing == making || len(p.queue) > 0) && !p.aside ||
+		p.post.link != 0 && p.standing != retired // one that stands is kept: the next message goes at once
+	if posts && p.standing != closed && p.standing != vacant {
+		want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.PostLink, Addrs: p.ref.Addrs})
 	}
 	return want
 }

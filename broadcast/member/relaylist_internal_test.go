@@ -264,8 +264,8 @@ func TestListsInARow(t *testing.T) {
 	}
 	m.now = m.now.Add(m.cfg.Limits.RetiredFor)
 	m.stepRelays()
-	if m.paths[1].standing != closed || len(m.wantedLinks(m.paths[1])) != 0 {
-		t.Errorf("R2 is %d after a day, wants %v", m.paths[1].standing, m.wantedLinks(m.paths[1]))
+	if m.paths[1].standing != closed || len(m.appendLinks(nil, m.paths[1])) != 0 {
+		t.Errorf("R2 is %d after a day, wants %v", m.paths[1].standing, m.appendLinks(nil, m.paths[1]))
 	}
 	m.newList(first, 2) // all as it was
 	show(first, 2)

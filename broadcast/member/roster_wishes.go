@@ -155,9 +155,18 @@ func (m *Machine) about(l *logged, st *seatState, what string) OperationInfo {
 	return OperationInfo{Operation: l.digest.Short(), What: what, Seat: st.seat.String(), Member: m.display(st)}
 }
 
-// other finds a member that is not this one.
-func (m *Machine) notSelf(name, instead string) (*seatState, error) {
+// stillIn finds a member that is not out.
+func (m *Machine) stillIn(name string) (*seatState, error) {
 	st, err := m.findMember(name)
+	if err == nil && m.out(st.seat) {
+		return nil, fmt.Errorf("%s is not in the group any more, so this %w", m.display(st), ErrNothingToDo)
+	}
+	return st, err
+}
+
+// notSelf finds a member that is not this one.
+func (m *Machine) notSelf(name, instead string) (*seatState, error) {
+	st, err := m.stillIn(name)
 	if err == nil && st.own {
 		return nil, fmt.Errorf("%q is you, so this %w: %s", name, ErrNothingToDo, instead)
 	}
@@ -244,7 +253,7 @@ func (m *Machine) setRole(id uint64, w SetRole) error {
 	if err != nil {
 		return err
 	}
-	st, err := m.findMember(w.Member)
+	st, err := m.stillIn(w.Member)
 	if err != nil {
 		return err
 	}

@@ -140,6 +140,9 @@ func (w *world) consistent(put map[string]bool) {
 	in := labelsOf(ann.Members)
 	var nodes []*memberNode
 	for _, n := range w.nodes {
+		if v := n.must(member.GetStatus{}).(member.Status); !v.Ready {
+			continue // it left, whether or not the others could be told
+		}
 		if slices.Contains(in, n.name) {
 			nodes = append(nodes, n)
 		} else if !put[n.name] {

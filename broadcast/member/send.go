@@ -19,7 +19,7 @@ func (m *Machine) view() View {
 	v := View{Roster: m.roster.Digest()}
 	for _, p := range m.paths {
 		if p.position > 0 && p.listedRelay() {
-			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head})
+			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head, Convicted: p.aside})
 		}
 	}
 	const most = 4
@@ -103,8 +103,11 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.counters.previous = d
 	m.spoke()
 	for _, p := range m.paths {
-		if !p.takesPosts() || len(set.at(p.index).list) == 0 { // nobody reads there yet
+		if !p.listedRelay() || len(set.at(p.index).list) == 0 { // nobody reads there yet
 			continue
+		}
+		if p.aside && (kind != KindStatements || p.post.link == 0) {
+			continue // evidence goes out on every wire that stands: all may be convicted
 		}
 		kind := postBundle
 		if full != 0 && full&p.bit() == 0 {

@@ -321,6 +321,7 @@ func (m *Machine) finishLoad() {
 	}
 	for i := range m.evidence {
 		m.setAside(m.evidence[i])
+		m.forgetPosts(m.paths[m.evidence[i].Path])
 	}
 }
 

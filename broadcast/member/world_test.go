@@ -88,6 +88,7 @@ type actor struct {
 type crash struct {
 	at, writes int
 	lost       bool
+	every      int // not 0: again and again, and lost every other time
 }
 
 // due counts a write, and tells whether the process ends at it.
@@ -96,6 +97,10 @@ func (c *crash) due() bool {
 		return false
 	}
 	c.writes++
+	if c.every > 0 && c.writes%c.every == 0 {
+		c.at, c.lost = c.at+1, !c.lost
+		return true
+	}
 	return c.writes == c.at
 }
 

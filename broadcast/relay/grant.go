@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"parallax/broadcast/proto"
+	"parallax/internal/wire"
 )
 
 // grant changes what an invite posting key may do.
@@ -12,6 +13,10 @@ func (m *machine) grant(q *request, g proto.Grant) {
 	s := &m.st.meta
 	if !q.verify(func() bool { return g.Verify(m.cfg.Verify, m.self, s.channel) }) || proto.RankOf(s.admins, g.Signer) == 0 {
 		m.replaced(q, g.Digest(), "no admin key of the channel signed this grant")
+		return
+	}
+	if g.PostID == (wire.PostID{}) {
+		m.denyf(q, proto.CodeMalformed, "a post id of zeros means none")
 		return
 	}
 	st, found, ready := m.known(q)

@@ -749,3 +749,12 @@ func TestConfig(t *testing.T) {
 		}
 	}
 }
+
+// A post id of zeros means none: no grant has it either.
+func TestGrantWithoutPostID(t *testing.T) {
+	r := newRig(t)
+	g := grantFrame("g", "guest", 9, 9, start.AddDate(1, 0, 0), false)
+	g.PostID = wire.PostID{}
+	g.Sign(theAdmin, relayID, theChannel)
+	refused(t, r.c, g, proto.CodeMalformed)
+}

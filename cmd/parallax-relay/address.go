@@ -40,7 +40,7 @@ func describe(cfg *config, id identity, public bool) (relayInfo, error) {
 func newAddress(a *app) *cobra.Command {
 	var public, qr bool
 	c := &cobra.Command{
-		Use: "address", Short: "Print the address for founders, with the founding token", Args: cobra.NoArgs,
+		Use: "address", Short: "Print the address for founders, with the founding token", Args: cli.Args(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := readConfig(a.dir)
 			if err != nil {

@@ -23,7 +23,7 @@ type finding struct {
 
 func newCheck(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "check", Short: "Look configuration, keys and store over; change nothing, open no port", Args: cobra.NoArgs,
+		Use: "check", Short: "Look configuration, keys and store over; change nothing, open no port", Args: cli.Args(0, 0),
 		RunE: func(*cobra.Command, []string) error { return a.check() },
 	}
 	return a.dirFlag(c)

@@ -14,7 +14,7 @@ import (
 
 func newFamily(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "family KEY|DECLARATION", Short: "Declare that two operators belong together", Args: cobra.ExactArgs(1),
+		Use: "family KEY|DECLARATION", Short: "Declare that two operators belong together", Args: cli.Args(1, 1),
 		Long: "Operators who belong together, such as two companies of one owner, count as one for groups that know it. Both\n" +
 			"sign it: one side runs the command with the other's operator key (`parallax-relay address --json` shows it) and\n" +
 			"hands over what it prints; the other side runs it with that. The finished declaration goes into the relay.toml\n" +

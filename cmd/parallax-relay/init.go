@@ -20,7 +20,7 @@ func newInit(a *app) *cobra.Command {
 	var operator, operatorKey string
 	var listen, public []string
 	c := &cobra.Command{
-		Use: "init", Short: "Make a relay: configuration and keys in a folder", Args: cobra.NoArgs,
+		Use: "init", Short: "Make a relay: configuration and keys in a folder", Args: cli.Args(0, 0),
 		Long: "Writes relay.toml, relay.key and operator.key into the folder and prints the address that founders need.\n" +
 			"It asks nothing and never overwrites.",
 		RunE: func(*cobra.Command, []string) error { return a.init(operator, operatorKey, listen, public) },

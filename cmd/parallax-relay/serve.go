@@ -24,7 +24,7 @@ const drainTime = 10 * time.Second
 
 func newServe(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "serve", Short: "Run the relay until SIGTERM or SIGINT", Args: cobra.NoArgs,
+		Use: "serve", Short: "Run the relay until SIGTERM or SIGINT", Args: cli.Args(0, 0),
 		Long: "Prints the public address once it listens; the log is on stderr. At SIGTERM or SIGINT it takes nothing new,\n" +
 			"finishes what it accepted, tells every member that it leaves, and ends.",
 		RunE: func(c *cobra.Command, _ []string) error { return a.serve(c.Context()) },

@@ -51,7 +51,7 @@ func (a *app) backupPassphrase(file string, first bool) (string, error) {
 
 func newBackupCreate(a *app, passFile *string) *cobra.Command {
 	return &cobra.Command{
-		Use: "create FILE", Short: "Write a backup into a new file", Args: cobra.ExactArgs(1),
+		Use: "create FILE", Short: "Write a backup into a new file", Args: cli.Args(1, 1),
 		Long: "Writes every group of the data folder into one new file. Other commands may run meanwhile.\n" +
 			"Exit code 6: some groups could not be read and are not in it.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -86,7 +86,7 @@ func newBackupCreate(a *app, passFile *string) *cobra.Command {
 
 func newBackupVerify(a *app, passFile *string) *cobra.Command {
 	return &cobra.Command{
-		Use: "verify FILE", Short: "Read a backup to its end and tell what it holds", Args: cobra.ExactArgs(1),
+		Use: "verify FILE", Short: "Read a backup to its end and tell what it holds", Args: cli.Args(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			passphrase, err := a.backupPassphrase(*passFile, false)
 			if err != nil {
@@ -107,7 +107,7 @@ func newBackupVerify(a *app, passFile *string) *cobra.Command {
 
 func newBackupRestore(a *app, passFile *string) *cobra.Command {
 	return &cobra.Command{
-		Use: "restore FILE", Short: "Fill an empty data folder from a backup", Args: cobra.ExactArgs(1),
+		Use: "restore FILE", Short: "Fill an empty data folder from a backup", Args: cli.Args(1, 1),
 		Long: "Puts all groups of a backup into a data folder that holds none, or nothing. Restore on one device only, and\n" +
 			"do not use the old folder again: two devices with one identity take each other's messages.",
 		RunE: func(_ *cobra.Command, args []string) error {

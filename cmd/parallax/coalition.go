@@ -23,7 +23,7 @@ var goalWords = map[string]string{
 
 func newCoalition(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "coalition [GROUP]", Short: "Show how few operators could fool, read, block or link together", Args: cobra.MaximumNArgs(1),
+		Use: "coalition [GROUP]", Short: "Show how few operators could fool, read, block or link together", Args: cli.Args(0, 1),
 		Long: "Shows the smallest sets of operators that would have to work together to fool somebody who joins with the true\n" +
 			"link, to read a first contact, to block a join, to link the group's channels. It counts what is known of them:\n" +
 			"operators who declared a family count as one, and relays in one network (/16 of IPv4, /48 of IPv6) are shown as\n" +

@@ -28,7 +28,7 @@ type contested struct {
 
 func newContested(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "contested [GROUP]", Short: "Show which keys are contested or held, and what to do", Args: cobra.MaximumNArgs(1),
+		Use: "contested [GROUP]", Short: "Show which keys are contested or held, and what to do", Args: cli.Args(0, 1),
 		Long: "Shows the members whose key is contested (the relays do not agree on it) or held (too few show it so far), since\n" +
 			"when, what was done, and what you can do. Nothing is sent to such a key.\n" +
 			"The exit code is 0 whatever is found: 4 is for what fails since a key is contested. Scripts read --json, which\n" +

@@ -16,7 +16,7 @@ import (
 
 func newDelivery(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "delivery [MSG] [GROUP]", Short: "Show who has a message of yours, and who has not", Args: cobra.MaximumNArgs(2),
+		Use: "delivery [MSG] [GROUP]", Short: "Show who has a message of yours, and who has not", Args: cli.Args(0, 2),
 		Long: "Shows for one of your texts (the newest, if none is named) which relays have it, by their receipts, and what is\n" +
 			"known of each member. Members send no confirmations; but every message of theirs says how far they had read each\n" +
 			"relay, and which texts had opened last. That is what they say themselves. Nothing heard is no sign of anything.\n" +

@@ -50,7 +50,7 @@ noticed and nobody honest was blamed.`,
   parallax demo --relays 5 --members 12 --lying 2
   parallax demo --relays 3 --lying 2            # the liars are a majority
   parallax demo --relays 3 --lying 2 --strict   # and a group that asks all relays`,
-		Args: cobra.NoArgs,
+		Args: cli.Args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.check(c.Flags().Changed("lying")); err != nil {
 				return err

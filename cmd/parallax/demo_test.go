@@ -175,7 +175,7 @@ func TestDemoRefuses(t *testing.T) {
 		{[]string{"--relays", "17"}, "1 to 16 relays"},
 		{[]string{"--members", "3"}, "4 to 16 members"},
 		{[]string{"--keep", full}, "not empty"},
-		{[]string{"more"}, "unknown command"},
+		{[]string{"more"}, "takes no arguments"},
 	} {
 		var out, talk bytes.Buffer
 		s := &cli.Streams{In: strings.NewReader(""), Out: &out, Err: &talk}

@@ -26,7 +26,11 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	})
-	w := newWorld(t)
+	w := newWorld(t, "Ann", "Bob", "Cat")
+	link := w.found()
+	for _, p := range w.people[1:] {
+		p.do("join", link, "--name", p.name)
+	}
 	ann, dan := w.people[0], &person{t: t, name: "Dan", data: filepath.Join(dir, "Dan")}
 	dan.do("join", strings.TrimSpace(ann.do("invite")), "--name", dan.name)
 	w.people = append(w.people, dan)

@@ -21,7 +21,7 @@ import (
 func newEvidence(a *app) *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "evidence [GROUP] [ID]", Short: "List evidence against relays, or save one", Args: cobra.MaximumNArgs(2),
+		Use: "evidence [GROUP] [ID]", Short: "List evidence against relays, or save one", Args: cli.Args(0, 2),
 		Long: "Evidence is a relay's own signatures that cannot all be honest. It says nothing about the group's messages,\n" +
 			"and anybody can check it: parallax check-evidence FILE.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -90,7 +90,7 @@ type checked struct {
 
 func newCheckEvidence(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "check-evidence FILE|-", Short: "Check evidence against a relay, offline", Args: cobra.ExactArgs(1),
+		Use: "check-evidence FILE|-", Short: "Check evidence against a relay, offline", Args: cli.Args(1, 1),
 		Long: "Checks signatures and contradiction from the text alone. It needs no group and no network.\n" +
 			"Exit code 0: the relay is convicted. 7: the text convicts nobody.",
 		RunE: func(_ *cobra.Command, args []string) error {

@@ -31,7 +31,7 @@ func newCreate(a *app) *cobra.Command {
 	var policyFile string
 	var deadline cli.Duration
 	c := &cobra.Command{
-		Use: "create NAME --relays A,B,C", Short: "Found a group on relays", Args: cobra.ExactArgs(1),
+		Use: "create NAME --relays A,B,C", Short: "Found a group on relays", Args: cli.Args(1, 1),
 		Long: "Founds a group on the relays whose addresses their operators gave you (`parallax-relay address`).\n" +
 			"Take relays of operators who have nothing to do with each other: comparing them is what protects the group.\n\n" +
 			"A policy text says which operators are enough, where a majority is not what you want:\n\n" +
@@ -134,7 +134,7 @@ type listed struct {
 
 func newList(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the groups of the data folder", Args: cobra.NoArgs,
+		Use: "list", Short: "List the groups of the data folder", Args: cli.Args(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.folder()
 			if err != nil {

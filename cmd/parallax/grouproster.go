@@ -15,7 +15,7 @@ import (
 func newGroupMembers(a *app) *cobra.Command {
 	var every, drawing bool
 	c := &cobra.Command{
-		Use: "members [GROUP]", Short: "List the members by the group's roster: role, since when, by whom", Args: cobra.MaximumNArgs(1),
+		Use: "members [GROUP]", Short: "List the members by the group's roster: role, since when, by whom", Args: cli.Args(0, 1),
 		Long: "Shows what the signed roster says: who is in, in which role, since when and by whom. What the relays agree on is\n" +
 			"in `parallax members`.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -133,7 +133,7 @@ func rosterRow(m member.RosterMember) []cli.Cell {
 func newLeave(a *app) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
-		Use: "leave [GROUP]", Short: "Leave a group, for good", Args: cobra.MaximumNArgs(1),
+		Use: "leave [GROUP]", Short: "Leave a group, for good", Args: cli.Args(0, 1),
 		Long: "Takes you out of the group: this device reads and sends nothing there any more. Your history stays on it. An admin\n" +
 			"can let you in again by a new invitation only.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -163,7 +163,7 @@ func newSet(a *app) *cobra.Command {
 	var deadline, retention cli.Duration
 	var policyFile string
 	c := &cobra.Command{
-		Use: "set [GROUP]", Short: "Change the group's policy", Args: cobra.MaximumNArgs(1),
+		Use: "set [GROUP]", Short: "Change the group's policy", Args: cli.Args(0, 1),
 		Long: "For owners. Changes what is named; the rest stays. --strict=false, --quorum 0 and\n" +
 			"--policy \"\" take back what was set.",
 		RunE: func(c *cobra.Command, args []string) error {

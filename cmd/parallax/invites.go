@@ -15,7 +15,7 @@ import (
 func newInviteList(a *app) *cobra.Command {
 	var every bool
 	c := &cobra.Command{
-		Use: "list [GROUP]", Short: "List the invitations that are good", Args: rangeArgs(0, 1),
+		Use: "list [GROUP]", Short: "List the invitations that are good", Args: cli.Args(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.status(c, args, func(client node.Client, g node.Membership, s member.Status) error {
 				v, err := ask[member.RosterInfo](c.Context(), client, g.Unit, member.GetRoster{})
@@ -61,7 +61,7 @@ func inviteRow(i member.RosterInvite) []cli.Cell {
 
 func newInviteRevoke(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke [GROUP] INVITATION", Short: "End an invitation", Args: rangeArgs(1, 2),
+		Use: "revoke [GROUP] INVITATION", Short: "End an invitation", Args: cli.Args(1, 2),
 		Long: "Ends an invitation, whoever made it: nobody can join by it any more, who came by it stays. It is named by the\n" +
 			"beginning of what `parallax invite list` shows. The links made with it are dead as well.",
 		RunE: func(c *cobra.Command, args []string) error {

@@ -25,7 +25,7 @@ func newInvite(a *app) *cobra.Command {
 	var expires cli.Duration
 	var qr bool
 	c := &cobra.Command{
-		Use: "invite [GROUP]", Short: "Make an invitation link, list or revoke invitations", Args: rangeArgs(0, 1),
+		Use: "invite [GROUP]", Short: "Make an invitation link, list or revoke invitations", Args: cli.Args(0, 1),
 		Long: "Makes a link that lets its readers join, also while you are offline. Pass it on where only they read it.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error {
@@ -38,6 +38,9 @@ func newInvite(a *app) *cobra.Command {
 					return err
 				}
 				v, err := ask[member.InviteInfo](c.Context(), client, g.Unit, member.MakeInvite{Uses: uses, Valid: time.Duration(expires)})
+				if errors.Is(err, member.ErrUnreached) {
+					return cli.Errorf(cli.Partial, "%w; for a link that is good at once, make another one then", err)
+				}
 				if err != nil {
 					return err
 				}
@@ -63,7 +66,7 @@ func newInvite(a *app) *cobra.Command {
 func newJoin(a *app) *cobra.Command {
 	var name string
 	c := &cobra.Command{
-		Use: "join LINK|-", Short: "Join a group by invitation link", Args: cobra.ExactArgs(1),
+		Use: "join LINK|-", Short: "Join a group by invitation link", Args: cli.Args(1, 1),
 		Long: "Joins a group. With - the link is read from stdin, so that it stands in no shell history.\n" +
 			"Every relay's list of members is compared before anything is sent.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -215,7 +218,7 @@ func (a *app) watch(ctx context.Context, stop context.CancelCauseFunc, c node.Cl
 				continue
 			}
 			said[r.Label+r.Problem] = true
-			text := fmt.Sprintf("relay %s (%s): %s", r.Label, r.Key, cli.Clean(r.Problem))
+			text := fmt.Sprintf("relay %s (key %s): %s", r.Label, shortKey(r.Key), cli.Clean(r.Problem))
 			if all && strings.Contains(r.Problem, node.ErrOtherKey.Error()) {
 				stop(fmt.Errorf("%w: %s; ask its operator for the address again", node.ErrOtherKey, text))
 				return

@@ -36,30 +36,6 @@ func (a *app) groupFor(ctx context.Context, c node.Client, args []string, others
 	return g, args, err
 }
 
-// rangeArgs says which arguments are meant when their number is wrong.
-func rangeArgs(least, most int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) < least || len(args) > most {
-			names := make([]string, 0, len(c.Commands()))
-			for _, sub := range c.Commands() {
-				names = append(names, sub.Name())
-			}
-			if near := cli.Nearest(first(args), names); near != "" {
-				return cli.Errorf(cli.Usage, "there is no command %q; did you mean `%s %s`?", c.CommandPath()+" "+args[0], c.CommandPath(), near)
-			}
-			return cli.Errorf(cli.Usage, "`%s` takes %s; %s given", c.CommandPath(), strings.TrimPrefix(c.Use, c.Name()+" "), wereGiven(len(args)))
-		}
-		return nil
-	}
-}
-
-func wereGiven(n int) string {
-	if n == 1 {
-		return "1 argument was"
-	}
-	return fmt.Sprintf("%d arguments were", n)
-}
-
 // agree asks before what cannot be taken back, or not easily.
 func (a *app) agree(yes bool, question string) error {
 	if yes {
@@ -116,7 +92,7 @@ func (a *app) sayChange(v member.OperationInfo, s member.Status) error {
 func newRemove(a *app) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
-		Use: "remove [GROUP] MEMBER", Short: "Remove a member", Args: rangeArgs(1, 2),
+		Use: "remove [GROUP] MEMBER", Short: "Remove a member", Args: cli.Args(1, 2),
 		Long: "Removes a member: nothing is encrypted to it from then on, and what it sends afterwards is not shown as the word of\n" +
 			"a member. Earlier invitations end, since it may know them; the answer is the link of a new one. What it has read\n" +
 			"it has. `parallax member approve` takes it in again.",
@@ -160,7 +136,7 @@ func labelOf(s member.Status, name string) string {
 
 func newRole(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "role [GROUP] MEMBER ROLE", Short: "Give a member another role", Args: rangeArgs(2, 3),
+		Use: "role [GROUP] MEMBER ROLE", Short: "Give a member another role", Args: cli.Args(2, 3),
 		Long: "Roles: reader (reads and does not speak), member, admin (invites, approves, removes, replaces relays), owner (all\n" +
 			"that, and makes owners and the policy). A group keeps at least one owner; name a second one in good time.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -204,7 +180,7 @@ func roleNamed(word string) (member.Role, error) {
 func newApprove(a *app) *cobra.Command {
 	var role string
 	c := &cobra.Command{
-		Use: "approve [GROUP] MEMBER", Short: "Let somebody in", Args: rangeArgs(1, 2),
+		Use: "approve [GROUP] MEMBER", Short: "Let somebody in", Args: cli.Args(1, 2),
 		Long: "Lets a seat in directly: one that asked, one on which the relays do not agree, one that was removed, or one whose\n" +
 			"inviter was removed. `parallax member requests` lists who waits. If the relays do not agree, compare codes first.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -237,7 +213,7 @@ type request struct {
 
 func newRequests(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "requests [GROUP]", Short: "List who waits to be let in", Args: cobra.MaximumNArgs(1),
+		Use: "requests [GROUP]", Short: "List who waits to be let in", Args: cli.Args(0, 1),
 		Long: "Lists who is not in the group, or not fully, until an admin approves. Scripts read --json, which is [] for nobody.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.status(c, args, func(client node.Client, g node.Membership, s member.Status) error {

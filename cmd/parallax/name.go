@@ -24,7 +24,7 @@ type settings struct {
 func newInit(a *app) *cobra.Command {
 	var name string
 	c := &cobra.Command{
-		Use: "init", Short: "Make the data folder and remember your name", Args: cobra.NoArgs,
+		Use: "init", Short: "Make the data folder and remember your name", Args: cli.Args(0, 0),
 		Long: "Makes the data folder, for you alone, and remembers the name that members of your groups will see.\n" +
 			"There is no account: every group gets keys of its own. All that the folder will hold is encrypted; the key to\n" +
 			"it lies in it, for you alone, or is sealed with a passphrase (--passphrase, --passphrase-file).",

@@ -14,7 +14,7 @@ import (
 func newPassOn(a *app) *cobra.Command {
 	var last int
 	c := &cobra.Command{
-		Use: "pass-on [GROUP]", Short: "Pass the newest messages on to those who joined later", Args: cobra.MaximumNArgs(1),
+		Use: "pass-on [GROUP]", Short: "Pass the newest messages on to those who joined later", Args: cli.Args(0, 1),
 		Long: "Sends the newest messages that this device has to the group once more, for those who were not in it then. They see\n" +
 			"them as passed on by you; what they have already is not shown twice. Nothing of this happens by itself: who joins\n" +
 			"gets what was said before only if somebody passes it on.",

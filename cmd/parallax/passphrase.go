@@ -112,7 +112,7 @@ func newPassphrase(a *app) *cobra.Command {
 func newPassphraseSet(a *app) *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "set", Short: "Set or change the passphrase", Args: cobra.NoArgs,
+		Use: "set", Short: "Set or change the passphrase", Args: cli.Args(0, 0),
 		Long: "Sets the passphrase of the data folder, or changes it. Asks for the new one on a terminal, or takes it from\n" +
 			"the file that --new-passphrase-file names; the old one, if there is one, as every command does.",
 		RunE: func(*cobra.Command, []string) error {
@@ -133,7 +133,7 @@ func newPassphraseSet(a *app) *cobra.Command {
 
 func newPassphraseRemove(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove", Short: "Open the folder without a passphrase from now on", Args: cobra.NoArgs,
+		Use: "remove", Short: "Open the folder without a passphrase from now on", Args: cli.Args(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			return a.reseal(func() ([]byte, error) { return nil, nil }, "The folder opens without a passphrase: whoever can read your files can read your messages.")
 		},

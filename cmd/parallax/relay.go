@@ -30,7 +30,7 @@ func newRelays(a *app) *cobra.Command {
 func newRelayList(a *app) *cobra.Command {
 	var every bool
 	c := &cobra.Command{
-		Use: "list [GROUP]", Short: "List the relays: operator, standing, address", Args: cobra.MaximumNArgs(1),
+		Use: "list [GROUP]", Short: "List the relays: operator, standing, address", Args: cli.Args(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.status(c, args, func(_ node.Client, _ node.Membership, s member.Status) error {
 				list := s.Relays
@@ -153,7 +153,7 @@ func waitingFor(relays []string) string {
 
 func newRelayAdd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "add [GROUP] ADDRESS", Short: "Add a relay to the group", Args: rangeArgs(1, 2),
+		Use: "add [GROUP] ADDRESS", Short: "Add a relay to the group", Args: cli.Args(1, 2),
 		Long: "Adds a relay, by the address that its operator gave you (`parallax-relay address`). What newcomers need is carried\n" +
 			"over to it; older messages are not. `parallax relay test ADDRESS` tries it before.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -168,7 +168,7 @@ func newRelayAdd(a *app) *cobra.Command {
 func newRelayReplace(a *app) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
-		Use: "replace [GROUP] RELAY ADDRESS", Short: "Put another relay in the place of one", Args: rangeArgs(2, 3),
+		Use: "replace [GROUP] RELAY ADDRESS", Short: "Put another relay in the place of one", Args: cli.Args(2, 3),
 		Long: "Adds the relay at the address and retires the named one, as one change. The old one need not answer any more.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.relayChange(c.Context(), args, 2, func(rest []string) (member.Wish, string, string, error) {
@@ -184,7 +184,7 @@ func newRelayReplace(a *app) *cobra.Command {
 func newRelayRetire(a *app) *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
-		Use: "retire [GROUP] RELAY", Short: "Take a relay out of the group", Args: rangeArgs(1, 2),
+		Use: "retire [GROUP] RELAY", Short: "Take a relay out of the group", Args: cli.Args(1, 2),
 		Long: "Takes a relay out: nothing is posted to it any more, and members read what it keeps to its end. With fewer operators\n" +
 			"fewer must work together to deceive: parallax coalition.",
 		RunE: func(c *cobra.Command, args []string) error {

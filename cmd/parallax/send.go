@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,7 @@ import (
 func newSend(a *app) *cobra.Command {
 	var wait string
 	c := &cobra.Command{
-		Use: "send [GROUP] [TEXT|-]", Short: "Send a message", Args: cobra.MaximumNArgs(2),
+		Use: "send [GROUP] [TEXT|-]", Short: "Send a message", Args: cli.Args(0, 2),
 		Long: "Sends a text, from stdin if it is - or missing. With one argument and one group, the argument is the text.\n" +
 			"Exit code 0 says that enough relays took it and every member has a key for it; 6 that some are missing.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -45,6 +46,12 @@ func (a *app) send(ctx context.Context, c node.Client, args []string, wait membe
 			return err
 		}
 		text = strings.TrimSuffix(string(raw), "\n")
+	}
+	switch {
+	case len(text) > member.MaxBody:
+		return cli.Errorf(cli.Quota, "%w: at most %d bytes", member.ErrTooLong, member.MaxBody)
+	case !utf8.ValidString(text):
+		return cli.Errorf(cli.Usage, "what shall be sent is not text (UTF-8)")
 	}
 	if strings.TrimSpace(text) == "" {
 		return cli.Errorf(cli.Usage, "there is nothing to send: the text is empty")

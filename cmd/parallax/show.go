@@ -71,7 +71,7 @@ func (a *app) status(c *cobra.Command, args []string, f func(node.Client, node.M
 
 func newMembers(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "members [GROUP]", Short: "List the members and what the relays agree on", Args: cobra.MaximumNArgs(1),
+		Use: "members [GROUP]", Short: "List the members and what the relays agree on", Args: cli.Args(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.status(c, args, func(_ node.Client, _ node.Membership, s member.Status) error {
 				relays := labels(s)
@@ -125,99 +125,6 @@ func role(m member.MemberStatus) string {
 	return strings.Join(words, ", ")
 }
 
-func newSecurity(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "security [GROUP]", Short: "Show what protects the group, and what does not", Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.status(c, args, func(client node.Client, g node.Membership, s member.Status) error {
-				code, err := ask[member.CodeInfo](c.Context(), client, g.Unit, member.GetCode{})
-				if err != nil {
-					return err
-				}
-				v := struct {
-					member.Status
-					Code     string `json:"code"`
-					Compared bool   `json:"compared"`
-				}{s, code.Code, len(s.Relays) > 1}
-				return a.Data(v, func(w *strings.Builder) { a.overview(w, s, code) })
-			})
-		},
-	}
-}
-
-func (a *app) overview(w *strings.Builder, s member.Status, code member.CodeInfo) {
-	fmt.Fprintf(w, "%s  %s\n\n", cli.Clean(s.Group), s.ShortID)
-	fmt.Fprintln(w, tally(s))
-	switch {
-	case len(s.Relays) == 1:
-		fmt.Fprintln(w, "One relay: nothing is compared, so it can show wrong keys unnoticed. Compare the code below with the others.")
-	case s.Strict:
-		fmt.Fprintf(w, "Compared over %d relays; all must agree before a key is used or a message shown.\n", len(s.Relays))
-	default:
-		fmt.Fprintf(w, "Compared over %d relays; %d operators must agree before a key is used.\n", len(s.Relays), s.Quorum)
-	}
-	fmt.Fprintln(w)
-	var rows [][]cli.Cell
-	for _, r := range s.Relays {
-		state := cli.Cell{Text: "connected", Color: cli.Green}
-		switch {
-		case r.SetAside:
-			state = cli.Cell{Text: "set aside", Color: cli.Red}
-		case !r.Connected:
-			state = cli.Cell{Text: "not reached", Color: cli.Yellow}
-		case !r.CaughtUp:
-			state = cli.Cell{Text: "catching up", Color: cli.Yellow}
-		}
-		row := append(cli.Cells(r.Label, cli.Clean(r.Operator)), state)
-		row = append(row, cli.Cells(fmt.Sprint(r.Matched), fmt.Sprint(r.Dissented), fmt.Sprint(r.Silent), fmt.Sprint(r.Failed), cli.Clean(r.Problem))...)
-		rows = append(rows, row)
-	}
-	a.Table(w, []string{"relay", "operator", "state", "matched", "dissented", "silent", "failed", ""}, rows)
-	fmt.Fprintln(w)
-	switch s.Evidence {
-	case 0:
-		fmt.Fprintln(w, "No relay is convicted.")
-	default:
-		fmt.Fprintf(w, "%d pieces of evidence: parallax evidence\n", s.Evidence)
-	}
-	if s.Missing > 0 {
-		fmt.Fprintf(w, "%s announced and not here yet.\n", cli.Plural(s.Missing, "message"))
-	}
-	if s.Outbox > 0 {
-		fmt.Fprintf(w, "%d posts wait for receipts.\n", s.Outbox)
-	}
-	fmt.Fprintf(w, "\nGroup code, the same for all who see the same members and keys:\n%s", codeLines(code.Code))
-}
-
-// tally counts the members by what the relays agree on and by what people
-// compared.
-func tally(s member.Status) string {
-	count := map[string]int{}
-	few, most := 0, 0 // operators that show an agreed member
-	for _, m := range s.Members {
-		count[m.Verdict]++
-		if m.Verdict == "agreed" {
-			most = max(most, m.Operators)
-			if few == 0 || m.Operators < few {
-				few = m.Operators
-			}
-		}
-	}
-	by := ""
-	switch {
-	case most > few:
-		by = fmt.Sprintf(" by %d to %d operators", few, most)
-	case most > 0:
-		by = " by " + cli.Plural(most, "operator")
-	}
-	parts := []string{fmt.Sprintf("%d agreed%s", count["agreed"], by)}
-	if n := count["unconfirmed"]; n > 0 {
-		parts = append(parts, fmt.Sprintf("%d unconfirmed", n))
-	}
-	parts = append(parts, fmt.Sprintf("%d %s", s.Verified, verifiedNow), fmt.Sprintf("%d contested", count["contested"]))
-	return fmt.Sprintf("%s: %s", cli.Plural(len(s.Members), "member"), strings.Join(parts, ", "))
-}
-
 // codeLines sets twelve groups of five digits in three lines.
 func codeLines(code string) string {
 	groups := strings.Fields(code)
@@ -236,7 +143,7 @@ func codeLines(code string) string {
 func newCode(a *app) *cobra.Command {
 	var qr bool
 	c := &cobra.Command{
-		Use: "code [GROUP] [MEMBER]", Short: "Show the digits to compare with others", Args: cobra.MaximumNArgs(2),
+		Use: "code [GROUP] [MEMBER]", Short: "Show the digits to compare with others", Args: cli.Args(0, 2),
 		Long: "Shows 60 digits. Those of the group are the same on every device that sees the same members and keys; those of\n" +
 			"a member are for you two. Compare them where no relay can change them: side by side, or by telephone.\n" +
 			"What is the same is remembered by `parallax confirm`.",
@@ -285,7 +192,7 @@ func (a *app) code(ctx context.Context, c node.Client, args []string, qr bool) e
 func newPaths(a *app) *cobra.Command {
 	var limit int
 	c := &cobra.Command{
-		Use: "paths [GROUP] [MSG]", Short: "Show how messages came: messages × relays", Args: cobra.MaximumNArgs(2),
+		Use: "paths [GROUP] [MSG]", Short: "Show how messages came: messages × relays", Args: cli.Args(0, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error {
 				g, id, err := a.groupAnd(c.Context(), client, args)

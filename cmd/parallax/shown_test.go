@@ -227,13 +227,14 @@ func TestWords(t *testing.T) {
 
 // TestTally: what relays agree on and what people compared are counted apart.
 func TestTally(t *testing.T) {
-	of := func(verdict string, operators int) member.MemberStatus {
-		return member.MemberStatus{Verdict: verdict, Operators: operators}
+	of := func(n int, v member.Security) member.Security {
+		v.Members = make([]member.MemberStatus, n)
+		return v
 	}
-	for want, s := range map[string]member.Status{
-		"2 members: 2 agreed by 3 operators, 1 verified in person, 0 contested":                     {Members: []member.MemberStatus{of("agreed", 3), of("agreed", 3)}, Verified: 1},
-		"3 members: 2 agreed by 2 to 3 operators, 1 unconfirmed, 0 verified in person, 0 contested": {Members: []member.MemberStatus{of("agreed", 3), of("unconfirmed", 1), of("agreed", 2)}},
-		"1 member: 0 agreed, 0 verified in person, 1 contested":                                     {Members: []member.MemberStatus{of("contested", 1)}},
+	for want, s := range map[string]member.Security{
+		"2 members: 2 agreed by 3 operators, 1 verified in person, 0 contested":                     of(2, member.Security{Status: member.Status{Verified: 1}, Agreed: 2, Fewest: 3, Most: 3}),
+		"3 members: 2 agreed by 2 to 3 operators, 1 unconfirmed, 0 verified in person, 0 contested": of(3, member.Security{Agreed: 2, Fewest: 2, Most: 3, Unconfirmed: 1}),
+		"1 member: 0 agreed, 0 verified in person, 1 contested":                                     of(1, member.Security{Contested: 1}),
 	} {
 		if got := tally(s); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)

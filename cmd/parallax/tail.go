@@ -26,7 +26,7 @@ func newTail(a *app) *cobra.Command {
 	var follow bool
 	var since uint64
 	c := &cobra.Command{
-		Use: "tail [GROUP]", Short: "Show what is new, and with --follow what comes", Args: cobra.MaximumNArgs(1),
+		Use: "tail [GROUP]", Short: "Show what is new, and with --follow what comes", Args: cli.Args(0, 1),
 		Long: "Shows what was not shown before: messages, joins and alarms, each at least once. The data folder remembers how far.\n" +
 			"With --follow it goes on until it is interrupted, and other commands work through it meanwhile.",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -171,7 +171,7 @@ func newHistory(a *app) *cobra.Command {
 	var search string
 	var limit int
 	c := &cobra.Command{
-		Use: "history [GROUP]", Short: "Show messages again", Args: rangeArgs(0, 1),
+		Use: "history [GROUP]", Short: "Show messages again", Args: cli.Args(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx := c.Context()
 			if limit < 0 {

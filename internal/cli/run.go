@@ -95,7 +95,7 @@ func Run(root *cobra.Command, s *Streams, args []string) int {
 
 func versionCommand(name string, s *Streams) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: Args(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			revision := ""
 			if info, ok := debug.ReadBuildInfo(); ok {

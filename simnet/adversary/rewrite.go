@@ -37,6 +37,9 @@ type Rewriter struct {
 	// Clumsy leaves the signatures as they were, so that the chain breaks at
 	// once.
 	Clumsy bool
+	// Stubborn says the same when a number that was shown bare is asked for once
+	// more; otherwise it gives in.
+	Stubborn bool
 
 	units map[store.Unit]*rewrittenUnit
 }
@@ -55,6 +58,7 @@ type victim struct {
 	h        wire.Digest
 	done     uint64 // newest true number that was looked at
 	own      map[uint64]shown
+	bare     map[uint64]proto.Bare // what an honest chain shows without its bytes
 	byDigest map[wire.Digest]crossverify.Statement
 	posted   map[wire.Digest]bool // entries of its own: it would notice at once
 	receipts []heldReceipt
@@ -188,7 +192,7 @@ func (m *rewriting) identify(l *rewrittenLink, msg proto.Message) {
 		return
 	}
 	if m.u.victims[name] == nil {
-		m.u.victims[name] = &victim{own: map[uint64]shown{}, byDigest: map[wire.Digest]crossverify.Statement{}, posted: map[wire.Digest]bool{}}
+		m.u.victims[name] = &victim{own: map[uint64]shown{}, bare: map[uint64]proto.Bare{}, byDigest: map[wire.Digest]crossverify.Statement{}, posted: map[wire.Digest]bool{}}
 	}
 	l.victim = m.u.victims[name]
 }
@@ -228,7 +232,7 @@ func (u *rewrittenUnit) know(s crossverify.Statement) {
 		u.lineage = s.Lineage
 		clear(u.truth)
 		for _, v := range u.victims {
-			*v = victim{own: map[uint64]shown{}, byDigest: map[wire.Digest]crossverify.Statement{}, posted: v.posted}
+			*v = victim{own: map[uint64]shown{}, bare: map[uint64]proto.Bare{}, byDigest: map[wire.Digest]crossverify.Statement{}, posted: v.posted}
 		}
 	}
 	u.truth[s.N] = s
@@ -342,6 +346,9 @@ func (m *rewriting) entry(l *rewrittenLink, msg proto.Message) []proto.Message {
 	case v.forked && n <= v.done:
 		return nil // shown already, under whatever number
 	case !v.forked && n <= v.done && !m.w.Clumsy:
+		if as, lied := v.bare[n]; lied && m.w.Stubborn && m.w.Lie != nil { // asked once more, it says the same
+			return []proto.Message{as}
+		}
 		return []proto.Message{msg}
 	}
 	answers := []proto.Message{msg}
@@ -355,6 +362,9 @@ func (m *rewriting) entry(l *rewrittenLink, msg proto.Message) []proto.Message {
 	if !v.forked {
 		if len(answers) == 1 && digestOf(answers[0]) == d && rootOf(answers[0]) == rootOf(msg) {
 			answers[0] = numbered(answers[0], n, signatureOf(msg)) // it still holds
+			if as, bare := answers[0].(proto.Bare); bare {
+				v.bare[n] = as
+			}
 			return answers
 		}
 		before, known := m.u.truth[n-1]
