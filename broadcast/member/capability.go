@@ -1,6 +1,7 @@
 package member
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -23,9 +24,10 @@ type taking struct {
 // maxCapabilities bounds the epochs that are tried at one relay. Default: 8.
 const maxCapabilities = 8
 
-// maxRounds bounds how often an entry of the board is signed by all of them in
-// turn: a relay refuses it for another cause then. Default: 3.
-const maxRounds = 3
+// maxRounds bounds how often a post is signed by all of them in turn before it is
+// told; an entry of the board is given up then, since a relay may refuse it for
+// another cause. Default: 6, which takes two minutes.
+const maxRounds = 6
 
 // capability is the epoch whose posting key signs on a path now.
 func (m *Machine) capability(p *path) *heldEpoch {
@@ -46,19 +48,17 @@ func (m *Machine) capabilities() []*heldEpoch {
 	return list
 }
 
-// nextCapability goes over to another epoch's key after that of one was refused,
-// and tells whether there is one.
-func (m *Machine) nextCapability(p *path, refused uint64) bool {
+// nextCapability goes over to another epoch's key after that of one was refused.
+func (m *Machine) nextCapability(p *path, refused uint64) {
 	list := m.capabilities()
 	if m.capability(p).Number != refused {
-		return true // it was refused by then, and another is tried
+		return // it was refused by then, and another is tried
 	}
 	i := slices.IndexFunc(list, func(e *heldEpoch) bool { return e.Number == refused })
 	p.taking.number = list[(i+1)%len(list)].Number
 	if p.taking.refused++; p.taking.refused >= len(list) { // all were: time has to tell
 		p.retryAt = m.now.Add(m.cfg.Limits.RetryPost << min(p.taking.refused/len(list)-1, 5))
 	}
-	return len(list) > 1
 }
 
 // postAgain keeps a post that the relay did not allow, to be signed by another
@@ -67,11 +67,13 @@ func (m *Machine) postAgain(p *path, q *postItem, code proto.Code) bool {
 	if code != proto.CodeNotAllowed || !m.isMember() || q.kind != postBoard && !q.ofBundle() || m.out(m.self) {
 		return false
 	}
-	another := m.nextCapability(p, q.signed)
-	if q.rounds++; !another || q.kind == postBoard && q.rounds > maxRounds*len(m.capabilities()) {
-		return false
+	m.nextCapability(p, q.signed)
+	q.rounds++
+	late := q.rounds > maxRounds*len(m.capabilities())
+	if late && q.ofBundle() {
+		m.relayEvent(p, "not allowed", "", fmt.Sprintf("Relay %s does not take what you post any more. You may have been removed, or another device of yours lags behind: ask in the group. It is tried again.", p.name()))
 	}
-	return true
+	return !late || q.ofBundle()
 }
 
 // taken notes that the relay took what an epoch's key signed.

@@ -167,7 +167,8 @@ func (m *Machine) found() error {
 	}
 	m.putWelcome()
 	for _, p := range m.paths {
-		m.setGoverned(p, governedBy(p.postingAt(&k.epoch().Key).Public(), []proto.Admin{{Key: ChannelAdmin(k.owner, p.ref.Key).Public(), Rank: proto.RankOwner}}))
+		m.setGoverned(p, governedBy(&proto.Rotate{Posting: p.postingAt(&k.epoch().Key).Public(),
+			Admins: []proto.Admin{{Key: ChannelAdmin(k.owner, p.ref.Key).Public(), Rank: proto.RankOwner}}}))
 		m.putEntry(p, epochKey, "announcement/"+m.self.String(), 1, meta.Announced, k.owner)
 	}
 	return nil

@@ -29,7 +29,7 @@ const tagGoverned = "parallax/1/governed"
 // no admin key.
 func (m *Machine) rotation(p *path) *proto.Rotate {
 	own := ChannelAdmin(m.keyring.owner, p.ref.Key)
-	r := &proto.Rotate{Signer: own.Public(), Posting: p.postingAt(&m.keyring.epoch().Key).Public()}
+	r := &proto.Rotate{Signer: own.Public(), Posting: p.postingAt(&m.keyring.epoch().Key).Public(), Ended: m.ended(p)}
 	rank := map[keys.AdminPublic]proto.Rank{}
 	for _, level := range []uint8{RoleOwner, RoleAdmin} { // owners first, should there be too many
 		for i := range m.state.Members {
@@ -72,24 +72,20 @@ func (m *Machine) adminKey(seat wire.Seat, relay keys.RelayPublic) keys.AdminPub
 	return keys.AdminPublic{}
 }
 
-// ended are the mailboxes on a relay of who is out for longer than anything is
-// kept, the newest announced ones, but those that somebody who stays names too. Until
-// then an admin may let them in again, and they are told by their mailboxes.
+// ended are the mailboxes on a relay of who is out, as they are announced, but
+// those that somebody who stays names too.
 func (m *Machine) ended(p *path) (list []wire.MailboxID) {
-	before := m.now.Add(-m.retention())
-	stay := map[wire.MailboxID]bool{}
-	gone := map[wire.MailboxID]bool{}
+	stay, gone := map[wire.MailboxID]bool{}, map[wire.MailboxID]bool{}
 	for _, st := range m.seats {
 		if st.ann == nil {
 			continue
 		}
 		for _, b := range st.ann.Mailboxes {
-			if b.Relay != p.ref.Key {
-				continue
-			}
-			if m.outSince(st.seat).Before(before) {
+			switch {
+			case b.Relay != p.ref.Key:
+			case m.out(st.seat):
 				gone[b.ID] = true
-			} else {
+			default:
 				stay[b.ID] = true
 			}
 		}
@@ -101,20 +97,6 @@ func (m *Machine) ended(p *path) (list []wire.MailboxID) {
 	}
 	slices.SortFunc(list, func(a, b wire.MailboxID) int { return slices.Compare(a[:], b[:]) })
 	return list[:min(len(list), proto.MaxEnded)]
-}
-
-// outSince is when the newest operation that ended a seat says it was made; the
-// far future: it is not out.
-func (m *Machine) outSince(seat wire.Seat) (t time.Time) {
-	if !m.out(seat) {
-		return time.Unix(maxSeconds, 0)
-	}
-	for _, i := range m.standing(seat).ends {
-		if at := m.roster.ops[i].op.Time; at.After(t) {
-			t = at
-		}
-	}
-	return t
 }
 
 // govern rotates what is due.
@@ -137,7 +119,7 @@ func (m *Machine) govern() {
 			p.governing.at = time.Time{}
 			continue
 		}
-		want := governedBy(r.Posting, r.Admins)
+		want := governedBy(r)
 		g := &p.governing
 		if want == m.obeyed(p) || m.rotating(p) {
 			g.at = time.Time{}
@@ -225,7 +207,6 @@ func (m *Machine) sendRotate(p *path, r *proto.Rotate) {
 	g := &p.governing
 	r.PostID = m.drawID()
 	r.Rotation = max(uint64(m.roster.Len()), g.inForce+1, 1)
-	r.Ended = m.ended(p)
 	r.Sign(ChannelAdmin(m.keyring.owner, p.ref.Key), p.ref.Key, p.channel)
 	m.enqueue(p, &postItem{kind: postRotate, id: r.PostID, d: r.Digest(), frame: proto.Encode(*r)})
 	g.at = time.Time{}
@@ -249,10 +230,13 @@ func (m *Machine) rotated(p *path, q *postItem) {
 	if err != nil {
 		return
 	}
-	r := msg.(proto.Rotate)
+	r, ok := msg.(proto.Rotate)
+	if !ok {
+		return
+	}
 	p.governing.inForce = max(p.governing.inForce, r.Rotation)
 	m.governed = false
-	m.setGoverned(p, governedBy(r.Posting, r.Admins))
+	m.setGoverned(p, governedBy(&r))
 	if e := m.keyring.epoch(); r.Posting == p.postingAt(&e.Key).Public() {
 		p.taking.number, p.taking.works = e.Number, e.Number
 		p.retryPosts()
@@ -275,9 +259,13 @@ func (m *Machine) rotateRefused(p *path, f proto.Refused) {
 	m.governed = false
 }
 
-// governedBy names a posting key and admin keys.
-func governedBy(posting keys.PostingPublic, admins []proto.Admin) wire.Digest {
-	return wire.Hash(tagGoverned, posting[:], proto.AppendAdmins(nil, admins))
+// governedBy names what a Rotate makes a relay obey.
+func governedBy(r *proto.Rotate) wire.Digest {
+	parts := [][]byte{r.Posting[:], proto.AppendAdmins(nil, r.Admins)}
+	for i := range r.Ended {
+		parts = append(parts, r.Ended[i][:])
+	}
+	return wire.Hash(tagGoverned, parts...)
 }
 
 // obeyed is what a relay was told last, by this member or as far as it can

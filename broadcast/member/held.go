@@ -2,7 +2,6 @@ package member
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"parallax/broadcast"
@@ -115,7 +114,8 @@ func (m *Machine) loadHeld(key, value []byte) error {
 	}
 	it := m.unmask(p, msg.(proto.Deliver), wire.Lineage(key[1:17]))
 	if it == nil {
-		return fmt.Errorf("a held message does not open: %w", wire.ErrFormat)
+		m.del(m.key(keyHeld, key)) // of an epoch whose key was erased since
+		return nil
 	}
 	k := m.key(keyHeld, key)
 	m.held[heldKey{p.index, it.lineage, it.n}] = &heldItem{it, k}

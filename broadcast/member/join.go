@@ -425,6 +425,12 @@ func (m *Machine) noteRefusal(p *path, f proto.Refused) {
 	switch f.Code {
 	case proto.CodeExpired, proto.CodeUsedUp:
 		p.refused = fmt.Errorf("%w (relay %s: %s)", ErrExpired, p.label(), f.Text)
+	case proto.CodeNotAllowed:
+		if m.meta.Phase == phaseJoining && f.Of == proto.TypeRegister {
+			p.refused = fmt.Errorf("%w, or it was ended (relay %s does not take it)", ErrExpired, p.label())
+			break
+		}
+		fallthrough
 	default:
 		p.refused = fmt.Errorf("%w: relay %s: %s", ErrRefused, p.label(), f.Text)
 	}

@@ -486,6 +486,9 @@ func (m *Machine) wake() (t time.Time) {
 	}
 	for _, p := range m.paths {
 		soonest(p.retryAt)
+		if m.now.Before(p.openAt) {
+			soonest(p.openAt)
+		}
 		if !p.read.told {
 			soonest(p.read.tell)
 		}

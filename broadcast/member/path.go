@@ -49,6 +49,8 @@ type path struct {
 	stash     stash
 	orphans   int // admissions of its board that wait for their invite
 	keys      pathKeys
+	shut      int       // times in a row that the mailbox was not opened
+	openAt    time.Time // not before
 	taking    taking
 	governing governing
 	refused   error   // why it refused a newcomer or a founder
@@ -176,6 +178,10 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	m.endReceipts(p, l)
 	m.savePath(p)
 }
+
+// shutWait is how long a mailbox that a relay does not open is left alone, at
+// first; at most 64 times as long.
+const shutWait = time.Minute
 
 // wantLinks is which links the membership wants now.
 func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
@@ -369,6 +375,9 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 			m.nextCapability(p, m.capability(p).Number)
 		}
 		if f.Of == proto.TypeOpen && f.Code == proto.CodeNotAllowed {
+			if p.shut++; p.shut > 1 { // not for want of registering: who is out is let in again, if at all, by people
+				p.openAt = m.now.Add(shutWait << min(p.shut-2, 6))
+			}
 			p.registered = false // it does not know the mailbox: it lost data, or forgot who was long away
 			m.savePath(p)
 		}
@@ -466,7 +475,7 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 			m.convict(p, e)
 		}
 	}
-	p.read.opened = true
+	p.read.opened, p.shut = true, 0
 	if s.Lineage != p.lineage {
 		if p.newest.N > 0 {
 			m.lostData(p)

@@ -296,7 +296,7 @@ func (m *Machine) countAnew() {
 // appendLinks appends the links that one path wants.
 func (m *Machine) appendLinks(want []broadcast.WantLink, p *path) []broadcast.WantLink {
 	founding := m.meta.Phase == phaseFounding
-	if (p.listedRelay() || p.standing == retired) && (!founding || p.post.founded) {
+	if (p.listedRelay() || p.standing == retired) && (!founding || p.post.founded) && !m.now.Before(p.openAt) {
 		want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
 	}
 	posts := (founding || p.standing == making || len(p.queue) > 0) && !p.aside ||

@@ -83,7 +83,7 @@ func (w *world) talk(what string, relays int) {
 	}
 }
 
-func (w *world) calm() {
+func (w *world) undisturbed() {
 	w.t.Helper()
 	for _, n := range w.nodes {
 		for _, a := range n.alarms() {
@@ -111,7 +111,7 @@ func TestAddRelay(t *testing.T) {
 	dan.must(member.JoinGroup{Link: link, Name: "Dan"})
 	w.run(15 * time.Second)
 	w.talk("with Dan", 4)
-	w.calm()
+	w.undisturbed()
 }
 
 // TestReplaceRelay: a relay that is gone is replaced, then the next, and the last
@@ -171,7 +171,7 @@ func TestRetireRelay(t *testing.T) {
 	eve.must(member.JoinGroup{Link: w.nodes[0].must(member.MakeInvite{}).(member.InviteInfo).Link, Name: "Eve"})
 	w.run(15 * time.Second)
 	w.talk("two, with Eve", 2)
-	w.calm()
+	w.undisturbed()
 }
 
 // TestRelayWishesRefused: who may not, and what cannot be.

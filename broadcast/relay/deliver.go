@@ -83,8 +83,8 @@ func (m *machine) push(lk *link, msg proto.Message) {
 // it; whatever is in neither chunk nor memory is asked for.
 func (m *machine) serve(lk *link, chunk []*entry) {
 	s := lk.sub
-	if m.st.boxes[s.box] == nil { // a rotation ended it
-		m.refuse(lk, proto.TypeOpen, wire.PostID{}, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errMailbox}, true)
+	if box := m.st.boxes[s.box]; box == nil || box.ended {
+		m.refuse(lk, proto.TypeOpen, wire.PostID{}, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errEnded}, true)
 		return
 	}
 	if s.lineage != m.durable.lineage() {

@@ -53,7 +53,7 @@
 //	v name             board: version u64, value
 //	f hash             fan-out list: mailboxes, 16 bytes each
 //	u hash             fan-out list: last number that uses it u64, mailboxes u32
-//	x mailbox          mailbox: key 32, statement at its birth
+//	x mailbox          mailbox: key 32, statement at its birth, ended bool
 //	p mailbox          hint, written lazily: last seen u64, position u64
 //	g posting key      grant: uses u32, per hour u32, expires u64, revoked bool,
 //	                   used u32, hour began u64, used in it u32

@@ -14,6 +14,7 @@ var (
 	errCapability = errors.New("neither the channel's posting key nor a live invite posting key")
 	errShown      = errors.New("the statement shown is not this relay's for this channel")
 	errRotation   = errors.New("a rotation of this ordinal or a greater one is in force")
+	errEnded      = errors.New("an admin of the channel ended this mailbox")
 	errMailbox    = errors.New("no such mailbox, or its key did not sign this link's nonce")
 )
 
@@ -22,9 +23,11 @@ func sortedBoxes(boxes map[wire.MailboxID]*mailbox) []wire.MailboxID {
 	for id := range boxes {
 		ids = append(ids, id)
 	}
-	slices.SortFunc(ids, func(a, b wire.MailboxID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(ids, compareBoxes)
 	return ids
 }
+
+func compareBoxes(a, b wire.MailboxID) int { return bytes.Compare(a[:], b[:]) }
 
 // register makes a mailbox that gets every number after the head of now.
 // Registering it again gives the first answer.
@@ -72,16 +75,12 @@ func (m *machine) forgetMailbox() bool {
 	if found == nil || found.seen+uint64(m.cfg.Limits.Retention.Seconds()) >= m.unix() {
 		return false
 	}
-	m.dropMailbox(idle)
-	return true
-}
-
-func (m *machine) dropMailbox(id wire.MailboxID) {
-	delete(m.st.boxes, id)
-	m.op(key(m.unit, keyMailbox, id[:]), nil)
-	m.op(key(m.unit, keyHint, id[:]), nil)
+	delete(m.st.boxes, idle)
+	m.op(key(m.unit, keyMailbox, idle[:]), nil)
+	m.op(key(m.unit, keyHint, idle[:]), nil)
 	m.st.meta.mailboxRev++
 	m.cur.changed = true
+	return true
 }
 
 // open starts reading a mailbox, once it is clear that the log goes on from
@@ -92,6 +91,10 @@ func (m *machine) open(q *request, o proto.Open) {
 	box := m.st.boxes[o.Mailbox]
 	if box == nil || !q.verify(func() bool { return o.Verify(m.cfg.Verify, box.key, m.self, s.channel, lk.nonce) }) {
 		m.deny(q, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errMailbox})
+		return
+	}
+	if box.ended {
+		m.deny(q, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errEnded})
 		return
 	}
 	if o.Window == 0 {

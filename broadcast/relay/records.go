@@ -372,6 +372,7 @@ func parseFanUse(b []byte) (f fanUse, err error) {
 type mailbox struct {
 	key   keys.MailboxPublic
 	birth crossverify.Statement // every later number is delivered
+	ended bool                  // by the rotation in force: it gets nothing
 
 	seen     uint64 // Unix seconds; a hint, as is position
 	position uint64
@@ -380,14 +381,14 @@ type mailbox struct {
 }
 
 func (m *mailbox) encode() []byte {
-	return m.birth.Append(append(make([]byte, 0, 32+crossverify.StatementSize), m.key[:]...))
+	return wire.AppendBool(m.birth.Append(append(make([]byte, 0, 32+crossverify.StatementSize+1), m.key[:]...)), m.ended)
 }
 
 func parseMailbox(b []byte) (*mailbox, error) {
 	r := wire.NewReader(b)
 	m := new(mailbox)
 	r.Fixed(m.key[:])
-	m.birth = readStatement(r)
+	m.birth, m.ended = readStatement(r), r.Bool()
 	if err := r.Done(); err != nil {
 		return nil, corrupt("mailbox", err)
 	}

@@ -53,7 +53,7 @@ func records() map[string]struct {
 	}
 	sp := spine{time: 1, bytes: 2, post: wire.PostID{3}, h: wire.Digest{4}}
 	be := boardEntry{version: 1, value: wire.Digest{2}, owner: keys.OwnerPublic{3}, bytes: 4, st: st}
-	box := mailbox{key: keys.MailboxPublic{1}, birth: st, seen: 2, position: 3}
+	box := mailbox{key: keys.MailboxPublic{1}, birth: st, ended: true, seen: 2, position: 3}
 	g := grant{uses: 1, perHour: 2, expires: 3, revoked: true, used: 4, hour: 5, hourUsed: 6}
 	use := fanUse{last: 1, count: 2}
 	return map[string]struct {
@@ -102,7 +102,7 @@ func records() map[string]struct {
 				return nil, err
 			}
 			return m.encode(), nil
-		}, "fff61afe12219f5b"},
+		}, "1957f97cc264cc4c"},
 		"hint": {box.encodeHint(), func(b []byte) ([]byte, error) {
 			var m mailbox
 			err := m.parseHint(b)

@@ -71,14 +71,20 @@ func (m *machine) endGrants() {
 	m.opRange(key(m.unit, keyGrant), keyEnd(m.unit, keyGrant))
 }
 
-// endMailboxes takes mailboxes away; whoever reads one is told when it is served
-// next.
+// endMailboxes makes these the mailboxes that get nothing: whoever reads one is
+// told when it is served next. One that is not among them any more goes on where
+// it was.
 func (m *machine) endMailboxes(ended []wire.MailboxID) {
-	for _, id := range ended {
-		if m.st.boxes[id] == nil {
+	for _, id := range sortedBoxes(m.st.boxes) {
+		box := m.st.boxes[id]
+		if _, ends := slices.BinarySearchFunc(ended, id, compareBoxes); ends == box.ended {
 			continue
 		}
-		m.dropMailbox(id)
+		now := *box
+		now.ended = !box.ended
+		m.st.boxes[id] = &now
+		m.op(key(m.unit, keyMailbox, id[:]), now.encode())
+		m.st.meta.mailboxRev++
 		for _, lk := range m.subs {
 			if lk.sub.box == id {
 				m.enqueue(lk)

@@ -182,7 +182,8 @@ func newApprove(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "approve [GROUP] MEMBER", Short: "Let somebody in", Args: cli.Args(1, 2),
 		Long: "Lets a seat in directly: one that asked, one on which the relays do not agree, one that was removed, or one whose\n" +
-			"inviter was removed. `parallax member requests` lists who waits. If the relays do not agree, compare codes first.",
+			"inviter was removed. `parallax member requests` lists who waits. If the relays do not agree, compare codes first.\n" +
+			"Who was removed learns of it from a device of an admin, within minutes while both are online.",
 		RunE: func(c *cobra.Command, args []string) error {
 			as, err := roleNamed(role)
 			if err != nil {

@@ -285,7 +285,7 @@ func TestRun(t *testing.T) {
 		{"vresion", Usage, "", "prog: there is no command \"prog vresion\"; did you mean `prog version`?\n"},
 		{"zzzzzz", Usage, "", "prog: there is no command \"prog zzzzzz\"; `prog --help` lists the commands\n"},
 		{"version --nope", Usage, "", "prog: unknown flag: --nope\n"},
-		{"version x", Usage, "", "prog: unknown command \"x\" for \"prog version\"\n"},
+		{"version x", Usage, "", "prog: `prog version` takes no arguments; 1 argument was given\n"},
 		{"fail", Network, "", "prog: the relays could not be reached: R1\n"},
 		{"fail --json", Network, "", `{"error":{"code":3,"text":"the relays could not be reached: R1"}}` + "\n"},
 		{"sub zap", Usage, "", "prog: there is no command \"prog sub zap\"; `prog sub --help` lists the commands\n"},
