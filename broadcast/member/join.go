@@ -412,7 +412,7 @@ func (m *Machine) failJoin() {
 			cause = p.refused
 		}
 	}
-	if list := m.unnamed(); len(why) == 0 && len(list) > 0 {
+	if list := m.unnamed(); m.genesis != nil && len(why) == 0 && len(list) > 0 {
 		cause = ErrGenesis
 		why = append(why, fmt.Sprintf("the group's roster, as far as it is shown, does not have %s of the link; ask for a new link", names(list, "relay")))
 	}
