@@ -58,7 +58,7 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 		*s = spent{day: day}
 	}
 	own := &dueAnswer{at: m.now.Add(m.jitter(m.cfg.Limits.ExchangeJitter)), asked: m.now, own: true}
-	deadline := m.genesis.Policy.Deadline
+	deadline := m.rules().Deadline
 	others := &dueAnswer{at: m.now.Add(deadline + m.jitter(max(2*deadline, time.Duration(len(m.seats))*time.Second))), asked: m.now}
 	room := maxNumbers
 	for _, span := range q.Messages {
@@ -254,7 +254,7 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 		return // an honest member sends texts only
 	}
 	m.counters.messages++
-	msg := &message{key: k, d: d, opened: true, late: true, kind: KindText, sent: c.Sent.Unix(), order: m.counters.messages,
+	msg := &message{key: k, d: d, opened: true, late: true, kind: KindText, sent: c.Sent.Unix(), order: m.counters.messages, era: m.meta.Lists.era(),
 		text: strings.ToValidUTF8(string(c.Body), "\uFFFD")}
 	if by.seat != k.seat {
 		msg.passed = m.display(by)
@@ -262,7 +262,7 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 	msg.carriers = m.carriersIn(a)
 	m.messages[k] = msg
 	m.digests.of[d] = k
-	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
+	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), m.ledger.Era())
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	m.arrived(k)

@@ -18,6 +18,10 @@ const (
 	tagAnnouncementDigest = "parallax/1/announcement/digest"
 )
 
+// MaxMailboxes is how many an announcement names: those of a list of relays and
+// of the one that takes its place.
+const MaxMailboxes = 2 * MaxRelays
+
 // Mailbox is where a member reads on one relay, and its admin key there: what a
 // relay obeys once the roster makes the member an admin.
 type Mailbox struct {
@@ -44,7 +48,7 @@ type Announcement struct {
 	KEM         [KEMKeySize]byte // not decoded here: package ratchet refuses an invalid one
 	Expires     time.Time        // of the prekeys
 	Name        string
-	Mailboxes   []Mailbox // 1 to MaxRelays; written in the order of their relays
+	Mailboxes   []Mailbox // 1 to MaxMailboxes; written in the order of their relays
 	Signature   [64]byte
 }
 
@@ -63,8 +67,8 @@ func (a *Announcement) Check() error {
 	if err := CheckName(a.Name); err != nil {
 		return fmt.Errorf("announcement of seat %s: %w", a.Seat.Short(), err)
 	}
-	if len(a.Mailboxes) == 0 || len(a.Mailboxes) > MaxRelays {
-		return fmt.Errorf("announcement of seat %s: it has 1 to %d mailboxes, not %d: %w", a.Seat.Short(), MaxRelays, len(a.Mailboxes), wire.ErrFormat)
+	if len(a.Mailboxes) == 0 || len(a.Mailboxes) > MaxMailboxes {
+		return fmt.Errorf("announcement of seat %s: it has 1 to %d mailboxes, not %d: %w", a.Seat.Short(), MaxMailboxes, len(a.Mailboxes), wire.ErrFormat)
 	}
 	seen := make(map[keys.RelayPublic]bool, len(a.Mailboxes))
 	for _, m := range a.Mailboxes {
@@ -164,7 +168,7 @@ func ParseAnnouncement(b []byte) (*Announcement, error) {
 	r.Fixed(a.KEM[:])
 	a.Expires = readSeconds(r)
 	a.Name = string(r.Bytes(MaxName))
-	for range readCount8(r, MaxRelays) {
+	for range readCount8(r, MaxMailboxes) {
 		var m Mailbox
 		r.Fixed(m.Relay[:])
 		r.Fixed(m.ID[:])

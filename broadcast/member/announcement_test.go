@@ -154,9 +154,9 @@ func TestAnnouncementRefused(t *testing.T) {
 		"long name":           {func(a *member.Announcement) { a.Name = strings.Repeat("n", 65) }, wire.ErrTooLong},
 		"no mailbox":          {func(a *member.Announcement) { a.Mailboxes = nil }, wire.ErrFormat},
 		"mailbox twice":       {func(a *member.Announcement) { a.Mailboxes[1].Relay = a.Mailboxes[0].Relay }, wire.ErrFormat},
-		"seventeen mailboxes": {func(a *member.Announcement) {
+		"thirty-three mailboxes": {func(a *member.Announcement) {
 			a.Mailboxes = nil
-			for i := range 17 {
+			for i := range 33 {
 				a.Mailboxes = append(a.Mailboxes, member.Mailbox{Relay: keys.RelayPublic{byte(i)}})
 			}
 		}, wire.ErrTooLong},

@@ -154,7 +154,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	}
 	rest := open(items, m.keysOf(p).doors)
 	rank := func(o opened) int {
-		return slices.IndexFunc([]string{"evidence/", "welcome/", "roster/", "announcement/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
+		return slices.IndexFunc([]string{"evidence/", "welcome/", "roster/", "announcement/", "carried/", "admission/"}, func(s string) bool { return strings.HasPrefix(o.name, s) })
 	}
 	byRank := func(a, b opened) int {
 		if d := rank(a) - rank(b); d != 0 {
@@ -197,7 +197,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		}
 		m.follow()
 		switch kind {
-		case "announcement":
+		case "announcement", "carried": // what is signed counts whoever put it there
 			m.sawAnnouncement(p, wire.Seat(raw), e.value)
 		case "admission":
 			m.sawAdmission(p, wire.Seat(raw), e.value)

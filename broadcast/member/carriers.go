@@ -26,7 +26,7 @@ func (p *path) bit() uint64 { return 1 << p.index }
 // inUse are the relays that bundles go to.
 func (m *Machine) inUse() (list []*path) {
 	for _, p := range m.paths {
-		if !p.aside {
+		if p.takesPosts() {
 			list = append(list, p)
 		}
 	}
@@ -36,11 +36,7 @@ func (m *Machine) inUse() (list []*path) {
 // carriersWanted is how many relays carry a text: as the group's policy says, else
 // this member's own limits; negative: all.
 func (m *Machine) carriersWanted() int {
-	p := &m.genesis.Policy
-	if m.state != nil {
-		p = &m.state.Policy
-	}
-	if n := int(p.Carriers); n > 0 && m.cfg.Limits.Carriers > 0 {
+	if n := int(m.rules().Carriers); n > 0 && m.cfg.Limits.Carriers > 0 {
 		return n
 	}
 	return m.cfg.Limits.Carriers
@@ -49,6 +45,9 @@ func (m *Machine) carriersWanted() int {
 // chooseCarriers draws the relays that carry a bundle in full; 0: all do.
 func (m *Machine) chooseCarriers(kind Kind, set *recipientSet) (full uint64) {
 	list, want := m.inUse(), m.carriersWanted()
+	if m.listsDiffer() { // others may count the bits by another list
+		return 0
+	}
 	if kind != KindText && kind != KindAck || want < 0 || len(list) <= want || m.sharesTravel(set) {
 		return 0
 	}
@@ -134,17 +133,17 @@ func (m *Machine) sharesTravel(set *recipientSet) bool {
 // and tells whether that is news to the session's record.
 func (m *Machine) everywhere(st *seatState) bool {
 	s := st.out
-	if s == nil || s.everywhere >= sharesEverywhere || len(m.paths) <= m.carriersWanted() {
+	if s == nil || s.everywhere >= sharesEverywhere || len(m.used()) <= m.carriersWanted() {
 		return false
 	}
 	s.everywhere++
 	return true
 }
 
-// rank is the place of a relay among those in the list, keys ascending.
-func (m *Machine) rank(p *path) (n int) {
+// rank is the place of a relay among those of a list, keys ascending.
+func (m *Machine) rank(p *path, list relayMask) (n int) {
 	for _, o := range m.paths {
-		if slices.Compare(o.ref.Key[:], p.ref.Key[:]) < 0 {
+		if list.has(o.index) && slices.Compare(o.ref.Key[:], p.ref.Key[:]) < 0 {
 			n++
 		}
 	}
@@ -153,17 +152,19 @@ func (m *Machine) rank(p *path) (n int) {
 
 // carrierBits is a set of paths as a header names it.
 func (m *Machine) carrierBits(full uint64) (carriers uint16) {
-	for _, p := range m.paths {
+	for _, p := range m.used() {
 		if full&p.bit() != 0 {
-			carriers |= 1 << m.rank(p)
+			carriers |= 1 << m.rank(p, m.usedMask())
 		}
 	}
 	return carriers
 }
 
-// carries tells whether a header names a path as a carrier.
-func (m *Machine) carries(p *path, carriers uint16) bool {
-	return carriers == 0 || carriers&(1<<m.rank(p)) != 0
+// carries tells whether a header names a path as a carrier, by the list that
+// counted in an era.
+func (m *Machine) carries(p *path, carriers uint16, era int) bool {
+	list := m.meta.Lists.counted(era)
+	return carriers == 0 || list.has(p.index) && carriers&(1<<m.rank(p, list)) != 0
 }
 
 // inSet are the paths of a set.

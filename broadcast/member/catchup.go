@@ -64,7 +64,7 @@ func (p *path) stops(seat wire.Seat) bool {
 func (m *Machine) nextStall() (t time.Time) {
 	for _, p := range m.paths {
 		for _, s := range p.read.stalls {
-			if at := s.since.Add(m.genesis.Policy.Deadline); t.IsZero() || at.Before(t) {
+			if at := s.since.Add(m.rules().Deadline); t.IsZero() || at.Before(t) {
 				t = at
 			}
 		}
@@ -82,7 +82,7 @@ func (m *Machine) unstall() {
 		drained := m.drained()
 		for _, seat := range slices.SortedFunc(maps.Keys(p.read.stalls), func(a, b wire.Seat) int { return slices.Compare(a[:], b[:]) }) {
 			s := p.read.stalls[seat]
-			late := !m.now.Before(s.since.Add(m.genesis.Policy.Deadline))
+			late := !m.now.Before(s.since.Add(m.rules().Deadline))
 			if !drained && !late && m.counters.messages < s.messages+catchUpFrom {
 				continue
 			}

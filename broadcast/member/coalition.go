@@ -106,7 +106,7 @@ func (m *Machine) coalition() (CoalitionInfo, error) {
 	}
 	of := map[netip.Prefix][]crossverify.Path{}
 	var all, left []crossverify.Path
-	for _, p := range m.paths {
+	for _, p := range m.used() {
 		at := crossverify.Path(p.index)
 		all = append(all, at)
 		if !p.aside {
@@ -177,7 +177,7 @@ func (m *Machine) labelsOf(paths []crossverify.Path) (list []string) {
 // sub is a policy for some of its paths, and where in it each path stands.
 func sub(policy crossverify.Policy, paths []crossverify.Path) (place map[crossverify.Path]crossverify.Path, _ crossverify.Policy) {
 	out := policy
-	out.Operators, out.Families = nil, nil
+	out.Operators, out.Families, out.Outside = nil, nil, nil
 	place = map[crossverify.Path]crossverify.Path{}
 	for i, at := range paths {
 		place[at] = crossverify.Path(i)
@@ -194,9 +194,9 @@ func sub(policy crossverify.Policy, paths []crossverify.Path) (place map[crossve
 // goals computes every goal where these paths count. Whoever is set aside does
 // not count, but knows of its channel like the others: link is over all.
 func (m *Machine) goals(counting []crossverify.Path, collusions []crossverify.Collusion) ([]GoalInfo, error) {
-	all := make([]crossverify.Path, len(m.paths))
-	for i := range all {
-		all[i] = crossverify.Path(i)
+	var all []crossverify.Path
+	for _, p := range m.used() {
+		all = append(all, crossverify.Path(p.index))
 	}
 	if len(counting) == len(all) {
 		return m.smallest(all, collusions, crossverify.Fool, crossverify.Read, crossverify.Block, crossverify.Link)
@@ -216,7 +216,12 @@ func (m *Machine) smallest(paths []crossverify.Path, collusions []crossverify.Co
 	place, policy := sub(m.policy(), paths)
 	k := 0
 	if !m.unmixed() {
-		k = m.mixingOf(func(p *path) bool { return slices.Contains(paths, crossverify.Path(p.index)) }).K
+		among := m.eraNow()
+		among.Relays = 0
+		for _, at := range paths {
+			among.Relays |= 1 << at
+		}
+		k = max(1, m.mixingOf(among, true).K)
 	}
 	var among []crossverify.Collusion
 	for _, c := range collusions {

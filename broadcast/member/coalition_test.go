@@ -36,7 +36,7 @@ func TestNetworkOf(t *testing.T) {
 // and addresses.
 func among(t *testing.T, letters string, strict bool, addrs ...string) *Machine {
 	m := laidDown(t, 1)
-	m.genesis.Policy.Strict = strict
+	m.state.Policy.Strict, m.genesis.Policy.Strict = strict, strict
 	m.voting, m.genesis.Relays = nil, nil
 	first := m.paths[0]
 	m.paths = nil

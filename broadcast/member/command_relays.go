@@ -38,9 +38,9 @@ type ReplaceRelay struct {
 	By    FoundingSpot `json:"by"`    // that comes
 }
 
-func (AddRelay) Wish() string     { return "relay add" }
-func (RetireRelay) Wish() string  { return "relay retire" }
-func (ReplaceRelay) Wish() string { return "relay replace" }
+func (AddRelay) Wish() string     { return "relay-add" }
+func (RetireRelay) Wish() string  { return "relay-retire" }
+func (ReplaceRelay) Wish() string { return "relay-replace" }
 
 // RelayChange answers AddRelay, RetireRelay and ReplaceRelay. The list itself is
 // in Status: Relays, and Former for those that were retired.
@@ -60,5 +60,6 @@ type RelayChange struct {
 var (
 	ErrRelayTwice = errors.New("this relay is in the group's list already")
 	ErrRelayMany  = errors.New("the group has as many relays as it can have: retire or replace one")
+	ErrRelayBusy  = errors.New("the group's relays are being changed already: wait until the new list is in use")
 	ErrRelayLast  = errors.New("this is the group's only relay: replace it instead")
 )

@@ -65,26 +65,34 @@ func (m *Machine) seatChanged(st *seatState) {
 // agreed says how many relays show something; never "verified", which is kept
 // for codes that people compare.
 func (m *Machine) agreed(r crossverify.Report) string {
-	if len(m.paths) == 1 {
+	if len(m.used()) == 1 {
 		return "on the only relay, so nothing is compared"
 	}
 	n := 0
-	for _, s := range r.Status {
-		if s == crossverify.Matched {
+	for _, p := range m.used() {
+		if r.Status[p.index] == crossverify.Matched {
 			n++
 		}
 	}
-	return fmt.Sprintf("agreed on %d of %d relays", n, len(m.paths))
+	return fmt.Sprintf("agreed on %d of %d relays", n, len(m.used()))
 }
 
+// marks are the statuses of the paths that count, and of others that have
+// something to say.
 func (m *Machine) marks(status []crossverify.Status) map[string]Mark {
+	return m.marksOf(status, m.usedMask())
+}
+
+func (m *Machine) marksOf(status []crossverify.Status, counted relayMask) map[string]Mark {
 	marks := make(map[string]Mark, len(m.paths))
 	for i, p := range m.paths {
 		s := crossverify.Awaiting
 		if i < len(status) {
 			s = status[i]
 		}
-		marks[p.label()] = Mark(strings.ToLower(s.String()))
+		if counted.has(i) || s != crossverify.Awaiting {
+			marks[p.label()] = Mark(strings.ToLower(s.String()))
+		}
 	}
 	return marks
 }
@@ -133,18 +141,26 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 	}
 }
 
+// expected tells whether an honest relay shows a seat by now: its newest
+// announcement names a mailbox there, and is known for a deadline. Who was away
+// when the relay came puts itself there when it is back.
+func (m *Machine) expected(p *path, st *seatState) bool {
+	return (st.annAt.IsZero() || !m.now.Before(st.annAt.Add(m.rules().Deadline))) &&
+		slices.ContainsFunc(st.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key })
+}
+
 // maxLonely is how many disputed seats are told of in one opening, beside those
 // that carry a member's name.
 const maxLonely = 256
 
-// showing splits the paths into those that show a subject and those that do not.
+// showing splits the paths that count into those that show a subject and those that do not.
 func (m *Machine) showing(status []crossverify.Status) (shown, missing []*path) {
-	for i, s := range status {
-		switch s {
+	for _, p := range m.used() {
+		switch status[p.index] {
 		case crossverify.Matched:
-			shown = append(shown, m.paths[i])
+			shown = append(shown, p)
 		case crossverify.Silent, crossverify.Failed, crossverify.Dissented:
-			missing = append(missing, m.paths[i])
+			missing = append(missing, p)
 		}
 	}
 	return shown, missing

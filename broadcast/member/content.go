@@ -35,17 +35,18 @@ func (k Kind) Skippable() bool { return k >= firstSkippable }
 
 // Limits of a content.
 const (
-	MaxRecents    = 16     // recent envelopes in one view
-	MaxStatements = 16     // statements in one exchange
-	MaxEvidences  = 2      // pieces of evidence in one exchange
-	MaxContent    = 65_535 // bytes; the padding to 65,536 needs one
+	MaxRelayViews = 2 * MaxRelays // relays in one view: of a list and of the one that takes its place
+	MaxRecents    = 16            // recent envelopes in one view
+	MaxStatements = 16            // statements in one exchange
+	MaxEvidences  = 2             // pieces of evidence in one exchange
+	MaxContent    = 65_535        // bytes; the padding to 65,536 needs one
 
 	relayViewSize = 32 + 16 + 8 + 32 + 1
 	recentSize    = 8 + 8 + 8 + 32
 	contentFixed  = 32 + 1 + 8 + 32 + 1 + 1 + 4 // without view lists and body
 
-	// MaxBody is what fits beside the largest view: 63,136 bytes.
-	MaxBody = MaxContent - contentFixed - MaxRelays*relayViewSize - MaxRecents*recentSize
+	// MaxBody is what fits beside the largest view: 61,712 bytes.
+	MaxBody = MaxContent - contentFixed - MaxRelayViews*relayViewSize - MaxRecents*recentSize
 )
 
 // RelayView is the newest chain head that the sender knew of one relay.
@@ -70,7 +71,7 @@ type Recent struct {
 // message that crosses it.
 type View struct {
 	Roster  wire.Digest
-	Relays  []RelayView // at most MaxRelays; written in the order of their relays
+	Relays  []RelayView // at most MaxRelayViews; written in the order of their relays
 	Recents []Recent    // at most MaxRecents, in the sender's order
 }
 
@@ -88,8 +89,8 @@ func (c *Content) Check() error {
 	switch {
 	case len(c.Body) > MaxBody:
 		return fmt.Errorf("content: a body of %d bytes, at most %d: %w", len(c.Body), MaxBody, wire.ErrTooLong)
-	case len(c.View.Relays) > MaxRelays:
-		return fmt.Errorf("content: a view of %d relays, at most %d: %w", len(c.View.Relays), MaxRelays, wire.ErrTooLong)
+	case len(c.View.Relays) > MaxRelayViews:
+		return fmt.Errorf("content: a view of %d relays, at most %d: %w", len(c.View.Relays), MaxRelayViews, wire.ErrTooLong)
 	case len(c.View.Recents) > MaxRecents:
 		return fmt.Errorf("content: a view of %d recent envelopes, at most %d: %w", len(c.View.Recents), MaxRecents, wire.ErrTooLong)
 	case c.Sent.Unix() > maxSeconds:
@@ -142,7 +143,7 @@ func ParseContent(b []byte) (*Content, error) {
 	c.Kind = Kind(r.U8())
 	c.Sent = readSeconds(r)
 	r.Fixed(c.View.Roster[:])
-	for range readCount8(r, MaxRelays) {
+	for range readCount8(r, MaxRelayViews) {
 		var v RelayView
 		r.Fixed(v.Relay[:])
 		r.Fixed(v.Lineage[:])

@@ -63,7 +63,7 @@ func TestContentOrder(t *testing.T) {
 // The largest view and the largest body fit the largest size class together.
 func TestContentLargest(t *testing.T) {
 	c := &member.Content{Kind: member.KindText, Sent: at, Body: make([]byte, member.MaxBody)}
-	for i := range member.MaxRelays {
+	for i := range member.MaxRelayViews {
 		c.View.Relays = append(c.View.Relays, member.RelayView{Relay: keys.RelayPublic(fill(byte(i)))})
 	}
 	c.View.Recents = make([]member.Recent, member.MaxRecents)
@@ -86,7 +86,7 @@ func TestContentRefused(t *testing.T) {
 		want   error
 	}{
 		"body":          {func(c *member.Content) { c.Body = make([]byte, member.MaxBody+1) }, wire.ErrTooLong},
-		"17 relays":     {func(c *member.Content) { c.View.Relays = make([]member.RelayView, 17) }, wire.ErrTooLong},
+		"33 relays":     {func(c *member.Content) { c.View.Relays = make([]member.RelayView, 33) }, wire.ErrTooLong},
 		"17 recents":    {func(c *member.Content) { c.View.Recents = make([]member.Recent, 17) }, wire.ErrTooLong},
 		"relay twice":   {func(c *member.Content) { c.View.Relays[1].Relay = c.View.Relays[0].Relay }, wire.ErrFormat},
 		"sent too late": {func(c *member.Content) { c.Sent = time.Unix(253402300800, 0) }, wire.ErrFormat},

@@ -57,6 +57,7 @@ const (
 	relayReceipt relayPhase = 2
 	relayRefused relayPhase = 3 // for good
 	relayAside   relayPhase = 4 // set aside before it was sent
+	relayNone    relayPhase = 5 // it was none of the relays then
 )
 
 // relayDelivery is how far one relay came with a text.
@@ -162,8 +163,11 @@ func (m *Machine) noteSent(msg *message) {
 	repair := m.repairOf(msg.d)
 	for _, p := range m.paths {
 		r := relayDelivery{phase: relayPosted, digest: repair != nil && repair.full&p.bit() == 0}
-		if p.aside {
+		switch {
+		case p.aside:
 			r.phase = relayAside
+		case !p.takesPosts():
+			r.phase = relayNone
 		}
 		dl.relays = append(dl.relays, r)
 	}
@@ -172,6 +176,18 @@ func (m *Machine) noteSent(msg *message) {
 	for len(m.delivery.list) > 1 && (len(m.delivery.list) > maxDeliveries || m.delivery.lines > maxDeliveryLines) {
 		m.forgetDelivery(m.delivery.list[0])
 	}
+}
+
+// grow gives a text more relays, none of which it was posted to.
+func (dl *delivery) grow(paths int) {
+	for len(dl.relays) < paths {
+		dl.relays = append(dl.relays, relayDelivery{phase: relayNone})
+	}
+}
+
+func (r *reader) grow(paths int) {
+	r.claims = append(r.claims, make([]reading, paths-len(r.claims))...)
+	r.agreed = append(r.agreed, make([][]reading, paths-len(r.agreed))...)
 }
 
 func (m *Machine) keepDelivery(dl *delivery) {

@@ -84,7 +84,9 @@ func (m *Machine) deliveryOf(w GetDelivery) (DeliveryInfo, error) {
 	}
 	v := DeliveryInfo{ID: dl.d.Short(), Text: dl.text, Sent: unixSeconds(dl.sent), Members: []MemberDelivery{}}
 	for _, p := range m.paths {
-		v.Relays = append(v.Relays, m.relayOf(dl, p))
+		if dl.relays[p.index].phase != relayNone {
+			v.Relays = append(v.Relays, m.relayOf(dl, p))
+		}
 	}
 	for i, seat := range dl.set.seats {
 		if st := m.seats[seat]; st != nil && st.ann != nil {
@@ -138,7 +140,7 @@ func (m *Machine) relayOf(dl *delivery, p *path) RelayDelivery {
 		v.Time = unixSeconds(rd.at)
 	}
 	if m.messages[dl.key] != nil {
-		v.Shown = m.marks(m.ledger.Report(dl.key.subject()).Status)[p.label()]
+		v.Shown = m.messageMarks(m.messages[dl.key])[p.label()]
 	}
 	waiting := slices.ContainsFunc(p.queue, func(q *postItem) bool { return m.posted(q) == dl })
 	switch {
@@ -158,6 +160,8 @@ func (m *Machine) relayOf(dl *delivery, p *path) RelayDelivery {
 		}
 	case rd.phase == relayRefused:
 		v.State, v.Why = RelayRefused, fmt.Sprintf("It refused it: %s.", rd.reason)
+	case !p.listedRelay():
+		v.State, v.Why = RelayNothing, "It is no relay of the group any more."
 	case rd.phase == relayAside || p.aside:
 		v.State, v.Why = RelaySetAside, "It is set aside by its own signatures: nothing is posted to it."
 	case waiting && p.post.link == 0 && p.problem != "":

@@ -92,12 +92,13 @@ func (m *Machine) loadText(key, value []byte) error {
 	r.Fixed(dl.d[:])
 	dl.sent, dl.order = int64(r.U64()), r.U64()
 	dl.text = string(r.Bytes(MaxContent))
-	if int(r.U8()) != len(m.paths) {
+	paths := int(r.U8())
+	if paths > len(m.paths) {
 		return wire.ErrFormat
 	}
-	for range m.paths {
+	for range paths {
 		x := relayDelivery{phase: relayPhase(r.U8()), digest: r.Bool()}
-		if x.phase < relayPosted || x.phase > relayAside {
+		if x.phase < relayPosted || x.phase > relayNone {
 			r.Fail(wire.ErrFormat)
 		}
 		r.Fixed(x.lineage[:])
@@ -110,6 +111,7 @@ func (m *Machine) loadText(key, value []byte) error {
 	if err := r.Done(); err != nil {
 		return err
 	}
+	dl.grow(len(m.paths))
 	if dl.set = m.delivery.sets[set]; dl.set == nil {
 		return wire.ErrFormat
 	}
@@ -177,13 +179,14 @@ func readReading(r *wire.Reader) (c reading) {
 
 func (m *Machine) loadReader(seat wire.Seat, value []byte) error {
 	r := wire.NewReader(value)
-	x := &reader{heard: readSign(r), order: r.U64(), agreed: make([][]reading, len(m.paths))}
-	if int(r.U8()) != len(m.paths) {
+	x := &reader{heard: readSign(r), order: r.U64(), agreed: make([][]reading, len(m.paths)), claims: make([]reading, len(m.paths))}
+	paths := int(r.U8())
+	if paths > len(m.paths) {
 		return wire.ErrFormat
 	}
-	for i := range m.paths {
+	for i := range paths {
 		c := readReading(r)
-		x.claims = append(x.claims, c)
+		x.claims[i] = c
 		if c.n > 0 {
 			at := pathNumber{i, c.n}
 			m.delivery.pending[at] = append(m.delivery.pending[at], seat)

@@ -88,7 +88,7 @@ func (m *Machine) openDigest(p *path, f proto.DeliverDigest) (wire.Digest, error
 // come.
 func (m *Machine) matchDigest(p *path, msg *message) bool {
 	s, at := msg.key.subject(), crossverify.Path(p.index)
-	if m.carries(p, msg.carriers) || m.ledger.Report(s).Status[at] == crossverify.Matched {
+	if m.carries(p, msg.carriers, msg.era) || m.ledger.Report(s).Status[at] == crossverify.Matched {
 		return false
 	}
 	m.ledger.Claim(m.now, at, s, msg.d)

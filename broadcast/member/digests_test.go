@@ -487,11 +487,11 @@ func TestCarrierBits(t *testing.T) {
 			t.Errorf("%s is bit %b", p.label(), got)
 		}
 		for j, o := range sorted {
-			if m.carries(o, 1<<i) != (i == j) {
+			if m.carries(o, 1<<i, 0) != (i == j) {
 				t.Errorf("bit %d and place %d", i, j)
 			}
 		}
-		if !m.carries(p, 0) {
+		if !m.carries(p, 0, 0) {
 			t.Error("0 is not all")
 		}
 	}

@@ -246,7 +246,7 @@ func (m *Machine) sealAgain() {
 			continue
 		}
 		for _, p := range m.paths {
-			if !p.aside {
+			if p.keepsBoard() {
 				m.putPage(p, i)
 			}
 		}

@@ -118,7 +118,7 @@ func (m *Machine) putEvidence(rec *evidenceRecord) {
 	rec.Put = true
 	m.saveEvidence(rec)
 	for _, p := range m.paths {
-		if !p.aside {
+		if p.keepsBoard() {
 			m.putEntry(p, epochKey, evidenceEntry(m.self, accused), 1, []byte(rec.Text), m.keyring.owner)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 
 	"parallax/broadcast"
 	"parallax/broadcast/proto"
-	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
@@ -41,7 +40,11 @@ func (m *Machine) create(w CreateGroup) error {
 		return fmt.Errorf("the group's policy: %w", err)
 	}
 	meta := &metaRecord{Phase: phaseFounding, Group: w.Group, Name: w.Name, Founding: &w}
-	m.newIdentity(meta, len(w.Relays))
+	var relays []LinkRelay
+	for _, r := range w.Relays {
+		relays = append(relays, LinkRelay{Key: r.Key, Addrs: r.Addrs})
+	}
+	m.newIdentity(meta, relays)
 	fresh := func() []byte { b := m.draw32(); return b[:] }
 	meta.Invite, meta.Channels = fresh(), fresh()
 	meta.Epochs, meta.InUse = []epochRecord{{Number: FirstEpoch, Key: fresh(), Checked: true}}, FirstEpoch
@@ -113,10 +116,11 @@ func (m *Machine) stepFounding() {
 }
 
 func (m *Machine) relayCount() string {
-	if len(m.paths) == 1 {
+	n := len(m.used())
+	if n == 1 {
 		return "1 relay: nothing is compared"
 	}
-	return fmt.Sprintf("%d relays", len(m.paths))
+	return fmt.Sprintf("%d relays", n)
 }
 
 // found makes the genesis and everything that the boards must have.
@@ -126,6 +130,7 @@ func (m *Machine) found() error {
 		Policy: meta.Founding.policy(), Epoch: FirstCommitment(&k.first().Key)}
 	for _, p := range m.paths {
 		p.ref.Operator, p.ref.OperatorName, p.ref.Families = p.post.operator.Operator, p.post.operator.Name, p.post.operator.Families
+		meta.Relays[p.index].RelayRef = p.ref
 		g.Relays = append(g.Relays, p.ref)
 	}
 	if err := g.Check(); errors.Is(err, ErrUnreachable) {
@@ -143,7 +148,7 @@ func (m *Machine) found() error {
 	m.genesis, m.gid = g, g.ID()
 	k.turns++ // doors are the group's
 	meta.Genesis = g.Append(nil)
-	m.ledger = crossverify.NewLedger(m.policy())
+	m.makeLedger()
 	m.beginRoster()
 	m.announce(0, wire.Digest{})
 	st := m.seatOf(m.self)
@@ -158,10 +163,7 @@ func (m *Machine) found() error {
 				token = s.Token
 			}
 		}
-		admin := ChannelAdmin(k.owner, p.ref.Key)
-		c := proto.Create{PostID: m.drawID(), Token: []byte(token), Admin: admin.Public(), Posting: PostingKey(&k.epoch().Key, p.ref.Key).Public()}
-		c.Sign(admin, p.ref.Key, p.channel)
-		m.enqueue(p, &postItem{kind: postCreate, id: c.PostID, d: c.Digest(), frame: proto.Encode(c)})
+		m.createChannel(p, token)
 	}
 	m.putWelcome()
 	for _, p := range m.paths {
@@ -199,7 +201,7 @@ func (m *Machine) putWelcome() {
 	m.saveMeta()
 	value := m.welcome().Append(nil)
 	for _, p := range m.paths {
-		if !p.aside {
+		if p.keepsBoard() {
 			m.putEntry(p, doorKey, welcomeName(m.self), m.meta.Welcomed, value, m.keyring.owner)
 		}
 	}

@@ -75,7 +75,7 @@ func (m *Machine) mayLack(s source, upTo uint64) {
 		return
 	}
 	l.asked, l.waited, l.fetched = 0, false, false
-	m.seek(l, m.now.Add(m.genesis.Policy.Deadline))
+	m.seek(l, m.now.Add(m.rules().Deadline))
 }
 
 // seek sets when something is done about a source; zero: nothing is.
@@ -174,7 +174,7 @@ func (m *Machine) runLacks() {
 		}
 	}
 	slices.SortFunc(due, func(a, b *lack) int { return a.source.compare(b.source) })
-	later := m.now.Add(m.genesis.Policy.Deadline)
+	later := m.now.Add(m.rules().Deadline)
 	ready, fetching := m.reading() && m.drained(), false
 	var ask []Span
 	var room uint64 = maxNumbers
@@ -186,7 +186,7 @@ func (m *Machine) runLacks() {
 			continue
 		case !l.waited: // another moment for every member
 			l.waited = true
-			m.seek(l, m.now.Add(m.jitter(max(m.genesis.Policy.Deadline/2, time.Duration(len(m.seats))*100*time.Millisecond))))
+			m.seek(l, m.now.Add(m.jitter(max(m.rules().Deadline/2, time.Duration(len(m.seats))*100*time.Millisecond))))
 			continue
 		case !ready || m.carried(l, spans):
 			m.seek(l, later)
@@ -259,7 +259,7 @@ func (m *Machine) othersAsk(spans []Span) {
 		if l == nil || l.due.IsZero() || l.asked > 0 {
 			continue
 		}
-		if at := m.now.Add(2 * m.genesis.Policy.Deadline); l.due.Before(at) {
+		if at := m.now.Add(2 * m.rules().Deadline); l.due.Before(at) {
 			m.seek(l, at)
 		}
 	}

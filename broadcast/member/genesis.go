@@ -268,14 +268,15 @@ func (g *Genesis) ID() wire.GroupID {
 // otherwise the quorum, otherwise a majority. Operators count once, families that
 // both sides declared (under verify) too.
 func (g *Genesis) Voting(verify keys.Verify) crossverify.Policy {
-	return voting(&g.Policy, g.Relays, verify)
+	return voting(&g.Policy, g.Relays, nil, verify)
 }
 
 // voting is Voting for a policy and relays that may come from two operations:
 // where the relays' operators cannot meet the policy, all that it names are
-// needed, and all there are where it names none of them.
-func voting(policy *Policy, relays []RelayRef, verify keys.Verify) crossverify.Policy {
-	p := crossverify.Policy{Quorum: int(policy.Quorum), Strict: policy.Strict, Deadline: policy.Deadline}
+// needed, and all there are where it names none of them. Relays that are outside
+// do not count.
+func voting(policy *Policy, relays []RelayRef, outside []bool, verify keys.Verify) crossverify.Policy {
+	p := crossverify.Policy{Quorum: int(policy.Quorum), Strict: policy.Strict, Deadline: policy.Deadline, Outside: outside}
 	var families []crossverify.Declaration
 	for i := range relays {
 		p.Operators = append(p.Operators, relays[i].Operator)
@@ -289,12 +290,13 @@ func voting(policy *Policy, relays []RelayRef, verify keys.Verify) crossverify.P
 		return p
 	}
 	rule, err := crossverify.ParseRule(policy.Text)
-	named := func(o keys.OperatorPublic) bool { return slices.Contains(rule.Operators(), o) }
-	if err != nil || !slices.ContainsFunc(p.Operators, named) {
-		p.Quorum = len(p.Operators)
-		return p
+	for i, o := range p.Operators {
+		if err == nil && (i >= len(outside) || !outside[i]) && slices.Contains(rule.Operators(), o) {
+			p.Rule = rule
+			return p
+		}
 	}
-	p.Rule = rule
+	p.Quorum = len(p.Operators)
 	return p
 }
 

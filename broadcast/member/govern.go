@@ -102,14 +102,20 @@ func (m *Machine) ended(p *path) (list []wire.MailboxID) {
 // govern rotates what is due.
 func (m *Machine) govern() {
 	waits := slices.ContainsFunc(m.paths, func(p *path) bool { return !p.governing.at.IsZero() })
-	if m.governed && !waits || m.roster == nil || m.state == nil || !m.admin() || m.starting.underWay() {
+	if m.governed && !waits || m.roster == nil || m.state == nil || m.starting.underWay() {
+		return
+	}
+	if !m.admin() { // any more: nothing of it is due
+		for _, p := range m.paths {
+			p.governing.at = time.Time{}
+		}
 		return
 	}
 	m.governed = true
 	changed := false
 	for _, p := range m.paths {
 		r := m.rotation(p)
-		if p.aside || r == nil {
+		if !p.takesPosts() || r == nil {
 			p.governing.at = time.Time{}
 			continue
 		}

@@ -9,7 +9,7 @@ import "fmt"
 // readToEnd notes that a path may be complete now.
 func (m *Machine) readToEnd(p *path) {
 	if m.genesis != nil && p.caughtUp && p.listed && p.read.tell.IsZero() {
-		p.read.tell = m.now.Add(m.genesis.Policy.Deadline)
+		p.read.tell = m.now.Add(m.rules().Deadline)
 	}
 }
 
@@ -36,7 +36,7 @@ func (m *Machine) hides(st *seatState) {
 		return
 	}
 	for _, p := range missing {
-		if p.read.told && p.read.opened && p.listed && p.caughtUp {
+		if p.read.told && p.read.opened && p.listed && p.caughtUp && m.expected(p, st) {
 			m.relayEvent(p, "hides "+st.seat.String(), m.display(st),
 				fmt.Sprintf("Relay %s does not show %s, whom %s %s. Messages reach %s over the others. Nothing for you to do.",
 					p.name(), m.display(st), labels(shown), verb(shown, "shows", "show"), st.ann.Name))

@@ -216,7 +216,7 @@ func TestInsiderCannotSuppress(t *testing.T) {
 // insider can post, gives way to the true one: a strict group shows it.
 func TestTrueCopyAfterSpoiled(t *testing.T) {
 	m := laidDown(t, 1)
-	m.genesis.Policy.Strict, m.voting = true, nil
+	m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = true, true, nil
 	m.ledger = crossverify.NewLedger(m.policy())
 	x := newPeer(t, m, "Bob")
 	it := x.text(t, "hello")
@@ -482,7 +482,7 @@ func TestUnaskedReceipt(t *testing.T) {
 // group's senders.
 func TestStrictWithoutConvicted(t *testing.T) {
 	m := laidDown(t, 1)
-	m.genesis.Policy.Strict, m.voting = true, nil
+	m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = true, true, nil
 	m.ledger = crossverify.NewLedger(m.policy())
 	m.setAside(&evidenceRecord{Path: 2})
 	m.sendText(7, SendText{Text: "x"})

@@ -25,7 +25,7 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 	}
 	wanted := m.publish(op)
 	m.grant(inv, rec, wanted)
-	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
+	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.rules().Deadline),
 		done: func() (any, error, bool) {
 			return m.invitation(inv, rec, wanted), nil, !m.awaited(wanted) && m.enough(m.keeps(wanted))
 		},
@@ -47,7 +47,7 @@ func (m *Machine) newInvite(uses uint32, valid time.Duration) (*Invitation, *Inv
 	k := m.keyring
 	inv := &Invitation{Group: m.gid, Door: DoorKey(&k.epoch().Key, m.gid), Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
 		Expires: unixTime(m.now.Add(valid)), Role: RoleMember}
-	for _, p := range m.paths {
+	for _, p := range m.used() {
 		inv.Relays = append(inv.Relays, LinkRelay{Key: p.ref.Key, Addrs: p.ref.Addrs})
 	}
 	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: uses, PerHour: min(uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember}
@@ -60,7 +60,7 @@ func (m *Machine) newInvite(uses uint32, valid time.Duration) (*Invitation, *Inv
 // operation.
 func (m *Machine) grant(inv *Invitation, rec *InviteRecord, posts map[wire.PostID]*path) {
 	for _, p := range m.paths {
-		if p.aside {
+		if !p.takesPosts() {
 			continue
 		}
 		admin := ChannelAdmin(m.keyring.owner, p.ref.Key)

@@ -66,6 +66,12 @@ func (m *Machine) command(c broadcast.Command) {
 		m.makeInvite(c.ID, w)
 	case SendText:
 		m.sendText(c.ID, w)
+	case AddRelay:
+		m.changeRelays(c.ID, &w.Relay, "")
+	case RetireRelay:
+		m.changeRelays(c.ID, nil, w.Relay)
+	case ReplaceRelay:
+		m.changeRelays(c.ID, &w.By, w.Relay)
 	case PassOn:
 		m.passOn(c.ID, w)
 	case AckEvents:
@@ -140,7 +146,7 @@ func (m *Machine) join(w JoinGroup) error {
 	}
 	meta := &metaRecord{Phase: phaseJoining, Name: w.Name, Link: w.Link,
 		Door: slices.Clone(inv.Door.Expose()), Invite: slices.Clone(inv.Secret.Expose()), Channels: slices.Clone(inv.Channels.Expose())}
-	m.newIdentity(meta, len(inv.Relays))
+	m.newIdentity(meta, inv.Relays)
 	m.meta = meta
 	if err := m.setUp(); err != nil {
 		return err
@@ -155,7 +161,7 @@ func (m *Machine) join(w JoinGroup) error {
 
 func (m *Machine) joinWait() time.Duration {
 	if m.genesis != nil {
-		return m.genesis.Policy.Deadline
+		return m.rules().Deadline
 	}
 	return DefaultDeadline
 }
@@ -189,18 +195,12 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 		m.invalid(p, "a genesis that is not the one of your link")
 		return
 	}
-	if !slices.EqualFunc(g.Relays, m.paths, func(r RelayRef, p *path) bool { return r.Key == p.ref.Key }) {
-		m.failWaiting(fmt.Errorf("%w: the link names other relays than the group's own list; ask for a new link", ErrGenesis))
-		return
-	}
 	m.genesis = g
 	m.keyring.turns++
 	m.meta.Genesis = slices.Clone(value)
 	m.meta.Group = g.Name
-	for i, p := range m.paths {
-		p.ref.Operator, p.ref.OperatorName, p.ref.Families = g.Relays[i].Operator, g.Relays[i].OperatorName, g.Relays[i].Families
-	}
-	m.ledger = crossverify.NewLedger(m.policy())
+	m.nameOperators(g.Relays)
+	m.makeLedger()
 	m.beginRoster()
 	m.saveMeta()
 }
@@ -256,7 +256,7 @@ func (m *Machine) sawWelcome(p *path, author wire.Seat, value []byte) {
 	m.saveMeta()
 	m.saveSeat(st)
 	for _, q := range m.paths {
-		if q.aside {
+		if !q.takesPosts() {
 			continue
 		}
 		m.putEntry(q, epochKey, "announcement/"+m.self.String(), 1, m.meta.Announced, k.owner)
@@ -319,9 +319,15 @@ func (m *Machine) stepJoining() {
 	}
 	if agreed != m.progress {
 		m.progress = agreed
-		m.hint(Event{Kind: EventProgress, Done: agreed, Total: seats, Text: fmt.Sprintf("keys of %d/%d members agreed, %d/%d relays answered", agreed, seats, m.listed(), len(m.paths))})
+		m.hint(Event{Kind: EventProgress, Done: agreed, Total: seats, Text: fmt.Sprintf("keys of %d/%d members agreed, %d/%d relays answered", agreed, seats, m.listed(), len(m.used()))})
 	}
-	all := !slices.ContainsFunc(m.paths, func(p *path) bool { return !p.listed })
+	all := !slices.ContainsFunc(m.used(), func(p *path) bool { return !p.listed })
+	if len(m.unnamed()) > 0 { // whose word counts for whom is not known yet
+		if late {
+			m.failJoin()
+		}
+		return
+	}
 	if late && all && !settled && !m.extended {
 		// The boards were read late: what they do not agree on is decided
 		// before the newcomer begins to speak.
@@ -344,7 +350,7 @@ func (m *Machine) enough(hold func(*path) bool) bool {
 	return m.ledger.Enough(func(at crossverify.Path) bool { return hold(m.paths[at]) })
 }
 
-// operators counts the distinct operators of the paths that hold.
+// operators counts the distinct operators of the paths that count and hold.
 func (m *Machine) operators(hold func(*path) bool) int {
 	return m.ledger.Count(func(at crossverify.Path) bool { return hold(m.paths[at]) })
 }
@@ -353,6 +359,7 @@ func (m *Machine) joined(members int) {
 	m.meta.Phase = phaseMember
 	m.meta.Joined = true
 	m.deadline = time.Time{}
+	m.numberRelays()
 	m.saveMeta()
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
@@ -362,12 +369,12 @@ func (m *Machine) joined(members int) {
 		}
 	}
 	m.show(Event{Kind: EventJoined, Own: true, Seat: m.self.String(), Member: m.meta.Name,
-		Text: fmt.Sprintf("You joined %s: %s, %d of %d relays answered.", m.meta.Group, plural(members, "other member"), m.listed(), len(m.paths))})
+		Text: fmt.Sprintf("You joined %s: %s, %d of %d relays answered.", m.meta.Group, plural(members, "other member"), m.listed(), len(m.used()))})
 }
 
-// listed is how many relays' boards were read.
+// listed is how many of the relays in use had their boards read.
 func (m *Machine) listed() (n int) {
-	for _, p := range m.paths {
+	for _, p := range m.used() {
 		if p.listed {
 			n++
 		}
@@ -391,7 +398,7 @@ func (m *Machine) failJoin() {
 	}
 	cause := error(ErrUnreached)
 	var why []string
-	for _, p := range m.paths {
+	for _, p := range m.used() {
 		if !p.listed || slices.ContainsFunc(p.queue, func(q *postItem) bool { return q.kind == postAdmit }) {
 			problem := p.problem
 			if problem == "" {
@@ -404,6 +411,10 @@ func (m *Machine) failJoin() {
 		} else if p.refused != nil && !errors.Is(cause, ErrExpired) {
 			cause = p.refused
 		}
+	}
+	if list := m.unnamed(); m.genesis != nil && len(why) == 0 && len(list) > 0 {
+		cause = ErrGenesis
+		why = append(why, fmt.Sprintf("the group's roster, as far as it is shown, does not have %s of the link; ask for a new link", names(list, "relay")))
 	}
 	m.deadline = m.now.Add(m.joinWait())
 	m.failWaiting(fmt.Errorf("%w: %s", cause, strings.Join(why, "; ")))

@@ -41,6 +41,8 @@ type Limits struct {
 	AckEvery       time.Duration // that a member says nothing before it sends a view, at least; 10 min a member. Default: 24 h
 	Texts          int           // newest texts kept so that they can be sent again. Default: 1,024
 	ReinforceEvery time.Duration // between encapsulations to one seat, at least. Default: 6 days
+	GoneAfter      time.Duration // without an answer of a relay, while others answer, until people are told. Default: 3 days
+	RetiredFor     time.Duration // for which a retired relay is still read. Default: 1 day
 	Carriers       int           // relays that carry a text in full, the others its digest; negative: all carry it. Default: 3
 	RepairTime     time.Duration // how long a bundle is kept that not all relays carry. Default: 1 h
 	RepairBytes    int           // of such bundles that nothing waits for. Default: 4 MiB
@@ -67,6 +69,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AckEvery, 24*time.Hour)
 	set(&l.Texts, 1024)
 	set(&l.ReinforceEvery, 6*24*time.Hour)
+	set(&l.GoneAfter, 3*24*time.Hour)
+	set(&l.RetiredFor, 24*time.Hour)
 	set(&l.Carriers, 3)
 	set(&l.RepairTime, time.Hour)
 	set(&l.RepairBytes, 4<<20)
@@ -122,8 +126,8 @@ type Machine struct {
 	paths       []*path
 	byLink      map[broadcast.Link]*path
 	ledger      *crossverify.Ledger
-	voting      *crossverify.Policy // made when first needed
-	shares      map[uint64]int      // k of first contacts, by the set of paths that they go over
+	voting      *crossverify.Policy // of the list in use, made when first needed
+	shares      map[sharesKey]int   // k of first contacts
 	seats       map[wire.Seat]*seatState
 	prefixes    map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
 	invites     map[[16]byte]*InviteRecord
@@ -205,6 +209,11 @@ type Machine struct {
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
+
+	changeUntil  time.Time // when whoever waits for a change of the relays is told
+	announceAt   time.Time // when the own announcement follows the lists of relays
+	readingSince time.Time // since when enough relays are read, in this opening
+	ledgerEra    []int     // number in the ledger of each era in meta.Lists
 }
 
 // waiter is a command that is answered when done says so.
@@ -332,6 +341,12 @@ func (m *Machine) wakeUp() {
 	if m.ledger == nil {
 		return
 	}
+	if next := m.meta.Lists.Next; next != nil {
+		next.since = m.now
+	}
+	if m.meta.Change != nil {
+		m.changeUntil = m.now.Add(m.cfg.Limits.FoundWait)
+	}
 	m.claimLog()
 	for _, st := range m.sortedSeats() {
 		m.askedAll(st)
@@ -372,6 +387,7 @@ func (m *Machine) settle() {
 		m.answerWaiting()
 		return
 	}
+	m.stepRelays()
 	if m.ledger != nil {
 		for _, s := range m.ledger.Advance(m.now) {
 			m.subjectChanged(s)
@@ -480,6 +496,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.nextOverdue())
 	soonest(m.nextGreeting())
 	soonest(m.rotateAt())
+	soonest(m.relaysWake())
 	soonest(m.unstashAt())
 	soonest(m.unreadAt())
 	soonest(m.governAt())

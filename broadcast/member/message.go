@@ -52,13 +52,14 @@ type message struct {
 	carriers uint16    // of its header
 	digests  uint64    // paths, by index, that match it by its digest alone
 	known    time.Time // first, in this opening
+	era      int       // who counted when it came
 }
 
 // showMessage hands a message to the application, once.
 func (m *Machine) showMessage(msg *message) {
 	st := m.seatOf(msg.key.seat)
 	e := Event{Kind: EventMessage, ID: msg.d.Short(), Seat: msg.key.seat.String(), Member: m.display(st), Text: msg.text, Own: msg.own, Late: msg.late, Passed: msg.passed,
-		Marks: m.marks(m.ledger.Report(msg.key.subject()).Status)}
+		Marks: m.messageMarks(msg)}
 	if msg.sent > 0 {
 		e.Sent = unixSeconds(msg.sent)
 	}
@@ -108,8 +109,14 @@ func (m *Machine) marksChanged(msg *message) {
 	msg.status = slices.Clone(r.Status)
 	m.saveMessage(msg)
 	if msg.event > 0 {
-		m.hint(Event{Kind: EventMarks, ID: msg.d.Short(), Seat: msg.key.seat.String(), Marks: m.marks(r.Status), Own: msg.own})
+		m.hint(Event{Kind: EventMarks, ID: msg.d.Short(), Seat: msg.key.seat.String(), Marks: m.messageMarks(msg), Own: msg.own})
 	}
+}
+
+// messageMarks are the statuses of the paths that counted when a message came,
+// and of others that have something to say.
+func (m *Machine) messageMarks(msg *message) map[string]Mark {
+	return m.marksOf(m.ledger.Report(msg.key.subject()).Status, m.meta.Lists.counted(msg.era))
 }
 
 func (m *Machine) saveMessage(msg *message) {
@@ -120,6 +127,7 @@ func (m *Machine) saveMessage(msg *message) {
 	b = wire.AppendBool(b, msg.own)
 	b = wire.AppendBool(b, msg.opened)
 	b = wire.AppendU64(b, msg.order)
+	b = wire.AppendU32(b, uint32(msg.era))
 	b = wire.AppendU64(wire.AppendU16(b, msg.carriers), msg.digests)
 	b = append(b, byte(len(msg.status)))
 	for _, s := range msg.status {
@@ -143,6 +151,7 @@ func (m *Machine) loadMessage(key, value []byte) error {
 	r.Fixed(msg.slot[:])
 	msg.event, msg.kind, msg.sent = r.U64(), Kind(r.U8()), int64(r.U64())
 	msg.own, msg.opened, msg.order = r.Bool(), r.Bool(), r.U64()
+	msg.era = int(r.U32())
 	msg.carriers, msg.digests = r.U16(), r.U64()
 	for _, s := range r.Raw(int(r.U8())) {
 		msg.status = append(msg.status, crossverify.Status(s))
@@ -153,7 +162,7 @@ func (m *Machine) loadMessage(key, value []byte) error {
 	}
 	m.messages[msg.key] = msg
 	m.digests.of[msg.d] = msg.key
-	m.ledger.Restore(msg.key.subject(), msg.d, msg.status, 0)
+	m.ledger.Restore(msg.key.subject(), msg.d, msg.status, m.eraIn(msg.era))
 	if msg.kind == KindText {
 		m.recent = append(m.recent, msg)
 	}

@@ -16,48 +16,83 @@ import (
 // awaiting independent review): which shares go on which path, which that came
 // count, and what waits for the others.
 
-// mixing is the policy of first contacts begun now: k of the relays in force,
-// all of them in a strict group; unmixed where the group has one relay. A relay
-// that its own signatures convicted is not in force: honest ones never are, so
-// what is left has all of them, and nobody gains by convicting itself.
-func (m *Machine) mixing() ratchet.Paths { return m.mixingOf(func(p *path) bool { return !p.aside }) }
+// mixing is the policy of first contacts begun now: k of the relays in use, all
+// of them in a strict group; unmixed where the group has one relay. A relay that
+// its own signatures convicted does not count: honest ones never are convicted,
+// so what is left has all of them, and nobody gains by convicting itself.
+func (m *Machine) mixing() ratchet.Paths { return m.mixingOf(m.eraNow(), false) }
 
-// mixingOf is the policy over the relays that hold.
-func (m *Machine) mixingOf(in func(*path) bool) ratchet.Paths {
+// mixingOf is the policy of an era, with or without those that were convicted.
+func (m *Machine) mixingOf(e relayEra, all bool) ratchet.Paths {
 	var paths ratchet.Paths
-	if m.unmixed() {
+	if e.Relays.len() < 2 { // there is nothing to mix
 		return paths
 	}
 	var over []crossverify.Path
-	var set uint64
+	var set relayMask
 	for _, p := range m.paths {
-		if in(p) {
+		if e.Relays.has(p.index) && (all || !p.aside) {
 			paths.Relays = append(paths.Relays, p.ref.Key)
 			over, set = append(over, crossverify.Path(p.index)), set|1<<p.index
 		}
 	}
 	slices.SortFunc(paths.Relays, func(a, b keys.RelayPublic) int { return slices.Compare(a[:], b[:]) })
-	// Shares go to relays, and whoever runs several of them must not count for
-	// several: operators who are not enough never hold k.
-	policy := m.policy()
-	k, ok := m.shares[set]
-	if !ok {
-		k = max(1, policy.Shares(over)) // 0 would say unmixed
-		m.shares[set] = k
-	}
-	paths.K = k
+	paths.K = m.sharesOf(e, over, set)
 	return paths
 }
 
-// unmixed: with one relay there is nothing to mix.
-func (m *Machine) unmixed() bool { return len(m.paths) < 2 }
+// sharesKey is what k follows from.
+type sharesKey struct {
+	relays, set relayMask
+	policy      Policy
+}
 
-// policies are those that a hello may have been made under: of the relays in
-// force, and of all, from before somebody was set aside.
-func (m *Machine) policies() []ratchet.Paths {
-	list := []ratchet.Paths{m.mixing()}
-	if len(list[0].Relays) < len(m.paths) {
-		list = append(list, m.mixingOf(func(*path) bool { return true }))
+// sharesOf is k over a set of an era's paths. Shares go to relays, and whoever
+// runs several of them must not count for several: operators who are not enough
+// never hold k.
+func (m *Machine) sharesOf(e relayEra, over []crossverify.Path, set relayMask) int {
+	policy := m.policy() // which empties shares where they are of other relays
+	key := sharesKey{e.Relays, set, e.Policy}
+	k, ok := m.shares[key]
+	if !ok {
+		if e.Relays != m.usedMask() || e.Policy != *m.rules() {
+			policy = m.policyOf(e)
+		}
+		k = max(1, policy.Shares(over)) // 0 would say unmixed
+		m.shares[key] = k
+	}
+	return k
+}
+
+// unmixed: with one relay there is nothing to mix.
+func (m *Machine) unmixed() bool { return m.usedMask().len() < 2 }
+
+// maxFormerLists is under how many lists before the one in use a hello may have
+// been made that comes now; none that ended more than the retention time ago.
+const maxFormerLists = 4
+
+// policies are those that a hello may have been made under: of the list in use,
+// of the one that follows and of those before, each without those that were
+// convicted and, from before somebody was, with them.
+func (m *Machine) policies() (list []ratchet.Paths) {
+	l := &m.meta.Lists
+	eras := []relayEra{m.eraNow()}
+	if l.Next != nil {
+		eras = append(eras, relayEra{Relays: l.Next.Relays, Policy: *m.rules()})
+	}
+	for i := len(l.Eras) - 2; i >= max(0, len(l.Eras)-1-maxFormerLists); i-- {
+		if ended := time.Unix(l.Eras[i+1].From, 0); m.now.Before(ended.Add(m.retention())) {
+			eras = append(eras, l.Eras[i])
+		}
+	}
+	for _, e := range eras {
+		for _, all := range []bool{false, true} {
+			paths := m.mixingOf(e, all)
+			same := func(o ratchet.Paths) bool { return o.K == paths.K && slices.Equal(o.Relays, paths.Relays) }
+			if len(paths.Relays) <= MaxRelays && !slices.ContainsFunc(list, same) {
+				list = append(list, paths)
+			}
+		}
 	}
 	return list
 }
@@ -80,7 +115,7 @@ func (m *Machine) reachable(st *seatState) bool {
 	}
 	n := 0
 	for _, p := range m.paths {
-		if !p.aside && m.shownBy(p, st) {
+		if p.counts() && m.shownBy(p, st) {
 			n++
 		}
 	}
@@ -146,7 +181,7 @@ func (m *Machine) undecided(p *path, q *postItem) bool {
 var errTooFew = errors.New("member: too few paths have brought their share")
 
 // gathered is the responder's session of a hello, from all copies of its
-// handshake part that came on paths in force, each with the share of its path;
+// handshake part that came on paths of its policy, each with the share of its path;
 // message 0 has not opened. spoiled are copies whose share does not open. Copies
 // that are held are all there is to it, so that it comes out the same after a
 // restart.
@@ -164,11 +199,15 @@ func (m *Machine) gathered(st *seatState, it *item, c *ratchet.Contact, own *own
 		return o.path.aside || blank(shareAt(o.slot)) || !m.shownBy(o.path, st)
 	})
 	slices.SortFunc(copies, (*item).compare)
-	came := map[*path]bool{}
-	for _, o := range copies {
-		came[o.path] = true
-	}
 	for _, paths := range m.policies() {
+		if paths.K == 0 {
+			continue
+		}
+		came := map[*path]bool{}
+		of := slices.DeleteFunc(slices.Clone(copies), func(o *item) bool { return !slices.Contains(paths.Relays, o.path.ref.Key) })
+		for _, o := range of {
+			came[o.path] = true
+		}
 		if len(came) < paths.K {
 			continue
 		}
@@ -177,7 +216,7 @@ func (m *Machine) gathered(st *seatState, it *item, c *ratchet.Contact, own *own
 			return nil, nil, err
 		}
 		spoiled = spoiled[:0]
-		for _, o := range copies {
+		for _, o := range of {
 			if err := a.Share(o.path.ref.Key, [ratchet.ShareSize]byte(shareAt(o.slot))); err != nil {
 				spoiled = append(spoiled, o)
 			}
@@ -195,11 +234,10 @@ func (m *Machine) gathered(st *seatState, it *item, c *ratchet.Contact, own *own
 // others waited for.
 var errCopies = errors.New("member: the slot does not open, another path's copy may")
 
-// transcript is what replays of a handshake part are known by: T under the
-// policy of all relays, whatever has been set aside since.
+// transcript is what replays of a handshake part are known by: T as of an
+// unmixed contact, whatever the relays were when it was made.
 func (m *Machine) transcript(c ratchet.Contact, handshake []byte) (wire.Digest, error) {
-	all := m.mixingOf(func(*path) bool { return true })
-	c.Paths = all.Digest(m.gid)
+	c.Paths = ratchet.Paths{}.Digest(m.gid)
 	return ratchet.HandshakeTranscript(&c, handshake)
 }
 
@@ -247,22 +285,30 @@ func (m *Machine) openHelloOf(st *seatState, it *item, own *ownPrekeys, peer *pe
 	c := m.contactOf(own, peer.Party)
 	handshake := it.slot[:ratchet.HandshakeSize]
 	var s *ratchet.Session
-	var spoiled []*item
-	if m.unmixed() {
-		s, err = ratchet.Accept(c, []ratchet.PrekeysPrivate{own.PrekeysPrivate}, handshake)
-	} else {
-		s, spoiled, err = m.gathered(st, it, c, own)
-	}
-	if err != nil {
-		return key, err
-	}
 	var chain ratchet.SendChain
-	key, err = s.Open(m.now, m.entropy, &chain, it.slot[ratchet.HandshakeSize+ratchet.ShareSize:], it.d)
-	if err != nil && !m.unmixed() {
-		return key, fmt.Errorf("%w: %w", errCopies, err)
+	inner := it.slot[ratchet.HandshakeSize+ratchet.ShareSize:]
+	if slices.ContainsFunc(m.policies(), func(p ratchet.Paths) bool { return p.K == 0 }) {
+		c.Paths = ratchet.Paths{}.Digest(m.gid)
+		if s, err = ratchet.Accept(c, []ratchet.PrekeysPrivate{own.PrekeysPrivate}, handshake); err == nil {
+			key, err = s.Open(m.now, m.entropy, &chain, inner, it.d)
+		}
+		if err != nil {
+			s = nil
+		}
 	}
-	if err != nil {
-		return key, err
+	var spoiled []*item
+	if s == nil {
+		mixed, copies, e := m.gathered(st, it, c, own)
+		if e != nil {
+			if errors.Is(e, errTooFew) && err != nil {
+				e = err // nothing is mixed here
+			}
+			return key, e
+		}
+		if key, err = mixed.Open(m.now, m.entropy, &chain, inner, it.d); err != nil {
+			return key, fmt.Errorf("%w: %w", errCopies, err)
+		}
+		s, spoiled = mixed, copies
 	}
 	t, err := m.transcript(*c, handshake)
 	if err != nil {
@@ -342,6 +388,7 @@ func appendShares(b []byte, shares []seatShares) []byte {
 	b = wire.AppendU32(b, uint32(len(shares)))
 	for _, s := range shares {
 		b = wire.AppendU32(b, uint32(s.seat))
+		b = append(b, byte(len(s.sealed)))
 		for i := range s.sealed {
 			b = append(b, s.sealed[i][:]...)
 		}
@@ -349,14 +396,20 @@ func appendShares(b []byte, shares []seatShares) []byte {
 	return b
 }
 
+func growShares(shares [][ratchet.ShareSize]byte, paths int) [][ratchet.ShareSize]byte {
+	return append(shares, make([][ratchet.ShareSize]byte, paths-len(shares))...)
+}
+
 // readShares reads what appendShares wrote for a bundle of so many seats.
 func (m *Machine) readShares(r *wire.Reader, seats int) (shares []seatShares) {
-	for range r.Count(seats, 4+len(m.paths)*ratchet.ShareSize) {
+	for range r.Count(seats, 4+1) {
 		s := seatShares{seat: int(r.U32()), sealed: make([][ratchet.ShareSize]byte, len(m.paths))}
-		if n := len(shares); s.seat >= seats || n > 0 && s.seat <= shares[n-1].seat {
+		paths := int(r.U8())
+		if n := len(shares); paths > len(m.paths) || s.seat >= seats || n > 0 && s.seat <= shares[n-1].seat {
 			r.Fail(wire.ErrFormat)
+			return nil
 		}
-		for i := range s.sealed {
+		for i := range paths {
 			r.Fixed(s.sealed[i][:])
 		}
 		shares = append(shares, s)

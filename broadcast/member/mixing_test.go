@@ -206,7 +206,7 @@ func TestNotReachable(t *testing.T) {
 	if !m.starts(x.st) {
 		t.Error("two of three paths show the seat, and nobody begins")
 	}
-	m.genesis.Policy.Strict, m.voting = true, nil
+	m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = true, true, nil
 	if m.starts(x.st) {
 		t.Error("begun in a strict group before every relay shows the seat")
 	}
@@ -221,7 +221,7 @@ func TestNotReachable(t *testing.T) {
 func TestAnswerNeedsShares(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		m := laidDown(t, 1)
-		m.genesis.Policy.Strict, m.voting = strict, nil
+		m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = strict, strict, nil
 		x := newPeer(t, m, "Bob")
 		x.st.initial = true
 		m.sendBundle(KindHello, nil)
@@ -374,7 +374,7 @@ func TestSharesOfOneOperator(t *testing.T) {
 		{"AABC", 0, false, 3}, {"AABBC", 0, false, 3}, {"AABBCC", 0, false, 3}, {"AAABC", 3, false, 5}, {"AA", 0, false, 1}, {"AAB", 0, false, 3},
 	} {
 		m := laidDown(t, 1)
-		m.genesis.Policy.Strict, m.genesis.Policy.Quorum = c.strict, c.quorum
+		m.state.Policy.Strict, m.state.Policy.Quorum = c.strict, c.quorum
 		m.voting, m.genesis.Relays, m.paths = nil, nil, nil
 		for i, o := range c.operators {
 			ref := RelayRef{Key: keys.NewPrivate[keys.RoleRelay]([32]byte{byte(i + 1)}).Public(), Operator: keys.NewPrivate[keys.RoleOperator]([32]byte{byte(o)}).Public()}

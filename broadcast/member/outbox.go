@@ -53,6 +53,7 @@ type postItem struct {
 	decided  bool  // which shares do not go on this path
 	withheld []int // places in the set, ascending
 	inFlight bool
+	listed   bool      // sent with the list that the relay asked for, on this link
 	sentAt   time.Time // if it is in flight
 	overdue  bool      // its receipt did not come in time, on this link
 	signed   uint64    // epoch whose posting key signed it when it was sent last; 0: none did
@@ -69,6 +70,14 @@ func (m *Machine) enqueue(p *path, q *postItem) {
 	p.queue = append(p.queue, q)
 	m.savePost(p, q)
 	m.saveCounters()
+}
+
+// lastPost is the post that was put into the outbox last; nil: none waits.
+func (p *path) lastPost() *postItem {
+	if len(p.queue) == 0 {
+		return nil
+	}
+	return p.queue[len(p.queue)-1]
 }
 
 func (m *Machine) savePost(p *path, q *postItem) {
@@ -322,7 +331,7 @@ func (m *Machine) onPost(p *path, msg proto.Message) {
 	switch f := msg.(type) {
 	case proto.Welcome:
 		p.post.welcome = true
-		if m.meta.Phase == phaseFounding && p.post.operator == nil {
+		if (m.meta.Phase == phaseFounding || p.standing == making) && p.post.operator == nil {
 			m.send(p.post.link, proto.Info{})
 		}
 	case proto.InfoIs:
@@ -340,7 +349,8 @@ func (m *Machine) onPost(p *path, msg proto.Message) {
 	case proto.Receipt:
 		m.receipt(p, f)
 	case proto.NeedFanout:
-		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle && q.inFlight {
+		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle && q.inFlight && !q.listed {
+			q.listed = true // once a link: a relay that asks again has it
 			m.sends = append(m.sends, broadcast.Send{Link: p.post.link, Frame: m.post(p, q, true).Frame()})
 		}
 	case proto.Refused:
@@ -414,6 +424,10 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 	}
 	if row.Retry {
 		p.retryAt = m.now.Add(max(f.Retry, m.cfg.Limits.RetryPost))
+		return
+	}
+	if p.standing == making {
+		m.refusedMaking(p, q, f)
 		return
 	}
 	if !m.isMember() {

@@ -16,11 +16,13 @@ import (
 
 // path is one relay as this member sees it.
 type path struct {
-	index   int
-	ref     RelayRef
-	channel wire.ChannelID
-	box     keys.MailboxPrivate
-	mailbox wire.MailboxID
+	index    int // its place, for good
+	ref      RelayRef
+	standing standing
+	number   int // of the label; 0: its place
+	channel  wire.ChannelID
+	box      keys.MailboxPrivate
+	mailbox  wire.MailboxID
 
 	read readLink
 	post postLink
@@ -67,8 +69,15 @@ type pathRecord struct {
 	stats      [5]uint64             // by crossverify.Status
 }
 
-// label is how people see the path: R1.. in the genesis' order.
-func (p *path) label() string { return fmt.Sprintf("R%d", p.index+1) }
+// label is how people see the path: R1.. as the group's lists first named it.
+func (p *path) label() string { return fmt.Sprintf("R%d", p.labelNumber()) }
+
+func (p *path) labelNumber() int {
+	if p.number > 0 {
+		return p.number
+	}
+	return p.index + 1
+}
 
 // name is label and operator.
 func (p *path) name() string {
@@ -180,15 +189,7 @@ func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
 		return want
 	}
 	for _, p := range m.paths {
-		if (m.meta.Phase != phaseFounding || p.post.founded) && !m.now.Before(p.openAt) {
-			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.ReadLink, Addrs: p.ref.Addrs})
-		}
-		if (m.meta.Phase == phaseFounding || len(p.queue) > 0) && !p.aside {
-			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.PostLink, Addrs: p.ref.Addrs})
-		} else if p.post.link != 0 {
-			// A post link that stands is kept: the next message goes at once.
-			want = append(want, broadcast.WantLink{Relay: p.ref.Key, Use: broadcast.PostLink, Addrs: p.ref.Addrs})
-		}
+		want = m.appendLinks(want, p)
 	}
 	return want
 }
@@ -234,7 +235,7 @@ type postLink struct {
 
 func (m *Machine) pathOf(key keys.RelayPublic) *path {
 	for _, p := range m.paths {
-		if p.ref.Key == key {
+		if p.ref.Key == key && p.standing != vacant {
 			return p
 		}
 	}
@@ -253,7 +254,7 @@ func (m *Machine) up(in broadcast.Up) {
 		p.post.link, p.post.welcome, p.post.unanswered = in.Link, false, false
 		p.post.lists = map[wire.Digest]bool{}
 		for _, q := range p.queue {
-			q.inFlight = false
+			q.inFlight, q.listed = false, false
 		}
 	}
 	p.problem = ""
@@ -286,7 +287,7 @@ func (m *Machine) drop(p *path, l broadcast.Link, use broadcast.Use) {
 			m.forgetPosts(p) // of evidence, which nobody dials it for
 		}
 		for _, q := range p.queue {
-			q.inFlight = false
+			q.inFlight, q.listed = false, false
 		}
 	}
 }

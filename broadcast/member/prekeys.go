@@ -106,7 +106,9 @@ func (m *Machine) announce(version uint64, previous wire.Digest) {
 	a.Seat = NewSeat(m.gid, a.Signing)
 	copy(a.KEM[:], o.KEM.EncapsulationKey().Bytes())
 	for _, p := range m.paths {
-		a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox, Admin: ChannelAdmin(k.owner, p.ref.Key).Public()})
+		if p.listedRelay() {
+			a.Mailboxes = append(a.Mailboxes, Mailbox{Relay: p.ref.Key, ID: p.mailbox, Admin: ChannelAdmin(k.owner, p.ref.Key).Public()})
+		}
 	}
 	a.Sign(k.signing)
 	k.ann = a
@@ -132,7 +134,7 @@ func (m *Machine) retention() time.Duration {
 	if m.genesis == nil {
 		return DefaultRetention
 	}
-	return m.genesis.Policy.Retention
+	return m.rules().Retention
 }
 
 // expired: nobody begins with these prekeys any more. Their seat has been away
@@ -143,10 +145,16 @@ func (m *Machine) expired(st *seatState) bool { return !m.now.Before(st.ann.Expi
 // that was away reads first whether another installation announced the seat, so
 // that no two sign one version.
 func (m *Machine) rotateAt() (t time.Time) {
-	if !m.isMember() || m.meta.Restored || m.meta.Superseded || m.silent() || len(m.keyring.prekeys) == 0 || !m.reading() {
+	if !m.isMember() || m.meta.Restored || m.meta.Superseded || m.silent() || len(m.keyring.prekeys) == 0 || !m.reading() && !m.readsNext() {
 		return t
 	}
-	return time.Unix(m.keyring.newest().made, 0).Add(m.cfg.Limits.PrekeyLife)
+	t = time.Unix(m.keyring.newest().made, 0).Add(m.cfg.Limits.PrekeyLife)
+	if m.unannounced() && m.announceAt.Before(t) {
+		if t = m.announceAt; t.IsZero() {
+			t = m.now
+		}
+	}
+	return t
 }
 
 // rotate replaces the prekeys that are old and erases those that no hello under
@@ -178,7 +186,7 @@ func (m *Machine) announced() {
 	m.saveSeat(st)
 	m.sealAgain()
 	for _, p := range m.paths {
-		if !p.aside {
+		if p.takesPosts() {
 			m.putEntry(p, epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)
 		}
 	}

@@ -15,15 +15,27 @@ func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 func (m *Machine) status() Status {
 	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Left: m.gone(), Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Acked: m.acked[""], Messages: uint64(len(m.recent))}
 	if m.genesis != nil {
-		s.Strict, s.Quorum = m.genesis.Policy.Strict, m.needed()
+		s.Strict, s.Quorum = m.rules().Strict, m.needed()
 	}
+	s.Ordinal = m.meta.Lists.Ordinal
 	for _, p := range m.paths {
-		s.Relays = append(s.Relays, RelayStatus{
-			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Addrs: p.ref.Addrs, Standing: StandingInUse, Connected: p.read.opened, CaughtUp: p.caughtUp,
+		if p.standing == vacant {
+			continue
+		}
+		r := RelayStatus{
+			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Addrs: p.ref.Addrs, Standing: m.standingOf(p), Connected: p.read.opened, CaughtUp: p.caughtUp,
 			SetAside: p.aside, Position: p.position, Outbox: len(p.queue), Problem: p.problem,
 			Matched: p.stats[crossverify.Matched], Dissented: p.stats[crossverify.Dissented],
 			Silent: p.stats[crossverify.Silent], Failed: p.stats[crossverify.Failed],
-		})
+		}
+		if at := m.meta.Relays[p.index].Missing; at != 0 && p.standing == inUse {
+			r.Gone = unixSeconds(at)
+		}
+		if p.standing == retired || p.standing == closed {
+			s.Former = append(s.Former, r)
+		} else {
+			s.Relays = append(s.Relays, r)
+		}
 		s.Outbox += len(p.queue)
 	}
 	if m.ledger == nil {
@@ -54,9 +66,6 @@ func (m *Machine) status() Status {
 func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 	set(&w.Limit, 20)
 	var v Paths
-	for _, p := range m.paths {
-		v.Relays = append(v.Relays, p.label())
-	}
 	list := m.recent
 	if w.Message != "" {
 		list = slices.DeleteFunc(slices.Clone(list), func(msg *message) bool { return !strings.HasPrefix(msg.d.Short(), strings.ToLower(w.Message)) })
@@ -70,6 +79,15 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 	if len(list) > w.Limit {
 		list = list[len(list)-w.Limit:]
 	}
+	var seen relayMask
+	for _, msg := range list {
+		seen |= m.meta.Lists.counted(msg.era)
+	}
+	for _, p := range m.paths {
+		if p.standing == inUse || seen.has(p.index) {
+			v.Relays = append(v.Relays, p.label())
+		}
+	}
 	for _, msg := range list {
 		var digests []string
 		for _, p := range m.inSet(msg.digests) {
@@ -77,7 +95,7 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 		}
 		r := m.ledger.Report(msg.key.subject())
 		v.Messages = append(v.Messages, PathsRow{ID: msg.d.Short(), Member: m.display(m.seatOf(msg.key.seat)), Text: preview(msg.text),
-			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.marks(r.Status), Digests: digests})
+			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.messageMarks(msg), Digests: digests})
 	}
 	return v, nil
 }

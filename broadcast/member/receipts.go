@@ -238,7 +238,7 @@ func (m *Machine) forgotten(p *path, r *receipt, later crossverify.Statement, pr
 // and did not answer yet, is not put twice, so this is once for a lineage. The
 // admission goes under the posting key: its invite may be over by now.
 func (m *Machine) putMissing(p *path) {
-	if !m.isMember() || m.meta.Restored || m.meta.Superseded || p.aside {
+	if !m.isMember() || m.meta.Restored || m.meta.Superseded || !p.keepsBoard() {
 		return
 	}
 	k := m.keyring

@@ -100,7 +100,7 @@ func (m *Machine) process(it *item, hold func()) {
 		return
 	}
 	if m.received[k.source].has(k.sequence) {
-		if m.carries(it.path, it.header.Carriers) { // elsewhere it may have been posted in full later
+		if m.carries(it.path, it.header.Carriers, m.meta.Lists.era()) { // elsewhere it may have been posted in full later
 			m.replayed(it)
 		}
 		return
@@ -160,7 +160,7 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 	first := m.received[k.source] == nil
 	st.epoch = it.header.Epoch
 	m.counters.messages++
-	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, carriers: it.header.Carriers, known: m.now}
+	msg := &message{key: k, d: it.d, slot: slotDigest(it.slot), opened: true, order: m.counters.messages, carriers: it.header.Carriers, known: m.now, era: m.meta.Lists.era()}
 	m.messages[k] = msg
 	m.digests.of[it.d] = k
 	m.ledger.Opened(m.now, crossverify.Path(it.path.index), k.subject(), it.d)
@@ -202,8 +202,9 @@ func (m *Machine) openedItem(st *seatState, it *item, key *keys.ContentKey, skip
 // not carried it lag until the deadline, then they are silent.
 func (m *Machine) awaitCopies(msg *message) {
 	s := msg.key.subject()
+	counted := m.meta.Lists.counted(msg.era)
 	for i, status := range m.ledger.Report(s).Status {
-		if status == crossverify.Awaiting {
+		if status == crossverify.Awaiting && counted.has(i) {
 			m.ledger.Absent(m.now, crossverify.Path(i), s)
 		}
 	}
@@ -218,7 +219,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 	switch {
 	case c.Kind == KindText:
 		msg.text = textOf(c.Body)
-		if !m.genesis.Policy.Strict {
+		if !m.rules().Strict {
 			m.showMessage(msg)
 		}
 		m.recent = append(m.recent, msg)
@@ -230,7 +231,7 @@ func (m *Machine) content(st *seatState, msg *message, c *Content) {
 		m.sawExchange(c.Body)
 	case c.Kind == KindRefetch:
 		m.sawRefetch(st, c.Body)
-	case c.Kind == KindAgain && m.genesis.Policy.Strict:
+	case c.Kind == KindAgain && m.rules().Strict:
 		msg.text = string(c.Body) // until every path carried it
 	case c.Kind == KindAgain:
 		m.sawAnswer(st, c.Body)

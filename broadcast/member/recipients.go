@@ -43,7 +43,7 @@ func (m *Machine) gather() *recipientSet {
 	s := &recipientSet{}
 	var states []*seatState
 	held := 0
-	h := []byte{}
+	h := []byte{byte(len(m.paths))}
 	for _, st := range m.sortedSeats() {
 		if !m.usable(st) {
 			if st.ann != nil && !m.out(st.seat) {
@@ -54,7 +54,7 @@ func (m *Machine) gather() *recipientSet {
 		states = append(states, st)
 		boxes := make([]wire.MailboxID, len(m.paths))
 		for _, b := range st.ann.Mailboxes {
-			if p := m.pathOf(b.Relay); p != nil {
+			if p := m.pathOf(b.Relay); p != nil && p.listedRelay() {
 				boxes[p.index] = b.ID
 			}
 		}
@@ -137,24 +137,34 @@ func (m *Machine) inOutbox(set wire.Digest) bool {
 	return false
 }
 
+// loadSet reads: paths u8 | for each seat: seat 32 | mailbox 16 of each path.
 func (m *Machine) loadSet(key, value []byte) error {
-	size := 32 + 16*len(m.paths)
-	if len(key) != 32 || len(value)%size != 0 {
+	s := &recipientSet{lists: make([]fanout, len(m.paths))}
+	r := wire.NewReader(value)
+	paths := int(r.U8())
+	if len(key) != 32 || paths > len(m.paths) {
 		return wire.ErrFormat
 	}
-	s := &recipientSet{hash: wire.Digest(key), lists: make([]fanout, len(m.paths))}
-	r := wire.NewReader(value)
-	for r.Len() > 0 {
+	s.hash = wire.Digest(key)
+	for r.Len() > 0 && r.Err() == nil {
 		var seat wire.Seat
 		r.Fixed(seat[:])
 		boxes := make([]wire.MailboxID, len(m.paths))
-		for i := range boxes {
+		for i := range paths {
 			r.Fixed(boxes[i][:])
 		}
 		s.seats, s.boxes = append(s.seats, seat), append(s.boxes, boxes)
 	}
 	m.sets[s.hash] = s
 	return r.Done()
+}
+
+// grow gives the set more paths, on which nobody of it has a mailbox.
+func (s *recipientSet) grow(paths int) {
+	s.lists = append(s.lists, make([]fanout, paths-len(s.lists))...)
+	for i := range s.boxes {
+		s.boxes[i] = append(s.boxes[i], make([]wire.MailboxID, paths-len(s.boxes[i]))...)
+	}
 }
 
 // at is the set as one relay sees it.

@@ -236,7 +236,7 @@ func (m *Machine) goOn(id uint64, w SendText, begun []byte) bool {
 	} else {
 		d = msg.d
 	}
-	s := sentText{info: SentInfo{ID: d.Short(), Relays: len(m.paths)}, posts: map[int]wire.PostID{}, took: map[int]bool{}, repair: m.repairOf(d)}
+	s := sentText{info: SentInfo{ID: d.Short(), Relays: len(m.used())}, posts: map[int]wire.PostID{}, took: map[int]bool{}, repair: m.repairOf(d)}
 	for _, p := range m.paths {
 		for _, q := range p.queue {
 			if b := m.bundles[q.bundle]; (q.kind == postBundle || q.kind == postDigest) && b != nil && b.key == k {

@@ -18,7 +18,7 @@ func (m *Machine) revive() {
 		return
 	}
 	for _, p := range m.paths {
-		if p.read.opened && !p.listed {
+		if p.standing == inUse && p.read.opened && !p.listed {
 			return
 		}
 	}

@@ -122,9 +122,9 @@ func (m *Machine) loadKept(key, value []byte) error {
 	r.Fixed(h.transcript[:])
 	h.repeats = r.U8()
 	r.Fixed(h.handshake[:])
-	if n := int(r.U8()); n == len(m.paths) && r.Len() == n*ratchet.ShareSize {
-		h.shares = make([][ratchet.ShareSize]byte, n)
-		for i := range h.shares {
+	if n := int(r.U8()); n > 0 && n <= len(m.paths) && r.Len() == n*ratchet.ShareSize {
+		h.shares = make([][ratchet.ShareSize]byte, len(m.paths))
+		for i := range n {
 			r.Fixed(h.shares[i][:])
 		}
 	} else if n != 0 {

@@ -102,7 +102,7 @@ func (m *Machine) adoptable(st *seatState) bool {
 	}
 	status := m.ledger.Report(admissionSubject(st.seat)).Status
 	return !slices.ContainsFunc(m.paths, func(p *path) bool {
-		return !p.aside && p.read.opened && p.listed && status[p.index] != crossverify.Matched
+		return p.counts() && p.read.opened && p.listed && status[p.index] != crossverify.Matched
 	})
 }
 

@@ -40,6 +40,7 @@ func (m *Machine) rosterChanged(before, after *State) {
 	}
 	m.turnEpoch(after.Epochs)
 	m.tellRoster(before, after)
+	m.followRelays()
 }
 
 // changedSeats lists, ascending, the seats of which two states say different

@@ -206,7 +206,7 @@ func (m *Machine) ask() {
 		return
 	}
 	if x.askAt.IsZero() {
-		wait := 2 * m.genesis.Policy.Deadline << min(x.asked, maxRosterAsked)
+		wait := 2 * m.rules().Deadline << min(x.asked, maxRosterAsked)
 		x.askAt = m.now.Add(wait + m.jitter(wait))
 		return
 	}

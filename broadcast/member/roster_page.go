@@ -120,7 +120,7 @@ func (m *Machine) carry(list ...*logged) map[wire.PostID]*path {
 	posts := map[wire.PostID]*path{}
 	for _, at := range order {
 		for _, p := range m.paths {
-			if !p.aside {
+			if p.keepsBoard() {
 				m.putPage(p, at)
 				posts[p.queue[len(p.queue)-1].id] = p
 			}
@@ -187,7 +187,7 @@ func (m *Machine) keeps(posts map[wire.PostID]*path) func(*path) bool {
 // awaited tells whether any of these posts still waits for its receipt.
 func (m *Machine) awaited(posts map[wire.PostID]*path) bool {
 	for id, p := range posts {
-		if !p.aside && m.queued(p, id) {
+		if p.counts() && m.queued(p, id) {
 			return true
 		}
 	}

@@ -115,7 +115,7 @@ type Dispute struct {
 // relays' operators cannot meet the policy, all of them that it names are needed,
 // and all there are where it names none of them.
 func (s *State) Voting(verify keys.Verify) crossverify.Policy {
-	return voting(&s.Policy, s.Relays, verify)
+	return voting(&s.Policy, s.Relays, nil, verify)
 }
 
 // Member finds a seat among the members.

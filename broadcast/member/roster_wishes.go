@@ -137,7 +137,7 @@ func (c *change) done(id uint64, info OperationInfo) error {
 		}
 		return info
 	}
-	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
+	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.rules().Deadline),
 		done: func() (any, error, bool) {
 			return result(), nil, !m.awaited(c.posts) && m.enough(m.keeps(c.posts))
 		},

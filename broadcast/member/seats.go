@@ -27,6 +27,7 @@ type seatState struct {
 	dispute bool          // the dispute was told
 	claimed bool          // that it names another's mailbox was told, in this opening
 	since   time.Time     // when it became usable, in this opening
+	annAt   time.Time     // when a later version of ann came, in this opening
 	came    uint64        // order of the first message that may be sent again to it; 0: it was not usable yet
 	spent   spent
 	waited  bool // it was usable before this opening
@@ -145,13 +146,13 @@ func (m *Machine) saveSeat(st *seatState) {
 	b = wire.AppendU32(b, uint32(len(st.adms)))
 	for _, d := range sortedDigests(st.adms) {
 		b = wire.AppendBytes(b, st.adms[d].Append(nil))
-		var by uint16
+		var by relayMask
 		for i := range st.by {
 			if st.by[i] == d {
 				by |= 1 << i
 			}
 		}
-		b = wire.AppendU16(b, by)
+		b = wire.AppendU64(b, uint64(by))
 	}
 	b = wire.AppendU64(b, st.order)
 	b = wire.AppendBool(b, st.initial)
@@ -201,15 +202,15 @@ func (m *Machine) loadSeat(key, value []byte) error {
 		}
 		st.ann, st.digest = a, a.Digest()
 	}
-	for range r.Count(MaxRelays+1, 4) {
+	for range r.Count(MaxPaths+1, 4) {
 		a, err := ParseAdmission(r.Bytes(broadcast.MaxEntryValue))
 		if err != nil {
 			return err
 		}
-		d, by := a.Digest(), r.U16()
+		d, by := a.Digest(), relayMask(r.U64())
 		st.adms[d] = a
 		for i := range m.paths {
-			if by&(1<<i) != 0 {
+			if by.has(i) {
 				m.admittedBy(st, i, d)
 			}
 		}
@@ -230,10 +231,10 @@ func (m *Machine) loadSeat(key, value []byte) error {
 		return err
 	}
 	if d != (wire.Digest{}) {
-		m.ledger.Restore(admissionSubject(st.seat), d, status, 0)
+		m.ledger.Restore(admissionSubject(st.seat), d, status, m.ledger.Era())
 	}
 	if st.ann != nil && ad != (wire.Digest{}) {
-		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus, 0)
+		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus, m.ledger.Era())
 	}
 	return nil
 }
@@ -272,7 +273,7 @@ func (m *Machine) absences(p *path) {
 // absentOn notes that a path that was asked for a seat does not show it: lag
 // until the deadline, then silence.
 func (m *Machine) absentOn(p *path, st *seatState) {
-	if st.ann == nil || st.own {
+	if st.ann == nil || st.own || !p.listedRelay() {
 		return
 	}
 	at := crossverify.Path(p.index)
@@ -349,6 +350,9 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 		m.supersede(st)
 		m.newInstallation(st, a)
 		m.newKey(st, a.Signing)
+		if st.ann != nil {
+			st.annAt = m.now
+		}
 		st.ann, st.digest = a, d
 		if st.session.index == badPrekeys {
 			st.session.index = -1

@@ -55,7 +55,7 @@ func (m *Machine) security() (Security, error) {
 	if err != nil {
 		return Security{}, err
 	}
-	v := Security{Status: m.status(), Code: code.Code, Compared: len(m.paths) > 1, Policy: m.policyInfo(), Advice: []string{}}
+	v := Security{Status: m.status(), Code: code.Code, Compared: len(m.used()) > 1, Policy: m.policyInfo(), Advice: []string{}}
 	for _, s := range v.Members {
 		switch s.Verdict {
 		case "agreed":
@@ -99,15 +99,11 @@ func (m *Machine) security() (Security, error) {
 }
 
 func (m *Machine) policyInfo() PolicyInfo {
-	rules := &m.genesis.Policy
-	if m.state != nil {
-		rules = &m.state.Policy
-	}
-	p := m.policy()
+	rules, p := m.rules(), m.policy()
 	v := PolicyInfo{Text: rules.Text, Operators: p.Distinct(), Families: m.families(&p),
 		Deadline: int(rules.Deadline.Seconds()), Retention: int(rules.Retention.Seconds())}
 	switch {
-	case len(m.paths) == 1:
+	case len(m.used()) == 1:
 		v.Words = "One relay: nothing is compared, so it can show wrong keys unnoticed."
 	case p.Strict:
 		v.Words = fmt.Sprintf("All %d operators must agree before a key is used or a message shown.", v.Operators)
@@ -147,7 +143,7 @@ func (m *Machine) families(p *crossverify.Policy) [][]string {
 func (m *Machine) advise(v *Security) {
 	say := func(format string, args ...any) { v.Advice = append(v.Advice, fmt.Sprintf(format, args...)) }
 	var convicted []string
-	for _, p := range m.paths {
+	for _, p := range m.used() {
 		if p.aside {
 			convicted = append(convicted, p.label())
 		}
@@ -167,7 +163,7 @@ func (m *Machine) advise(v *Security) {
 		say("Compare codes with somebody, side by side or by telephone: parallax code, then parallax confirm")
 	}
 	switch {
-	case len(m.paths) == 1:
+	case len(m.used()) == 1:
 		say("Found groups on relays of several operators: what they show is compared.")
 	case v.Policy.Operators == 1:
 		say("All relays count as one operator: add one of somebody else.")

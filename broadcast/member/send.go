@@ -18,7 +18,7 @@ import (
 func (m *Machine) view() View {
 	v := View{Roster: m.roster.Digest()}
 	for _, p := range m.paths {
-		if p.position > 0 {
+		if p.position > 0 && p.listedRelay() {
 			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head, Convicted: p.aside})
 		}
 	}
@@ -103,6 +103,9 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.counters.previous = d
 	m.spoke()
 	for _, p := range m.paths {
+		if !p.listedRelay() || len(set.at(p.index).list) == 0 { // nobody reads there yet
+			continue
+		}
 		if p.aside && (kind != KindStatements || p.post.link == 0) {
 			continue // evidence goes out on every wire that stands: all may be convicted
 		}
@@ -119,10 +122,10 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	}
 
 	m.counters.messages++
-	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, carriers: h.Carriers, known: m.now}
+	msg := &message{key: k, d: d, slot: own, kind: kind, own: true, opened: true, sent: m.now.Unix(), order: m.counters.messages, carriers: h.Carriers, known: m.now, era: m.meta.Lists.era()}
 	m.messages[k] = msg
 	m.digests.of[d] = k
-	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), 0)
+	m.ledger.Restore(k.subject(), d, make([]crossverify.Status, len(m.paths)), m.ledger.Era())
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	m.saveMessage(msg)
@@ -238,7 +241,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	if m.textsWait() {
 		t := queuedText{id: id, w: w}
 		if m.meta.Restored {
-			t.until = m.now.Add(m.genesis.Policy.Deadline)
+			t.until = m.now.Add(m.rules().Deadline)
 		}
 		m.starting.texts = append(m.starting.texts, t)
 		return
@@ -250,7 +253,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	m.showMessage(msg)
 	m.saveMessage(msg)
 	m.noteSent(msg)
-	info := SentInfo{ID: msg.d.Short(), Relays: len(m.paths)}
+	info := SentInfo{ID: msg.d.Short(), Relays: len(m.used())}
 	repair := m.repairOf(msg.d) // nil: all relays carry it
 	if repair != nil {
 		info.Carriers = repair.want
@@ -268,8 +271,8 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	}
 	s := sentText{info: info, posts: map[int]wire.PostID{}, repair: repair}
 	for _, p := range m.paths {
-		if !p.aside {
-			s.posts[p.index] = p.queue[len(p.queue)-1].id
+		if q := p.lastPost(); q != nil && q.ofBundle() && m.bundles[q.bundle].key == msg.key {
+			s.posts[p.index] = q.id
 		}
 	}
 	m.begunText(id, msg.key)
@@ -293,37 +296,41 @@ func (m *Machine) waitSent(id uint64, wait Wait, s sentText) {
 	carried := func() bool { return repair == nil || repair.got != 0 } // else it can be read nowhere
 	gone := func(p *path) bool {
 		id, posted := posts[p.index]
-		return s.took[p.index] || posted && !p.aside && !m.queued(p, id) && !m.declined[id]
+		return s.took[p.index] || posted && p.counts() && !m.queued(p, id) && !m.declined[id]
 	}
 	pending := func() bool {
-		return repair != nil && repair.bundle.pending > 0 || slices.ContainsFunc(m.paths, func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
+		return repair != nil && repair.bundle.pending > 0 || slices.ContainsFunc(m.used(), func(p *path) bool { return !p.aside && m.queued(p, posts[p.index]) })
 	}
+	all := 0 // relays that count and were posted to
 	count := func() int {
-		info.Receipts = 0
-		for _, p := range m.paths {
+		info.Receipts, all = 0, 0
+		for _, p := range m.used() {
+			if _, posted := posts[p.index]; (posted || s.took[p.index]) && p.counts() {
+				all++
+			}
 			if gone(p) {
 				info.Receipts++
 			}
 		}
 		return info.Receipts
 	}
-	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.genesis.Policy.Deadline),
+	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.rules().Deadline),
 		done: func() (any, error, bool) {
 			n := count()
 			switch wait {
 			case WaitNone:
 				return info, nil, true
 			case WaitAll:
-				return info, nil, n == len(posts)+len(s.took)
+				return info, nil, n == all
 			default:
 				enough := m.enough(gone) && carried()
 				if !enough && !pending() {
-					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.paths), info.ID), true
+					return info, fmt.Errorf("%w: %d of %d relays took message %s, and no other will", ErrRefused, n, len(m.used()), info.ID), true
 				}
 				return info, nil, enough
 			}
 		},
 		late: func() (any, error) {
-			return info, fmt.Errorf("%w: %d of %d relays took message %s so far; it stays in the outbox and is sent again", ErrUnreached, count(), len(m.paths), info.ID)
+			return info, fmt.Errorf("%w: %d of %d relays took message %s so far; it stays in the outbox and is sent again", ErrUnreached, count(), len(m.used()), info.ID)
 		}})
 }

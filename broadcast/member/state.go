@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"parallax/broadcast"
-	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/store"
 	"parallax/internal/wire"
@@ -94,9 +93,11 @@ type metaRecord struct {
 	Governed    [][]byte `json:",omitempty"` // what each relay was told to obey (govern.go)
 	Taught      int64    `json:",omitempty"` // Unix seconds when the keys of epochs were told to all last
 	Incarnation []byte
-	Mailboxes   [][]byte // seeds, in the order of relays
-	Announced   []byte   // own announcement
-	Admitted    []byte   // own admission; empty for the founder
+	Relays      []relayRecord // every path there ever was, by its place
+	Lists       listsRecord
+	Change      *relayChange `json:",omitempty"` // of the relays, under way here
+	Announced   []byte       // own announcement
+	Admitted    []byte       // own admission; empty for the founder
 	Joined      bool
 	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
 	Superseded  bool `json:",omitempty"` // another installation took the seat over
@@ -233,7 +234,6 @@ type keyring struct {
 	epochs   []*heldEpoch // ascending by number
 	inUse    uint64
 	turns    int // how often the keys in epochs changed
-	boxes    []keys.MailboxPrivate
 	inc      wire.Incarnation
 	ann      *Announcement
 	adm      *Admission
@@ -265,37 +265,28 @@ func (m *Machine) setUp() (err error) {
 	if k.inUse = meta.InUse; len(k.epochs) > 0 && (k.epoch() == nil || k.first() == nil) {
 		return fmt.Errorf("%w: meta: the key of the epoch in use, or of the first, is missing: %w", ErrStore, wire.ErrFormat)
 	}
-	for _, s := range meta.Mailboxes {
-		k.boxes = append(k.boxes, keys.NewPrivate[keys.RoleMailbox](seed(s)))
-	}
-	var refs []RelayRef
 	switch {
 	case len(meta.Genesis) > 0:
 		if m.genesis, err = ParseGenesis(meta.Genesis); err != nil {
 			return fmt.Errorf("%w: genesis: %w", ErrStore, err)
 		}
 		m.gid = m.genesis.ID()
-		refs = m.genesis.Relays
-		m.ledger = crossverify.NewLedger(m.policy())
-		m.beginRoster()
-	case meta.Founding != nil:
-		for _, s := range meta.Founding.Relays {
-			refs = append(refs, RelayRef{Key: s.Key, Addrs: s.Addrs})
-		}
-	default:
+	case meta.Founding == nil:
 		inv, err := ParseLink(meta.Link)
 		if err != nil {
 			return fmt.Errorf("%w: link: %w", ErrStore, err)
 		}
 		m.gid = inv.Group
-		for _, s := range inv.Relays {
-			refs = append(refs, RelayRef{Key: s.Key, Addrs: s.Addrs})
-		}
 	}
-	for i, ref := range refs {
-		p := &path{index: i, ref: ref, channel: ChannelID(&k.channels, ref.Key), box: k.boxes[i]}
-		p.mailbox = NewMailboxID(ref.Key, p.channel, p.box.Public())
-		m.paths = append(m.paths, p)
+	if len(meta.Relays) > MaxPaths {
+		return fmt.Errorf("%w: meta: %d relays", ErrStore, len(meta.Relays))
+	}
+	for i := range meta.Relays {
+		m.paths = append(m.paths, m.makePath(i))
+	}
+	if m.genesis != nil {
+		m.makeLedger()
+		m.beginRoster()
 	}
 	if len(meta.Announced) > 0 {
 		if k.ann, err = ParseAnnouncement(meta.Announced); err != nil {
@@ -314,16 +305,6 @@ func (m *Machine) setUp() (err error) {
 	return nil
 }
 
-// policy is what the paths are compared by. It is made once: declarations have
-// signatures to check.
-func (m *Machine) policy() crossverify.Policy {
-	if m.voting == nil {
-		p := m.genesis.Voting(m.cfg.Verify)
-		m.voting, m.shares = &p, map[uint64]int{}
-	}
-	return *m.voting
-}
-
 // finishLoad rebuilds what follows from the records.
 func (m *Machine) finishLoad() {
 	for _, st := range m.seats {
@@ -332,6 +313,7 @@ func (m *Machine) finishLoad() {
 			m.asking[st.seat] = st
 		}
 	}
+	m.voting = nil // the roster was read
 	m.sortRecent()
 	m.orderAnswers()
 	for _, p := range m.paths {
@@ -359,14 +341,14 @@ func draw(entropy broadcast.Entropy, b []byte) {
 func (m *Machine) drawID() (id wire.PostID) { m.draw(id[:]); return id }
 
 // newIdentity draws everything a membership needs of its own.
-func (m *Machine) newIdentity(meta *metaRecord, relays int) {
+func (m *Machine) newIdentity(meta *metaRecord, relays []LinkRelay) {
 	fresh := func() []byte { b := m.draw32(); return b[:] }
 	meta.Format = StoreFormat
 	meta.Signing, meta.Identity, meta.Owner = fresh(), fresh(), fresh()
 	meta.Incarnation = make([]byte, len(wire.Incarnation{}))
 	m.draw(meta.Incarnation)
-	for range relays {
-		meta.Mailboxes = append(meta.Mailboxes, fresh())
+	for _, r := range relays {
+		meta.Relays = append(meta.Relays, relayRecord{RelayRef: RelayRef{Key: r.Key, Addrs: r.Addrs}, Mailbox: fresh()})
 	}
 }
 

@@ -32,6 +32,7 @@ type world struct {
 	link   broadcast.Link
 	verify keys.Verify
 	single bool // one input a turn: no group commit
+	hangs  bool // links that a member does not want any more are cut
 }
 
 type relayNode struct {
@@ -186,6 +187,9 @@ func (a *actor) drain() {
 		a.wake = r.Wake
 		if r.Links != nil && a.owner != nil {
 			a.owner.want = r.Links
+			if a.w.hangs {
+				a.owner.hangUp()
+			}
 		}
 		for _, s := range r.Now {
 			a.deliver(s)
@@ -329,6 +333,15 @@ func (w *world) cut(a *actor, l broadcast.Link) {
 			}
 		}
 		side.in = append(side.in, d)
+	}
+}
+
+// hangUp cuts the links that the member does not want any more.
+func (n *memberNode) hangUp() {
+	for k, l := range n.up {
+		if !slices.ContainsFunc(n.want, func(want broadcast.WantLink) bool { return want.Relay == k.Relay && want.Use == k.Use }) {
+			n.w.cut(n.actor, l)
+		}
 	}
 }
 
