@@ -84,6 +84,9 @@ func TestRosterHistories(t *testing.T) {
 			case "role":
 				n.wish(member.SetRole{Member: other, Role: rapid.SampledFrom([]member.Role{member.AsAdmin, member.AsAdmin, member.AsMember, member.AsReader, member.AsOwner}).Draw(r, "role")})
 			case "approve":
+				if put[other] {
+					continue // over several epochs it depends on who teaches it the keys: TestRoles has the plain case
+				}
 				n.wish(member.ApproveMember{Member: other, Role: rapid.SampledFrom([]member.Role{member.AsAdmin, member.AsMember}).Draw(r, "role")})
 			case "leave":
 				if n.name != "Ann" {
@@ -119,6 +122,10 @@ func TestRosterHistories(t *testing.T) {
 			n.offline, n.crash = false, nil
 		}
 		w.run(10 * time.Minute)
+		for _, n := range w.nodes { // views show who lacks what only others can read from the boards
+			n.wish(member.SendText{Text: "all here", Wait: member.WaitNone})
+		}
+		w.run(10 * time.Minute)
 		w.consistent(put)
 	})
 }
@@ -136,8 +143,15 @@ func (n *memberNode) wish(w member.Wish) {
 // consistent fails unless all who are in agree on who is, and reach each other.
 func (w *world) consistent(put map[string]bool) {
 	w.t.Helper()
-	ann := w.nodes[0].roster()
-	in := labelsOf(ann.Members)
+	first := slices.IndexFunc(w.nodes, func(n *memberNode) bool {
+		v := n.must(member.GetStatus{}).(member.Status)
+		return v.Ready && slices.Contains(labelsOf(n.roster().Members), n.name)
+	})
+	if first < 0 {
+		return // all are out, or were told so while they were alone
+	}
+	known := w.nodes[first].roster()
+	in := labelsOf(known.Members)
 	var nodes []*memberNode
 	for _, n := range w.nodes {
 		if v := n.must(member.GetStatus{}).(member.Status); !v.Ready {
@@ -146,7 +160,7 @@ func (w *world) consistent(put map[string]bool) {
 		if slices.Contains(in, n.name) {
 			nodes = append(nodes, n)
 		} else if !put[n.name] {
-			w.t.Fatalf("%s is out, and nobody put it out:\n%s", n.name, ann.Drawing)
+			w.t.Fatalf("%s is out, and nobody put it out:\n%s", n.name, known.Drawing)
 		}
 	}
 	r := w.agree(nodes...)
@@ -162,11 +176,15 @@ func (w *world) consistent(put map[string]bool) {
 				w.t.Errorf("%s encrypts to %s, who is out:\n%s", n.name, x.Name, r.Drawing)
 			}
 		}
-		if n.roster().Epochs != 1 {
+		if !info.Headless && info.Epochs != 1 {
 			w.t.Errorf("%s sees %d epochs in force", n.name, info.Epochs)
 		}
 	}
-	w.nodes[0].must(member.SendText{Text: "at the end"})
+	speaks := slices.IndexFunc(nodes, func(n *memberNode) bool { return n.roster().Role != member.AsReader })
+	if speaks < 0 {
+		return
+	}
+	nodes[speaks].must(member.SendText{Text: "at the end"})
 	w.run(2 * time.Minute)
 	for _, n := range w.nodes {
 		got := slices.ContainsFunc(n.texts(), func(s string) bool { return strings.HasSuffix(s, "at the end") })
