@@ -47,6 +47,7 @@ var causes = map[string]error{
 	"relay-twice":       member.ErrRelayTwice,
 	"relay-many":        member.ErrRelayMany,
 	"relay-last":        member.ErrRelayLast,
+	"relay-busy":        member.ErrRelayBusy,
 	"too-long":          member.ErrTooLong,
 	"outbox-full":       member.ErrOutboxFull,
 	"expired":           member.ErrExpired,
