@@ -29,8 +29,10 @@ func (m *Machine) noReceipts() {
 	}
 }
 
+// unanswered: a relay that said something since, but not this. One that says
+// nothing at all may be down, and its link not know it yet.
 func (m *Machine) unanswered(p *path, q *postItem) bool {
-	return q.inFlight && !q.overdue && m.genesis != nil && m.isMember()
+	return q.inFlight && !q.overdue && !p.heardAt.Before(q.sentAt) && m.genesis != nil && m.isMember()
 }
 
 // nextOverdue is when noReceipts has something to look at; zero: never.

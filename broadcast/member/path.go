@@ -37,6 +37,7 @@ type path struct {
 
 	queue   []*postItem // unanswered posts, in order
 	retryAt time.Time
+	heardAt time.Time // when anything of the relay came, in this opening
 
 	missed    []span // numbers read of which nothing is here, ascending
 	caughtUp  bool
@@ -310,6 +311,7 @@ func (m *Machine) receive(in broadcast.Received) {
 	if p == nil {
 		return
 	}
+	p.heardAt = m.now
 	msg, err := proto.Parse(in.Frame)
 	if err != nil {
 		if errors.Is(err, proto.ErrSkippable) {
