@@ -42,8 +42,9 @@ type laidSeat struct {
 	name        string
 	incarnation wire.Incarnation
 	seat        wire.Seat
-	meta        []byte // JSON
-	prekeys     []byte // record of version 1
+	meta        []byte   // JSON
+	boxes       [][]byte // seeds of its mailboxes, relay by relay
+	prekeys     []byte   // record of version 1
 	ratchet     *ecdh.PrivateKey
 }
 
@@ -174,11 +175,10 @@ func (l *laid) draw(name string, inv *member.Invitation, epoch *keys.EpochKey, g
 		Incarnation: o.incarnation, PrekeyID: 1, Prekey: prekey.Public(), KEMID: 1, KEM: [member.KEMKeySize]byte(kem.EncapsulationKey().Bytes()),
 		Expires: now.Add(28 * 24 * time.Hour).Truncate(time.Second), Name: name,
 	}
-	var boxes [][]byte
 	for _, r := range s.Relays {
 		box := keys.NewPrivate[keys.RoleMailbox]([32]byte(secret("mailbox " + r.name)))
 		seed := box.Seed()
-		boxes = append(boxes, seed[:])
+		o.boxes = append(o.boxes, seed[:])
 		at := r.Key.Public()
 		a.Mailboxes = append(a.Mailboxes, member.Mailbox{Relay: at, ID: member.NewMailboxID(at, inv.Channel(at), box.Public())})
 		capability := member.PostingKey(epoch, at)
@@ -214,7 +214,7 @@ func (l *laid) draw(name string, inv *member.Invitation, epoch *keys.EpochKey, g
 	sign := signing.Seed()
 	o.meta, err = json.Marshal(map[string]any{
 		"Name": name, "Signing": sign[:], "Identity": seed[:], "Owner": owner[:], "Incarnation": o.incarnation[:],
-		"Mailboxes": boxes, "Announced": announced, "Admitted": admitted,
+		"Announced": announced, "Admitted": admitted,
 	})
 	return o, err
 }
@@ -260,6 +260,24 @@ func (l *laid) complete(i int, o *laidSeat) error {
 			return fmt.Errorf("a membership has no %q any more", k)
 		}
 		all[k] = v
+	}
+	var paths []map[string]json.RawMessage
+	if err := json.Unmarshal(all["Relays"], &paths); err != nil {
+		return err
+	}
+	if len(paths) != len(o.boxes) {
+		return fmt.Errorf("the witness has %d paths, there are %d relays", len(paths), len(o.boxes))
+	}
+	for i, box := range o.boxes {
+		if _, ok := paths[i]["Mailbox"]; !ok {
+			return errors.New("a path has no mailbox any more")
+		}
+		if paths[i]["Mailbox"], err = json.Marshal(box); err != nil {
+			return err
+		}
+	}
+	if all["Relays"], err = json.Marshal(paths); err != nil {
+		return err
 	}
 	o.meta, err = json.Marshal(all)
 	return err
