@@ -119,7 +119,7 @@ func (m *Machine) putEvidence(rec *evidenceRecord) {
 	m.saveEvidence(rec)
 	for _, p := range m.paths {
 		if p.keepsBoard() {
-			m.putEntry(p, epochKey, evidenceEntry(m.self, accused), 1, []byte(rec.Text), m.keyring.owner)
+			m.putEntry(p, epochKey, evidenceEntry(m.self, accused), m.pageVersion(1), []byte(rec.Text), m.keyring.owner)
 		}
 	}
 }

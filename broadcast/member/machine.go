@@ -147,6 +147,7 @@ type Machine struct {
 	live        map[[16]byte]bool         // invites that count and are not revoked
 	asking      map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
 	duty        duty                      // of an admin
+	resealAt    time.Time                 // when an admin looks for what newcomers cannot read much longer
 	toldOnce    map[string]bool           // events about the roster shown since opening
 	seen        map[wire.Digest]helloSeen // transcripts of hellos
 	lacking     map[wire.Seat]*seatState  // that a hello may be for
@@ -405,6 +406,7 @@ func (m *Machine) settle() {
 	m.sweep()
 	m.refuseTexts()
 	m.doDuty()
+	m.reseal()
 	m.greet()
 	m.ask()
 	m.teach()
@@ -498,6 +500,9 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.rotateAt())
 	soonest(m.relaysWake())
 	soonest(m.unstashAt())
+	if m.resealDue() {
+		soonest(m.resealAt)
+	}
 	soonest(m.unreadAt())
 	soonest(m.governAt())
 	soonest(m.teachAt())

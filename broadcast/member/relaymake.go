@@ -178,7 +178,11 @@ func (m *Machine) fill(c *relayChange, p *path) {
 		m.putWelcome()
 	}
 	m.putMissing(p)
-	m.putCarried(p)
+	for _, st := range m.sortedSeats() {
+		if !st.own && m.usable(st) {
+			m.putCarried(p, st)
+		}
+	}
 	c.Filled = true
 	m.saveMeta()
 }
@@ -194,16 +198,6 @@ func (m *Machine) createChannel(p *path, token string) {
 		q.d = wire.Digest{}
 	}
 	m.enqueue(p, q)
-}
-
-// putCarried puts the newest announcement of every other usable seat on a new
-// relay: whoever is away still stands there, by its own signature.
-func (m *Machine) putCarried(p *path) {
-	for _, st := range m.sortedSeats() {
-		if !st.own && m.usable(st) {
-			m.putEntry(p, epochKey, "carried/"+st.seat.String(), st.ann.Version, st.ann.Append(nil), m.keyring.owner)
-		}
-	}
 }
 
 // refusedMaking takes a refusal of what a relay that is being prepared was sent.
