@@ -222,6 +222,7 @@ type RelayStatus struct {
 	Gone      time.Time        `json:"gone,omitzero"` // since when it has not answered while others did; zero: it answers
 	Connected bool             `json:"connected"`
 	CaughtUp  bool             `json:"caught_up"`
+	Ended     bool             `json:"ended,omitempty"` // it says that nothing more is for this member: an admin ended its mailbox
 	SetAside  bool             `json:"set_aside"`
 	Position  uint64           `json:"position"` // number read up to
 	Outbox    int              `json:"outbox"`

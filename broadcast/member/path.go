@@ -50,7 +50,8 @@ type path struct {
 	stash     stash
 	orphans   int // admissions of its board that wait for their invite
 	keys      pathKeys
-	shut      int       // times in a row that the mailbox was not opened
+	shut      int       // times in a row that a link for reading was ended here, or not opened there
+	ended     bool      // the relay says that nothing more is for this mailbox
 	openAt    time.Time // not before
 	taking    taking
 	governing governing
@@ -180,9 +181,27 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	m.savePath(p)
 }
 
-// shutWait is how long a mailbox that a relay does not open is left alone, at
-// first; at most 64 times as long.
+// shutWait is how long a relay that twice did not open the mailbox is left
+// alone, at first; at most 64 times as long. Once is forgiven: a mailbox may
+// have to be registered anew.
 const shutWait = time.Minute
+
+// shut notes that a link for reading ended before the mailbox was open, or
+// because of what the relay said on it.
+func (m *Machine) shut(p *path) {
+	if p.shut++; p.shut > 1 {
+		p.openAt = m.now.Add(shutWait << min(p.shut-2, 6))
+	}
+}
+
+// mailboxEnded: all that is for this mailbox was read. Who is out is let in
+// again, if at all, by people, and that is not soon.
+func (m *Machine) mailboxEnded(p *path) {
+	p.ended, p.shut = true, max(p.shut, 1)
+	if m.isMember() && !m.standing(m.self).gone {
+		m.relayEvent(p, "ended", "", fmt.Sprintf("Relay %s says that an admin ended your mailbox there, as is done to who was removed. No removal that an admin signed is known here. If other relays say so too, ask an admin; if not, this relay may be at fault.", p.name()))
+	}
+}
 
 // wantLinks is which links the membership wants now.
 func (m *Machine) wantLinks(want []broadcast.WantLink) []broadcast.WantLink {
@@ -299,6 +318,7 @@ func (m *Machine) closeLink(p *path, l broadcast.Link, why string) {
 	p.problem = why
 	m.sends = append(m.sends, broadcast.Send{Link: l, Close: true})
 	if p.read.link == l {
+		m.shut(p)
 		m.drop(p, l, broadcast.ReadLink)
 	} else {
 		m.drop(p, l, broadcast.PostLink)
@@ -353,7 +373,7 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		m.trimmed(p, f)
 	case proto.CaughtUp:
 		if !p.caughtUp && f.N <= p.position {
-			p.caughtUp, p.caughtAt = true, m.now
+			p.caughtUp, p.caughtAt, p.shut = true, m.now, 0
 			m.readToEnd(p)
 			m.compareNewest(p)
 			m.retryHeld(wire.Seat{})
@@ -374,12 +394,16 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 			m.noteRefusal(p, f)
 		}
 		if f.Of == proto.TypeRegister && f.Code == proto.CodeNotAllowed && m.isMember() {
-			m.nextCapability(p, m.capability(p).Number)
-		}
-		if f.Of == proto.TypeOpen && f.Code == proto.CodeNotAllowed {
-			if p.shut++; p.shut > 1 { // not for want of registering: who is out is let in again, if at all, by people
-				p.openAt = m.now.Add(shutWait << min(p.shut-2, 6))
+			if m.nextCapability(p, m.capability(p).Number); p.taking.refused < len(m.capabilities()) {
+				p.shut = 0 // the next one is tried at once
 			}
+		}
+		switch {
+		case f.Code == proto.CodeEnded && (f.Of == proto.TypeOpen || f.Of == proto.TypeRegister):
+			m.mailboxEnded(p)
+		case f.Code.Row().Retry:
+			p.shut = 0 // the driver's waits are enough
+		case f.Of == proto.TypeOpen && f.Code == proto.CodeNotAllowed:
 			p.registered = false // it does not know the mailbox: it lost data, or forgot who was long away
 			m.savePath(p)
 		}
@@ -477,7 +501,7 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 			m.convict(p, e)
 		}
 	}
-	p.read.opened, p.shut = true, 0
+	p.read.opened, p.ended = true, false
 	if s.Lineage != p.lineage {
 		if p.newest.N > 0 {
 			m.lostData(p)

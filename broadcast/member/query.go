@@ -23,7 +23,7 @@ func (m *Machine) status() Status {
 			continue
 		}
 		r := RelayStatus{
-			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Addrs: p.ref.Addrs, Standing: m.standingOf(p), Connected: p.read.opened, CaughtUp: p.caughtUp,
+			Label: p.label(), Key: p.ref.Key, Operator: p.ref.OperatorName, Addrs: p.ref.Addrs, Standing: m.standingOf(p), Connected: p.read.opened, CaughtUp: p.caughtUp, Ended: p.ended,
 			SetAside: p.aside, Position: p.position, Outbox: len(p.queue), Problem: p.problem,
 			Matched: p.stats[crossverify.Matched], Dissented: p.stats[crossverify.Dissented],
 			Silent: p.stats[crossverify.Silent], Failed: p.stats[crossverify.Failed],

@@ -160,6 +160,40 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestRemovedWhileAway: who was removed while it was away reads what was sent
+// before, and that it is out, and leaves the relays alone from then on.
+func TestRemovedWhileAway(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob", "Cy")
+	w.group(false)
+	ann, bob, cy := w.nodes[0], w.nodes[1], w.nodes[2]
+	w.run(2 * time.Minute)
+	bob.leave()
+	cy.must(member.SendText{Text: "before"})
+	w.run(time.Minute)
+	ann.must(member.RemoveMember{Member: "Bob"})
+	w.run(5 * time.Second)
+	cy.must(member.SendText{Text: "after"})
+	w.run(24 * time.Hour)
+	bob.offline = false
+	links := w.link
+	w.run(24 * time.Hour)
+	if got := bob.texts(); !slices.Contains(got, "Cy: before") || slices.Contains(got, "Cy: after") {
+		t.Errorf("Bob has %q", got)
+	}
+	if got := bob.told(member.EventRemoved); len(got) != 1 || !strings.HasPrefix(got[0], "You were removed from ") {
+		t.Errorf("Bob was told %q", got)
+	}
+	if _, err := bob.do(member.SendText{Text: "am I in?"}); !errors.Is(err, member.ErrOut) {
+		t.Errorf("Bob sends: %v", err)
+	}
+	if a := bob.alarms(); len(a) > 0 {
+		t.Errorf("Bob was alarmed: %q", a)
+	}
+	if n := w.link - links; n > 3*40 { // about once an hour and relay, in the end
+		t.Errorf("Bob dialled %d times in a day", n)
+	}
+}
+
 // TestSentAfterRemoval: what a removed member sends before it learns that it is
 // out is shown as just that, never as its word.
 func TestSentAfterRemoval(t *testing.T) {

@@ -60,7 +60,7 @@ func (m *Machine) unstash() {
 				m.savePath(p)
 			}
 		}
-		if len(s.entries) > 0 && m.isMember() && !m.now.Before(s.until) {
+		if len(s.entries) > 0 && m.isMember() && !m.out(m.self) && !m.now.Before(s.until) {
 			p.stats[crossverify.Failed] += uint64(len(s.entries))
 			s.entries, s.missed = nil, true
 			m.savePath(p)
@@ -69,9 +69,10 @@ func (m *Machine) unstash() {
 	}
 }
 
-// unstashAt is when something is given up next; zero: nothing is.
+// unstashAt is when something is given up next; zero: nothing is. Who is out gets
+// no more keys.
 func (m *Machine) unstashAt() (t time.Time) {
-	if !m.isMember() {
+	if !m.isMember() || m.out(m.self) {
 		return t
 	}
 	for _, p := range m.paths {

@@ -30,6 +30,7 @@ const (
 	CodeBusy         Code = 13
 	CodeShuttingDown Code = 14
 	CodeLineage      Code = 15
+	CodeEnded        Code = 16
 )
 
 // CodeRow is one row of the table of refusals.
@@ -59,6 +60,7 @@ var codes = [...]CodeRow{
 	{CodeBusy, "busy", 3, "busy", "the relay is busy", true},
 	{CodeShuttingDown, "shutting down", 3, "shutting_down", "the relay is shutting down", true},
 	{CodeLineage, "lineage", 3, "lineage", "the position belongs to a log that the relay lost and began anew", false},
+	{CodeEnded, "ended", 3, "ended", "an admin ended this mailbox when the group's keys changed", false},
 }
 
 // Codes returns the table, in the order of codes.

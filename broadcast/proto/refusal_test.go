@@ -35,6 +35,7 @@ func TestCodes(t *testing.T) {
 		{"busy", 13, true, 3},
 		{"shutting down", 14, true, 3},
 		{"lineage", 15, false, 3},
+		{"ended", 16, false, 3},
 	}
 	rows := Codes()
 	if len(rows) != len(want) {
@@ -51,7 +52,7 @@ func TestCodes(t *testing.T) {
 		}
 		labels[r.Label] = true
 	}
-	for _, c := range []Code{0, 16, 0xffff} {
+	for _, c := range []Code{0, 17, 0xffff} {
 		if r := c.Row(); r.Code != c || r.Label != "other" || r.Retry || r.Exit == 0 {
 			t.Errorf("%+v", r)
 		}

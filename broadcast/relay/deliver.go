@@ -83,8 +83,9 @@ func (m *machine) push(lk *link, msg proto.Message) {
 // it; whatever is in neither chunk nor memory is asked for.
 func (m *machine) serve(lk *link, chunk []*entry) {
 	s := lk.sub
-	if box := m.st.boxes[s.box]; box == nil || box.ended {
-		m.refuse(lk, proto.TypeOpen, wire.PostID{}, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errEnded}, true)
+	box := m.st.boxes[s.box]
+	if box == nil {
+		m.refuse(lk, proto.TypeOpen, wire.PostID{}, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errMailbox}, true)
 		return
 	}
 	if s.lineage != m.durable.lineage() {
@@ -93,6 +94,10 @@ func (m *machine) serve(lk *link, chunk []*entry) {
 	for s.reading == 0 {
 		if m.budget <= 0 {
 			m.enqueue(lk)
+			return
+		}
+		if box.end.over(s.lineage, s.pos) {
+			m.refuse(lk, proto.TypeOpen, wire.PostID{}, &proto.Refusal{Code: proto.CodeEnded, Err: errEnded}, true)
 			return
 		}
 		n, last := m.nextFor(lk)

@@ -39,6 +39,10 @@ func (m *machine) register(q *request, r proto.Register) {
 		return
 	}
 	if box := m.st.boxes[id]; box != nil {
+		if box.end.over(s.lineage(), m.start(box)) {
+			m.deny(q, &proto.Refusal{Code: proto.CodeEnded, Err: errEnded})
+			return
+		}
 		m.reply(q, proto.Registered{Mailbox: id, Statement: box.birth})
 		return
 	}
@@ -93,10 +97,6 @@ func (m *machine) open(q *request, o proto.Open) {
 		m.deny(q, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errMailbox})
 		return
 	}
-	if box.ended {
-		m.deny(q, &proto.Refusal{Code: proto.CodeNotAllowed, Err: errEnded})
-		return
-	}
 	if o.Window == 0 {
 		m.deny(q, &proto.Refusal{Code: proto.CodeMalformed, Err: errWindow})
 		return
@@ -126,6 +126,10 @@ func (m *machine) open(q *request, o proto.Open) {
 	}
 	if start > s.head.N || o.Lineage != s.lineage() && o.Lineage.Ordinal() >= s.lineage().Ordinal() {
 		m.denyf(q, proto.CodeLineage, "the log is not at number %d of lineage %s; show the newest statement you know", o.After, o.Lineage)
+		return
+	}
+	if box.end.over(s.lineage(), start) {
+		m.deny(q, &proto.Refusal{Code: proto.CodeEnded, Err: errEnded})
 		return
 	}
 	opened := crossverify.SignOpened(m.cfg.Key, s.channel, lk.nonce, shown, s.lineage(), s.head.N, s.head.H)

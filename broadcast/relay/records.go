@@ -23,7 +23,7 @@ var (
 )
 
 // formatVersion is the format of a channel's records, first in meta.
-const formatVersion = 2
+const formatVersion = 3
 
 // Letters after the unit; the layouts are in the package comment.
 const (
@@ -368,11 +368,23 @@ func parseFanUse(b []byte) (f fanUse, err error) {
 	return f, nil
 }
 
+// end is the last number that a mailbox gets: the rotation's that ended it.
+// Nothing of a later lineage is for it.
+type end struct {
+	lineage wire.Lineage
+	n       uint64
+}
+
+// over tells whether a reader who is at number n of a lineage has had everything.
+func (e end) over(lineage wire.Lineage, n uint64) bool {
+	return e != end{} && (lineage != e.lineage || n >= e.n)
+}
+
 // mailbox is one registered reader.
 type mailbox struct {
 	key   keys.MailboxPublic
 	birth crossverify.Statement // every later number is delivered
-	ended bool                  // by the rotation in force: it gets nothing
+	end   end                   // by the rotation in force; zero: it has none
 
 	seen     uint64 // Unix seconds; a hint, as is position
 	position uint64
@@ -381,14 +393,19 @@ type mailbox struct {
 }
 
 func (m *mailbox) encode() []byte {
-	return wire.AppendBool(m.birth.Append(append(make([]byte, 0, 32+crossverify.StatementSize+1), m.key[:]...)), m.ended)
+	b := m.birth.Append(append(make([]byte, 0, 32+crossverify.StatementSize+16+8), m.key[:]...))
+	return wire.AppendU64(append(b, m.end.lineage[:]...), m.end.n)
 }
 
 func parseMailbox(b []byte) (*mailbox, error) {
 	r := wire.NewReader(b)
 	m := new(mailbox)
 	r.Fixed(m.key[:])
-	m.birth, m.ended = readStatement(r), r.Bool()
+	m.birth = readStatement(r)
+	r.Fixed(m.end.lineage[:])
+	if m.end.n = r.U64(); (m.end.lineage == wire.Lineage{}) != (m.end.n == 0) {
+		r.Fail(wire.ErrFormat)
+	}
 	if err := r.Done(); err != nil {
 		return nil, corrupt("mailbox", err)
 	}

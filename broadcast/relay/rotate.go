@@ -71,17 +71,21 @@ func (m *machine) endGrants() {
 	m.opRange(key(m.unit, keyGrant), keyEnd(m.unit, keyGrant))
 }
 
-// endMailboxes makes these the mailboxes that get nothing: whoever reads one is
-// told when it is served next. One that is not among them any more goes on where
-// it was.
+// endMailboxes makes these the mailboxes that get nothing after this rotation:
+// whoever reads one gets what came before, and is told. One that is not among
+// them any more goes on where it was.
 func (m *machine) endMailboxes(ended []wire.MailboxID) {
 	for _, id := range sortedBoxes(m.st.boxes) {
 		box := m.st.boxes[id]
-		if _, ends := slices.BinarySearchFunc(ended, id, compareBoxes); ends == box.ended {
+		_, ends := slices.BinarySearchFunc(ended, id, compareBoxes)
+		if ends == (box.end != end{}) {
 			continue
 		}
 		now := *box
-		now.ended = !box.ended
+		now.end = end{}
+		if ends {
+			now.end = end{m.st.meta.lineage(), m.st.meta.head.N + 1}
+		}
 		m.st.boxes[id] = &now
 		m.op(key(m.unit, keyMailbox, id[:]), now.encode())
 		m.st.meta.mailboxRev++

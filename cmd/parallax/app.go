@@ -225,7 +225,7 @@ func (a *app) catchUp(ctx context.Context, c node.Client, unit string) (member.S
 		}
 		done := 0
 		for _, r := range s.Relays {
-			if r.Connected && r.CaughtUp {
+			if r.Connected && r.CaughtUp || r.Ended {
 				done++
 			}
 		}
@@ -251,7 +251,7 @@ func (a *app) catchUp(ctx context.Context, c node.Client, unit string) (member.S
 
 func (a *app) sayMissing(s member.Status) {
 	for _, r := range s.Relays {
-		if r.Connected && r.CaughtUp {
+		if r.Connected && r.CaughtUp || r.Ended {
 			continue
 		}
 		why := "it has not answered"

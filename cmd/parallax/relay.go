@@ -69,6 +69,8 @@ func relayState(r member.RelayStatus) cli.Cell {
 		return cli.Cell{Text: "set aside", Color: cli.Red}
 	case r.Standing == member.StandingClosed:
 		return cli.Cell{}
+	case r.Ended:
+		return cli.Cell{Text: "nothing more for you"}
 	case !r.Connected:
 		return cli.Cell{Text: "not reached", Color: cli.Yellow}
 	case !r.CaughtUp:

@@ -72,16 +72,7 @@ func (a *app) overview(w *strings.Builder, v member.Security) {
 func (a *app) relayTable(w *strings.Builder, v member.Security) {
 	var rows [][]cli.Cell
 	for _, r := range v.Relays {
-		state := cli.Cell{Text: "connected", Color: cli.Green}
-		switch {
-		case r.SetAside:
-			state = cli.Cell{Text: "set aside", Color: cli.Red}
-		case !r.Connected:
-			state = cli.Cell{Text: "not reached", Color: cli.Yellow}
-		case !r.CaughtUp:
-			state = cli.Cell{Text: "catching up", Color: cli.Yellow}
-		}
-		row := append(cli.Cells(r.Label, cli.Clean(r.Operator)), state)
+		row := append(cli.Cells(r.Label, cli.Clean(r.Operator)), relayState(r))
 		row = append(row, cli.Cells(fmt.Sprint(r.Matched), fmt.Sprint(r.Dissented), fmt.Sprint(r.Silent), fmt.Sprint(r.Failed), cli.Clean(r.Problem))...)
 		rows = append(rows, row)
 	}
