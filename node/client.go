@@ -91,8 +91,6 @@ var codecs = map[string]codec{
 	member.GetCoalition{}.Wish(): codecOf[member.GetCoalition, member.CoalitionInfo](),
 	member.GetDelivery{}.Wish():  codecOf[member.GetDelivery, member.DeliveryInfo](),
 
-	member.PassOn{}.Wish(): codecOf[member.PassOn, member.PassedInfo](),
-
 	member.AddRelay{}.Wish():     codecOf[member.AddRelay, member.RelayChange](),
 	member.RetireRelay{}.Wish():  codecOf[member.RetireRelay, member.RelayChange](),
 	member.ReplaceRelay{}.Wish(): codecOf[member.ReplaceRelay, member.RelayChange](),

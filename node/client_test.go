@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -224,6 +225,35 @@ func TestCausesComplete(t *testing.T) {
 		if found < 3 || found > most {
 			t.Errorf("%d sentinels in %s", found, dir)
 		}
+	}
+}
+
+// Each wish has one codec: of two in the table the compiler says nothing, and the
+// later one would count.
+func TestCodecsOnce(t *testing.T) {
+	tree, err := parser.ParseFile(token.NewFileSet(), "client.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := 0
+	ast.Inspect(tree, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || v.Names[0].Name != "codecs" {
+			return true
+		}
+		for _, e := range v.Values[0].(*ast.CompositeLit).Elts {
+			entries++
+			pair := e.(*ast.KeyValueExpr)
+			wish := pair.Key.(*ast.CallExpr).Fun.(*ast.SelectorExpr).X.(*ast.CompositeLit).Type
+			codec := pair.Value.(*ast.CallExpr).Fun.(*ast.IndexListExpr).Indices[0]
+			if a, b := types.ExprString(wish), types.ExprString(codec); a != b {
+				t.Errorf("the codec of %s reads a %s", a, b)
+			}
+		}
+		return false
+	})
+	if entries == 0 || entries != len(codecs) {
+		t.Errorf("%d codecs are written down for %d wishes", entries, len(codecs))
 	}
 }
 

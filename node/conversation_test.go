@@ -199,37 +199,13 @@ func (p *person) hears(texts ...string) {
 // Three relays, two people, one of them over the socket; a relay goes and
 // comes back, both people restart: every message arrives once.
 func TestGroupOverNetwork(t *testing.T) {
-	dir := t.TempDir()
-	type station struct {
-		r      *Relay
-		s      store.Store
-		listen []string
-	}
-	var stations []*station
-	start := func(n int) {
-		st := stations[n]
-		st.s = openPebble(t, filepath.Join(dir, fmt.Sprint("relay", n)))
-		st.r = startRelay(t, RelayConfig{Key: relayKey(byte(n + 1)), Listen: st.listen, Store: st.s, Open: channels(byte(n + 1)), Retry: time.Millisecond})
-	}
-	stop := func(n int) {
-		closeRelay(t, stations[n].r)
-		if err := stations[n].s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	var spots []member.FoundingSpot
-	for n := range 3 {
-		stations = append(stations, &station{listen: quietPort(t)[n%2:]})
-		start(n)
-		defer stop(n)
-		spots = append(spots, member.FoundingSpot{Key: relayKey(byte(n + 1)).Public(), Addrs: stations[n].listen, Token: "sesame"})
-	}
-	opt := Options{Serve: true, MemberConfig: MemberConfig{
-		Open:    member.Open(member.Config{Limits: member.Limits{HelloWait: 100 * time.Millisecond, ExchangeJitter: time.Millisecond}}),
-		Dialing: Dialing{First: 5 * time.Millisecond, Most: 50 * time.Millisecond},
-	}}
+	n := newStations(t, 3)
+	start := func(i int) { n.list[i].start() }
+	stop := func(i int) { n.list[i].stop() }
+	dir, opt := n.dir, n.options()
+	opt.Serve = true
 	ann := &person{t, connect(t, filepath.Join(dir, "ann"), opt), "Ann"}
-	ann.do(member.CreateGroup{Group: "bees", Name: "Ann", Relays: spots, Deadline: 2 * time.Second})
+	ann.do(member.CreateGroup{Group: "bees", Name: "Ann", Relays: n.spots(), Deadline: 2 * time.Second})
 	invite := ann.do(member.MakeInvite{}).(member.InviteInfo)
 	long := connect(t, filepath.Join(dir, "ben"), opt)
 	ben := &person{t, connect(t, filepath.Join(dir, "ben"), opt), "Ben"} // over the socket

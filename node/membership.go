@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"sync"
 
 	"go.uber.org/zap"
@@ -38,7 +39,7 @@ type membership struct {
 	closed chan struct{}
 
 	mu      sync.Mutex // the rest
-	pending map[uint64]chan broadcast.Answer
+	pending map[uint64]*asked
 	last    uint64
 	name    string
 	id      string
@@ -56,7 +57,7 @@ func openMembership(cfg *MemberConfig, key *sealed.FolderKey, u store.Unit, dir 
 	m := &membership{
 		unit: u, dir: dir, log: cfg.Log, store: s, links: newLinkTable(cfg.Dialing.SendBytes),
 		hub:    hub{readers: map[*eventReader]bool{}},
-		closed: make(chan struct{}), pending: map[uint64]chan broadcast.Answer{},
+		closed: make(chan struct{}), pending: map[uint64]*asked{},
 	}
 	if m.last, err = firstCommand(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -107,7 +108,17 @@ func (m *membership) describe() Membership {
 	return Membership{Unit: hex.EncodeToString(m.unit[:]), Name: m.name, ID: m.id, Ready: m.ready, Left: m.left, Err: m.err}
 }
 
+// asked is a command under way, for all who wait for its answer.
+type asked struct {
+	wish   member.Wish
+	waits  int           // who wait
+	done   chan struct{} // closed with the answer
+	answer broadcast.Answer
+}
+
 // do gives a command to the machine and waits for its answer. id 0 is a new one.
+// Whoever repeats one that is under way waits with the others: an application may
+// ask again before it is noticed that it gave up.
 func (m *membership) do(ctx context.Context, id uint64, w member.Wish) (any, error) {
 	m.mu.Lock()
 	if err := m.err; err != nil {
@@ -118,28 +129,34 @@ func (m *membership) do(ctx context.Context, id uint64, w member.Wish) (any, err
 		m.last++
 		id = m.last
 	}
-	answer := make(chan broadcast.Answer, 1)
-	if m.pending[id] != nil {
+	c := m.pending[id]
+	switch {
+	case c == nil:
+		c = &asked{wish: w, done: make(chan struct{})}
+		m.pending[id] = c
+	case !reflect.DeepEqual(c.wish, w):
 		m.mu.Unlock()
-		return nil, fmt.Errorf("%w: command %d is under way", member.ErrTaken, id)
+		return nil, fmt.Errorf("%w: command %d is under way and another one", member.ErrTaken, id)
 	}
-	m.pending[id] = answer
+	c.waits++
 	m.mu.Unlock()
 	defer func() {
 		m.mu.Lock()
-		delete(m.pending, id)
-		m.mu.Unlock()
+		defer m.mu.Unlock()
+		if c.waits--; c.waits == 0 && m.pending[id] == c {
+			delete(m.pending, id)
+		}
 	}()
 	if err := m.driver.Input(ctx, m.unit, broadcast.Command{ID: id, Wish: w}); err != nil {
 		return nil, err
 	}
 	select {
-	case a := <-answer:
-		return a.Value, a.Err
+	case <-c.done:
+		return c.answer.Value, c.answer.Err
 	case <-m.closed:
 		select { // an answer that came with the closing counts
-		case a := <-answer:
-			return a.Value, a.Err
+		case <-c.done:
+			return c.answer.Value, c.answer.Err
 		default:
 			return nil, m.failure()
 		}
@@ -188,10 +205,9 @@ func (m memberHooks) Answer(_ store.Unit, a broadcast.Answer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c := m.pending[a.ID]; c != nil {
-		select {
-		case c <- a:
-		default: // answered before
-		}
+		delete(m.pending, a.ID)
+		c.answer = a
+		close(c.done)
 	}
 }
 

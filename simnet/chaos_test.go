@@ -132,6 +132,9 @@ func chaos(t *testing.T, seed uint64) (trace string) {
 	if err == nil {
 		err = s.Run(40 * time.Second) // what comes late must not be shown again
 	}
+	for until := s.Elapsed() + 10*time.Second; err == nil && underWay(t, s) && s.Elapsed() < until; {
+		err = s.Run(time.Second)
+	}
 	if err != nil {
 		t.Errorf("%v", err)
 		return ""
@@ -205,6 +208,21 @@ func (s *Scenario) shown(n *Node) (count int) {
 		}
 	}
 	return count
+}
+
+// underWay tells whether somebody posts something just now, such as an
+// acknowledgement.
+func underWay(t *testing.T, s *Scenario) bool {
+	for _, n := range s.Members {
+		v, err := s.Do(n, member.GetStatus{})
+		if err != nil {
+			t.Fatalf("%s: %v", n.Name(), err)
+		}
+		if slices.ContainsFunc(v.(member.Status).Relays, func(r member.RelayStatus) bool { return r.Outbox > 0 }) {
+			return true
+		}
+	}
+	return false
 }
 
 // The machines that ship are deterministic: one seed, one trace, byte for byte.

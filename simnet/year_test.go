@@ -643,7 +643,7 @@ func (y *year) rules(p *person, r *member.RosterInfo) error {
 // prekeys it has announced.
 func (y *year) gone(name string) bool {
 	i := slices.IndexFunc(y.people, func(p *person) bool { return p.name == name })
-	return y.people[i].away > 0 && y.s.Elapsed()-y.people[i].left > retained
+	return i >= 0 && y.people[i].away > 0 && y.s.Elapsed()-y.people[i].left > retained
 }
 
 // calm: nobody is convicted or set aside, nothing waits for a relay that is up,

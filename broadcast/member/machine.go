@@ -167,11 +167,11 @@ type Machine struct {
 	reshared    map[claimant]int      // how often evidence was shared again for a seat, in this opening
 	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
 	declined    map[wire.PostID]bool  // posts refused while a command waits for them
-	lonely      int                   // seats told of that few relays show
-	skipped     int                   // keys kept for slots that have not come, over all sessions
-	sweepAt     time.Time             // when they are looked through; zero: there are none
-	retrying    bool                  // within retryHeld
-	kept        int                   // messages left by the last trimMessages
+	alarms      map[alarmKey]*gathered
+	skipped     int       // keys kept for slots that have not come, over all sessions
+	sweepAt     time.Time // when they are looked through; zero: there are none
+	retrying    bool      // within retryHeld
+	kept        int       // messages left by the last trimMessages
 	progress    int
 	governed    bool           // all relays were looked at since anything changed (govern.go)
 	sealed      map[int]uint64 // generations under which own pages were posted in this opening
@@ -397,6 +397,7 @@ func (m *Machine) settle() {
 	m.unstash()
 	m.readUnread()
 	m.tellHidden()
+	m.tellGathered()
 	m.noReceipts()
 	m.stepFounding()
 	m.stepJoining()
@@ -504,6 +505,7 @@ func (m *Machine) wake() (t time.Time) {
 		soonest(m.resealAt)
 	}
 	soonest(m.unreadAt())
+	soonest(m.alarmsAt())
 	soonest(m.governAt())
 	soonest(m.teachAt())
 	soonest(m.nextEpochErase())

@@ -170,7 +170,7 @@ func (p *path) syncRoot() {
 
 // startLineage begins to read a log from its first number.
 func (m *Machine) startLineage(p *path, l wire.Lineage) {
-	p.lineage, p.position = l, 0
+	p.lineage, p.position, p.read.acked = l, 0, 0
 	p.head = crossverify.ChainStart(p.ref.Key, p.channel, l)
 	p.root = wire.Digest{}
 	p.newest = crossverify.Statement{}

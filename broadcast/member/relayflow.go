@@ -13,7 +13,7 @@ import (
 )
 
 // How a membership follows the roster's list of relays (docs/protocol.md section
-// 8.2). A list that comes is read and posted to at once, beside the one in use;
+// 8.3). A list that comes is read and posted to at once, beside the one in use;
 // it counts, and the other ends, when enough relays of both show the operation.
 
 // announceSpread is what each member adds to the time over which all of them

@@ -68,7 +68,7 @@ type relayProcess struct {
 	cmd *exec.Cmd
 }
 
-// newRelay makes a relay in dir.
+// newRelay makes a relay in dir; the caller sees to it that its process ends.
 func newRelay(dir string) (*relayProcess, error) {
 	port, err := freePort()
 	if err != nil {
@@ -173,9 +173,9 @@ func (r result) String() string {
 	return fmt.Sprintf("exit %d\nstdout: %s\nstderr: %s", r.code, r.out, r.talk)
 }
 
-// try runs a command on the person's folder.
+// try runs a command on the person's folder. It is killed when the test ends.
 func (p *person) try(args ...string) result {
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 90*time.Second)
 	defer cancel()
 	var out, talk bytes.Buffer
 	cmd := exec.CommandContext(ctx, bin("parallax"), append([]string{"--data", p.data}, args...)...)
@@ -221,7 +221,8 @@ func decode[T any](p *person, args ...string) (v T) {
 	return v
 }
 
-// follower is a `tail --follow --json` that runs until it is ended.
+// follower is a `tail --follow --json` that runs until it is ended, at the latest
+// with the test.
 type follower struct {
 	cmd   *exec.Cmd
 	lines chan string
@@ -236,6 +237,7 @@ func (p *person) follow() (*follower, error) {
 	if err := f.cmd.Start(); err != nil {
 		return nil, err
 	}
+	p.t.Cleanup(func() { _ = f.end(syscall.SIGKILL) })
 	go func() {
 		defer close(f.lines)
 		for s := bufio.NewScanner(out); s.Scan(); {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -22,12 +23,13 @@ const (
 	catchKill = 5   // kills while it reads them
 
 	removeKills = 3 // kills of who removes
+	changeKills = 3 // kills of who changes the relays
 )
 
 // TestProcessesLife: the later days of a group, over real processes. Members
 // join while nobody else is online, one is away for a long time, one loses its
-// folder and comes back from a backup, one is removed and joins anew. Everybody
-// has everything in the end, once.
+// folder and comes back from a backup, one is removed and joins anew, a relay is
+// gone and another one takes its place. Everybody has everything in the end, once.
 func TestProcessesLife(t *testing.T) {
 	t.Parallel()
 	random := seed(t)
@@ -35,7 +37,8 @@ func TestProcessesLife(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		do   func()
-	}{{"joins offline", w.joinOffline}, {"long absence", func() { w.longAbsence(random) }}, {"restore", w.restore}, {"removal", func() { w.removal(random) }}} {
+	}{{"joins offline", w.joinOffline}, {"long absence", func() { w.longAbsence(random) }}, {"restore", w.restore}, {"removal", func() { w.removal(random) }},
+		{"replacement of a relay", func() { w.replacement(random) }}} {
 		start := time.Now()
 		part.do()
 		t.Logf("%s: %s, %.1f s", start.UTC().Format(time.TimeOnly), part.name, time.Since(start).Seconds())
@@ -45,7 +48,8 @@ func TestProcessesLife(t *testing.T) {
 			t.Errorf("%s: %d pieces of evidence and %d disputes among honest relays", p.name, s.Evidence, s.Disputes)
 		}
 		for _, e := range p.accusations() {
-			if !strings.HasPrefix(e, string(member.EventSession)) {
+			// New sessions after the restore, and that the relays changed, are no accusations.
+			if !strings.HasPrefix(e, string(member.EventSession)) && !strings.Contains(e, ": The group") {
 				t.Errorf("%s is told of honest relays and members: %s", p.name, e)
 			}
 		}
@@ -174,35 +178,51 @@ func all(have map[string]int, ids []string) error {
 func (w *world) restore() {
 	w.t.Helper()
 	ann, bob := w.people[0], w.people[1]
-	dir := filepath.Dir(bob.data)
-	pass, backup := filepath.Join(dir, "passphrase"), filepath.Join(dir, "backup")
-	if err := os.WriteFile(pass, []byte("correct horse\n"), 0o600); err != nil {
-		w.t.Fatal(err)
-	}
-	bob.do("backup", "create", backup, "--backup-passphrase-file", pass)
-	before := slices.Collect(maps.Keys(bob.history()))
+	backup := w.backUp(bob)
 	// What he says from here on he does not know later, but the others do.
 	lost := strings.TrimSpace(bob.do("send", "said after the backup"))
-	if err := os.RemoveAll(bob.data); err != nil {
+	w.comesBack(bob, backup)
+	w.everybodyReaches("restored")
+	if err := eventually(quietDown, func() error { return ann.has(lost) }); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// copied is a backup, and whose messages it has.
+type copied struct {
+	file, pass string
+	ids        []string
+}
+
+func (w *world) backUp(p *person) copied {
+	w.t.Helper()
+	b := copied{file: p.data + ".backup", pass: p.data + ".passphrase", ids: slices.Collect(maps.Keys(p.history()))}
+	if err := os.WriteFile(b.pass, []byte("correct horse\n"), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	bob.data = filepath.Join(dir, "Bob2")
-	bob.do("backup", "restore", backup, "--backup-passphrase-file", pass)
-	if err := all(bob.history(), before); err != nil {
-		w.t.Errorf("restored history: %v", err)
+	p.do("backup", "create", b.file, "--backup-passphrase-file", b.pass)
+	return b
+}
+
+// comesBack: the person's folder is lost, and the backup brings them back as far
+// as a word that reaches all: with it the others have the new keys.
+func (w *world) comesBack(p *person, b copied) {
+	w.t.Helper()
+	if err := os.RemoveAll(p.data); err != nil {
+		w.t.Fatal(err)
 	}
-	// With his word the others have his new keys.
+	p.data += "2"
+	p.do("backup", "restore", b.file, "--backup-passphrase-file", b.pass)
+	if err := all(p.history(), b.ids); err != nil {
+		w.t.Errorf("restored history of %s: %v", p.name, err)
+	}
 	if err := eventually(quietDown, func() error {
-		if r := bob.try("send", "--wait", "all", "back, on a new device"); r.code != 0 {
-			return fmt.Errorf("restored Bob cannot send to all: %s", r)
+		if r := p.try("send", "--wait", "all", "back, on a new device"); r.code != 0 {
+			return fmt.Errorf("restored %s cannot send to all: %s", p.name, r)
 		}
 		return nil
 	}); err != nil {
 		w.t.Fatal(err)
-	}
-	w.everybodyReaches("restored")
-	if err := eventually(quietDown, func() error { return ann.has(lost) }); err != nil {
-		w.t.Error(err)
 	}
 }
 
@@ -246,4 +266,71 @@ func (w *world) removal(random *rand.Rand) {
 			w.t.Errorf("%s: the roster has %+v as removed", p.name, v.Removed)
 		}
 	}
+}
+
+// replacement: a relay is gone for good; Ann puts another one in its place, and
+// she and the new relay are killed while she does. Bob follows by himself. Cat is
+// away for all of it and learns of it over the relays that were there before; so
+// does Bob's device that a backup from before brings back.
+func (w *world) replacement(random *rand.Rand) {
+	w.t.Helper()
+	const gone = 1
+	ann, bob, cat := w.people[0], w.people[1], w.people[2]
+	backup := w.backUp(bob)
+	_ = w.relays[gone].end(syscall.SIGKILL) // an error: that it was killed
+	r, err := newRelay(filepath.Join(filepath.Dir(ann.data), "R4"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = r.end(syscall.SIGKILL) })
+	if err := r.start(); err != nil {
+		w.t.Fatal(err)
+	}
+	for range changeKills {
+		late := time.AfterFunc(time.Duration(random.IntN(1000))*time.Millisecond, func() { _ = r.end(syscall.SIGKILL) })
+		last := time.AfterFunc(time.Duration(500+random.IntN(1000))*time.Millisecond, func() { ann.kill() })
+		ann.try("relay", "replace", "R2", r.address, "--yes")
+		late.Stop()
+		last.Stop()
+		_ = r.end(syscall.SIGKILL) // an error, or nil if it was not killed before
+		if err := r.start(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	// What a killed one began goes on by itself: then another one is refused.
+	if err := eventually(quietDown, func() error {
+		ann.try("relay", "replace", "R2", r.address, "--yes")
+		return errors.Join(ann.usesRelays(), bob.usesRelays())
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.relays[gone] = r
+	meanwhile := []string{strings.TrimSpace(ann.do("send", "over another relay")), strings.TrimSpace(bob.do("send", "over another relay"))}
+	if err := eventually(quietDown, func() error { return errors.Join(all(cat.history(), meanwhile), cat.usesRelays()) }); err != nil {
+		w.t.Fatalf("who was away while the relays changed: %v", err)
+	}
+	w.comesBack(bob, backup)
+	if err := eventually(quietDown, bob.usesRelays); err != nil {
+		w.t.Fatal(err)
+	}
+	w.everybodyReaches("over other relays")
+	for _, p := range w.people {
+		id := strings.TrimSpace(p.do("send", "--wait", "all", "to all three"))
+		if err := eventually(quietDown, func() error { return threeOfThree(p, id) }); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// usesRelays: the person's list is that of after the replacement.
+func (p *person) usesRelays() error {
+	p.t.Helper()
+	var list []string
+	for _, s := range decode[[]member.RelayStatus](p, "relay", "list") {
+		list = append(list, s.Operator+" "+string(s.Standing))
+	}
+	if want := []string{"R1 in use", "R3 in use", "R4 in use"}; !slices.Equal(list, want) {
+		return fmt.Errorf("%s has the relays %q, want %q", p.name, list, want)
+	}
+	return nil
 }
