@@ -221,7 +221,7 @@ func (m *Machine) takeEvidence(p *path, e crossverify.Evidence, share bool) bool
 // successor asks who may for another relay in a convicted one's place.
 func (m *Machine) successor(p *path) string {
 	if m.isMember() && m.mayChange(RoleAdmin) == nil {
-		return fmt.Sprintf("You are an admin: `parallax relay replace %s` puts another in its place.", p.label())
+		return m.offer(p)
 	}
 	return "Nothing for you to do."
 }

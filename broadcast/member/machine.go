@@ -168,6 +168,7 @@ type Machine struct {
 	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
 	declined    map[wire.PostID]bool  // posts refused while a command waits for them
 	alarms      map[alarmKey]*gathered
+	spareDue    time.Time // when a spare relay takes a place by itself
 	skipped     int       // keys kept for slots that have not come, over all sessions
 	sweepAt     time.Time // when they are looked through; zero: there are none
 	retrying    bool      // within retryHeld
