@@ -4,16 +4,29 @@ import (
 	"fmt"
 	"time"
 
+	"parallax/broadcast/proto"
 	"parallax/crossverify"
 )
 
+// receiptPing is the value of the Ping that asks a link whether it lives. The
+// driver's own Pings have others.
+const receiptPing = 1
+
 // noReceipts marks the paths whose relay takes posts and answers none of them: a
-// failed path, told once. What it took may be delivered or not; the post stays in
-// the outbox and is sent again on the next link.
+// failed path, told once. Before that the link is asked whether it lives: a relay
+// that went and came back is heard on another link while this one, which leads
+// nowhere, does not know it yet. What it took may be delivered or not; the post
+// stays in the outbox and is sent again on the next link.
 func (m *Machine) noReceipts() {
 	for _, p := range m.paths {
 		for _, q := range p.queue {
-			if !m.unanswered(p, q) || m.now.Before(q.sentAt.Add(m.policy().Deadline)) {
+			due := q.sentAt.Add(m.deadlineNow())
+			if !m.unanswered(q) || m.now.Before(due) || p.post.pinging {
+				continue
+			}
+			if p.post.pinged.Before(due) {
+				p.post.pinged, p.post.pinging = m.now, true
+				m.send(p.post.link, proto.Ping{Value: receiptPing})
 				continue
 			}
 			q.overdue = true
@@ -29,20 +42,19 @@ func (m *Machine) noReceipts() {
 	}
 }
 
-// unanswered: a relay that said something since, but not this. One that says
-// nothing at all may be down, and its link not know it yet.
-func (m *Machine) unanswered(p *path, q *postItem) bool {
-	return q.inFlight && !q.overdue && !p.heardAt.Before(q.sentAt) && m.genesis != nil && m.isMember()
+// unanswered: a post is on its way, and whoever is in the group may wonder why.
+func (m *Machine) unanswered(q *postItem) bool {
+	return q.inFlight && !q.overdue && m.genesis != nil && m.isMember()
 }
 
 // nextOverdue is when noReceipts has something to look at; zero: never.
 func (m *Machine) nextOverdue() (t time.Time) {
 	for _, p := range m.paths {
-		if p.post.unanswered {
+		if p.post.unanswered || p.post.pinging {
 			continue
 		}
 		for _, q := range p.queue {
-			if at := q.sentAt.Add(m.deadlineNow()); m.unanswered(p, q) && (t.IsZero() || at.Before(t)) {
+			if at := q.sentAt.Add(m.deadlineNow()); m.unanswered(q) && (t.IsZero() || at.Before(t)) {
 				t = at
 			}
 		}

@@ -348,6 +348,8 @@ func (m *Machine) onPost(p *path, msg proto.Message) {
 		p.post.operator = &f
 	case proto.Receipt:
 		m.receipt(p, f)
+	case proto.Pong:
+		p.post.pinging = p.post.pinging && f.Value != receiptPing
 	case proto.NeedFanout:
 		if q := m.queuedPost(p, f.PostID); q != nil && q.kind == postBundle && q.inFlight && !q.listed {
 			q.listed = true // once a link: a relay that asks again has it

@@ -37,7 +37,6 @@ type path struct {
 
 	queue   []*postItem // unanswered posts, in order
 	retryAt time.Time
-	heardAt time.Time // when anything of the relay came, in this opening
 
 	missed    []span // numbers read of which nothing is here, ascending
 	caughtUp  bool
@@ -252,7 +251,9 @@ type postLink struct {
 	operator *proto.InfoIs
 	lists    map[wire.Digest]bool // fan-out lists sent on this link
 
-	unanswered bool // a post had no receipt in time, on this link
+	pinged     time.Time // when this link was asked whether it lives; zero: never
+	pinging    bool      // it has not answered
+	unanswered bool      // a post had no receipt in time, on this link
 }
 
 func (m *Machine) pathOf(key keys.RelayPublic) *path {
@@ -273,7 +274,7 @@ func (m *Machine) up(in broadcast.Up) {
 	if in.Use == broadcast.ReadLink {
 		p.read, p.caughtUp = readLink{link: in.Link}, false
 	} else {
-		p.post.link, p.post.welcome, p.post.unanswered = in.Link, false, false
+		p.post.link, p.post.welcome, p.post.unanswered, p.post.pinged, p.post.pinging = in.Link, false, false, time.Time{}, false
 		p.post.lists = map[wire.Digest]bool{}
 		for _, q := range p.queue {
 			q.inFlight, q.listed = false, false
@@ -333,7 +334,6 @@ func (m *Machine) receive(in broadcast.Received) {
 	if p == nil {
 		return
 	}
-	p.heardAt = m.now
 	msg, err := proto.Parse(in.Frame)
 	if err != nil {
 		if errors.Is(err, proto.ErrSkippable) {

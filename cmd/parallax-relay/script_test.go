@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -69,12 +70,15 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// port NAME: a port that is free for both transports.
+// port NAME: a port of 127.0.0.1 that is free for both transports, from below
+// those that the system gives to dialers, who would take it meanwhile.
 func port(ts *testscript.TestScript, _ bool, args []string) {
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		p := l.Addr().(*net.TCPAddr).Port
+	for range 100 {
+		p := 10_000 + rand.IntN(10_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+		if err != nil {
+			continue
+		}
 		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", p))
 		_ = l.Close()
 		if err == nil {

@@ -69,6 +69,8 @@ func (a *app) serve(ctx context.Context) (err error) {
 			info.Addrs = r.Addrs()
 		}
 		if info.Address, err = cli.RelayAddress(id.relay.Public(), info.Addrs, ""); err == nil {
+			// Before the address: whoever waits for that finds the line in the log.
+			log.Info("serving", zap.String("relay", info.Key), zap.String("operator", cfg.Operator.Name))
 			err = a.Data(info, func(w *strings.Builder) { fmt.Fprintln(w, info.Address) })
 		}
 	}
@@ -77,7 +79,6 @@ func (a *app) serve(ctx context.Context) (err error) {
 		defer cancel()
 		return errors.Join(err, r.Close(drain))
 	}
-	log.Info("serving", zap.String("relay", info.Key), zap.String("operator", cfg.Operator.Name))
 	<-ctx.Done()
 	log.Info("draining: nothing new is taken, members are told", zap.Duration("at most", drainTime))
 	drain, cancel := context.WithTimeout(context.Background(), drainTime)

@@ -30,6 +30,7 @@ func newCreate(a *app) *cobra.Command {
 	var strict bool
 	var policyFile string
 	var deadline cli.Duration
+	var carriers int
 	c := &cobra.Command{
 		Use: "create NAME --relays A,B,C", Short: "Found a group on relays", Args: cli.Args(1, 1),
 		Long: "Founds a group on the relays whose addresses their operators gave you (`parallax-relay address`).\n" +
@@ -60,6 +61,9 @@ func newCreate(a *app) *cobra.Command {
 			if strict && policyFile != "" {
 				return cli.Errorf(cli.Usage, "--strict needs all relays, --policy says which are enough: take one of the two")
 			}
+			if c.Flags().Changed("carriers") && (carriers < 1 || carriers > len(spots)) {
+				return cli.Errorf(cli.Usage, "--carriers is %d: of %s, 1 to %d can carry a text in full", carriers, cli.Plural(len(spots), "relay"), len(spots))
+			}
 			policy, err := readPolicy(policyFile)
 			if err != nil {
 				return err
@@ -69,7 +73,7 @@ func newCreate(a *app) *cobra.Command {
 				return err
 			}
 			a.Say("Founding %s on %s ...", args[0], cli.Plural(len(spots), "relay"))
-			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Deadline: time.Duration(deadline), Policy: policy}
+			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Deadline: time.Duration(deadline), Policy: policy, Carriers: uint8(min(carriers, member.MaxRelays))}
 			before, err := ask[[]node.Membership](c.Context(), client, "", node.ListGroups{})
 			if err == nil {
 				var g member.GroupInfo
@@ -86,6 +90,7 @@ func newCreate(a *app) *cobra.Command {
 	f.BoolVar(&strict, "strict", false, "all relays must agree before a key is used or a message shown, not a majority")
 	f.StringVar(&policyFile, "policy", "", "file with the group's policy text: which operators are enough")
 	f.Var(&deadline, "deadline", "how long a relay may be silent before the others go on (default 30s)")
+	f.IntVar(&carriers, "carriers", 0, "how many relays get each text in full, the others its digest (default 3, or all of fewer)")
 	return c
 }
 

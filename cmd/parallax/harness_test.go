@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -33,6 +34,12 @@ func testMain(m *testing.M) int {
 	binDir = dir
 	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir+"/", "parallax/cmd/parallax", "parallax/cmd/parallax-relay").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	// The parallel tests wait for processes more than they compute: four at a time,
+	// unless -parallel says otherwise.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

@@ -74,7 +74,11 @@ func (a *app) send(ctx context.Context, c node.Client, args []string, wait membe
 	}
 	a.Detail("%d of %d relays gave their receipt; it is for %s.", v.Receipts, v.Relays, cli.Plural(v.Members, "member"))
 	if v.Carriers > 0 {
-		a.Detail("%s carry it, the others have its digest.", cli.Plural(v.Carriers, "relay"))
+		verb := "carry"
+		if v.Carriers == 1 {
+			verb = "carries"
+		}
+		a.Detail("%s %s it, the others have its digest.", cli.Plural(v.Carriers, "relay"), verb)
 	}
 	switch {
 	case v.Held > 0:
