@@ -26,6 +26,7 @@ var causes = map[string]error{
 	"not-admin":         member.ErrNotAdmin,
 	"not-owner":         member.ErrNotOwner,
 	"reader":            member.ErrReader,
+	"mode":              member.ErrMode,
 	"out":               member.ErrOut,
 	"restoring":         member.ErrRestoring,
 	"no-such":           member.ErrNoSuch,

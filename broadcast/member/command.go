@@ -18,6 +18,7 @@ type CreateGroup struct {
 	Name     string         `json:"name"`
 	Relays   []FoundingSpot `json:"relays"`
 	Strict   bool           `json:"strict,omitempty"`
+	Mode     string         `json:"mode,omitempty"`     // open, approve or closed; empty: open
 	Deadline time.Duration  `json:"deadline,omitempty"` // a path may stay silent; zero: DefaultDeadline
 	// Policy is a policy text (docs/protocol.md section 9.1) that says which
 	// operators are enough; empty: a majority, or all if Strict.

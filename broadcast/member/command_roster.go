@@ -41,6 +41,9 @@ type RevokeInvite struct {
 // SetPolicy replaces parts of the group's policy; only owners can. What is nil
 // stays. Answer: OperationInfo.
 type SetPolicy struct {
+	// Mode is who lets newcomers in: open, approve or closed. A change ends every
+	// invitation; who came by one stays.
+	Mode      *string        `json:"mode,omitempty"`
 	Quorum    *uint8         `json:"quorum,omitempty"` // operators that must agree; 0: a majority
 	Strict    *bool          `json:"strict,omitempty"`
 	Deadline  *time.Duration `json:"deadline,omitempty"`

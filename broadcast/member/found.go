@@ -35,6 +35,10 @@ func (m *Machine) create(w CreateGroup) error {
 		seen[r.Key] = true
 	}
 	set(&w.Deadline, DefaultDeadline)
+	set(&w.Mode, modeName(ModeOpen))
+	if _, err := ModeNamed(w.Mode); err != nil {
+		return err
+	}
 	policy := w.policy()
 	if _, err := policy.check(); err != nil {
 		return fmt.Errorf("the group's policy: %w", err)
@@ -60,8 +64,10 @@ func (m *Machine) create(w CreateGroup) error {
 	return nil
 }
 
+// policy is the one that the founder asked for; of a mode that create let through.
 func (w *CreateGroup) policy() Policy {
-	return Policy{Strict: w.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Carriers: w.Carriers, Text: w.Policy}
+	mode, _ := ModeNamed(w.Mode)
+	return Policy{Strict: w.Strict, Mode: mode, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Carriers: w.Carriers, Text: w.Policy}
 }
 
 func (m *Machine) waitFounded(id uint64) {

@@ -1,7 +1,9 @@
 package member
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"parallax/broadcast/proto"
@@ -39,6 +41,9 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 
 // mayInvite tells why this member cannot invite, or nil.
 func (m *Machine) mayInvite() error {
+	if m.state.Policy.Mode == ModeClosed {
+		return modeError(ModeClosed)
+	}
 	return m.mayChange(RoleAdmin)
 }
 
@@ -50,9 +55,9 @@ func (m *Machine) newInvite(uses uint32, valid time.Duration) (*Invitation, *Inv
 	for _, p := range m.used() {
 		inv.Relays = append(inv.Relays, LinkRelay{Key: p.ref.Key, Addrs: p.ref.Addrs})
 	}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: uses, PerHour: min(uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: uses, PerHour: min(uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember, Mode: m.state.Policy.Mode}
 	rec.Sign(k.signing)
-	op, err := m.makeOperation(OpInvite{Record: *rec})
+	op, err := m.makeOperation(OpInvite{Record: *rec, Postings: inv.postings()})
 	return inv, rec, op, err
 }
 
@@ -70,6 +75,15 @@ func (m *Machine) grant(inv *Invitation, rec *InviteRecord, posts map[wire.PostI
 		posts[g.PostID] = p
 		m.governed = false
 	}
+}
+
+// postings are the posting keys of the invite on the relays of its link.
+func (i *Invitation) postings() (list []Posting) {
+	for _, l := range i.Relays {
+		list = append(list, Posting{Relay: l.Key, Key: i.InvitePosting(l.Key).Public()})
+	}
+	slices.SortFunc(list, func(a, b Posting) int { return bytes.Compare(a.Relay[:], b.Relay[:]) })
+	return list
 }
 
 func (m *Machine) invitation(inv *Invitation, rec *InviteRecord, posts map[wire.PostID]*path) InviteInfo {

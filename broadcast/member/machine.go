@@ -174,6 +174,7 @@ type Machine struct {
 	progress    int
 	governed    bool           // all relays were looked at since anything changed (govern.go)
 	sealed      map[int]uint64 // generations under which own pages were posted in this opening
+	revoking    revoking       // of an admin: invites that ended, at the relays
 	teaching    teaching       // of an admin: epoch keys told to members
 	unread      []*unreadItem  // oldest first
 	unreadTurns int            // turns of the keyring that they were tried with
@@ -272,6 +273,7 @@ func (m *Machine) reset() {
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
 			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
+		revoking: revoking{told: map[[16]byte]relayMask{}, look: true},
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
 		agained:  map[againID]time.Time{},
@@ -417,6 +419,7 @@ func (m *Machine) settle() {
 	m.askMissing()
 	m.mend()
 	m.runAcks()
+	m.stepRevoking()
 	m.govern()
 	m.trimMessages()
 	m.pumpPosts()
@@ -508,6 +511,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.askAt())
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
+		soonest(m.revoking.at)
 		if m.roster != nil && m.admin() {
 			soonest(m.nextUncarried())
 		}

@@ -103,7 +103,7 @@ func answerTo(w any) any {
 
 // sentinels are the causes that an answer keeps over a restart.
 var sentinels = []error{ErrNotReady, ErrSuperseded, ErrTaken, ErrNotAdmin, ErrNoSuch, ErrAmbiguous, ErrContested, ErrRefused, ErrUnreached,
-	ErrGenesis, ErrTooLong, ErrOutboxFull, ErrExpired, ErrCodeDiffers, ErrTooMany, ErrCodeForm, ErrCodeKind, ErrName}
+	ErrGenesis, ErrTooLong, ErrOutboxFull, ErrExpired, ErrCodeDiffers, ErrTooMany, ErrCodeForm, ErrCodeKind, ErrName, ErrMode}
 
 // answeredError is an error of an earlier opening.
 type answeredError struct {

@@ -120,6 +120,7 @@ func (c *change) invite() {
 func (c *change) done(id uint64, info OperationInfo) error {
 	m := c.m
 	c.posts = m.publish(c.list...)
+	m.endGrants(c.posts)
 	if c.open && c.err == nil {
 		c.invite()
 	}
@@ -303,6 +304,13 @@ func (m *Machine) setPolicy(id uint64, w SetPolicy) error {
 		return err
 	}
 	p := m.state.Policy
+	if w.Mode != nil {
+		mode, err := ModeNamed(*w.Mode)
+		if err != nil {
+			return err
+		}
+		p.Mode = mode
+	}
 	replace(&p.Quorum, w.Quorum)
 	replace(&p.Strict, w.Strict)
 	replace(&p.Deadline, w.Deadline)
@@ -323,11 +331,20 @@ func (m *Machine) setPolicy(id uint64, w SetPolicy) error {
 		return ErrUnreachable
 	}
 	c := &change{m: m}
+	live := len(m.liveInvites())
+	if p.Mode != m.state.Policy.Mode {
+		c.adoptAll(wire.Seat{}) // who came by an invitation stays
+	}
 	l := c.make(OpPolicy{Policy: p})
 	if c.err != nil {
+		m.publish(c.list...)
 		return c.err
 	}
-	return c.done(id, OperationInfo{Operation: l.digest.Short(), What: fmt.Sprintf("The policy is now: %s.", describePolicy(&p))})
+	what := fmt.Sprintf("The policy is now: %s.", describePolicy(&p))
+	if live > 0 && p.Mode != m.state.Policy.Mode {
+		what += fmt.Sprintf(" %s ended.", plural(live, "invitation"))
+	}
+	return c.done(id, OperationInfo{Operation: l.digest.Short(), What: what})
 }
 
 func replace[T any](v *T, by *T) {
