@@ -228,7 +228,13 @@ func (m *Machine) putEntry(p *path, under boardKey, name string, version uint64,
 }
 
 func (m *Machine) boardPut(p *path, under boardKey, name string, version uint64, value []byte, owner [32]byte) proto.BoardPut {
-	masked, sealed := m.sealing(p, under).Seal(name, version, value)
+	keys := m.sealing(p, under)
+	return m.sealedPut(p, &keys, name, version, value, owner)
+}
+
+// sealedPut is an entry under these keys, signed by its owner.
+func (m *Machine) sealedPut(p *path, under *broadcast.BoardKeys, name string, version uint64, value []byte, owner [32]byte) proto.BoardPut {
+	masked, sealed := under.Seal(name, version, value)
 	put := proto.BoardPut{PostID: m.drawID(), Name: masked, Version: version, Value: sealed}
 	put.SignOwner(OwnerKey(owner, p.ref.Key, name), p.ref.Key, p.channel)
 	return put

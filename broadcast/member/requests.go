@@ -95,7 +95,7 @@ func answerTo(w any) any {
 		return &ConfirmInfo{}
 	case PassOn:
 		return &PassedInfo{}
-	case RemoveMember, ApproveMember, SetRole, LeaveGroup, RevokeInvite, SetPolicy:
+	case RemoveMember, ApproveMember, RefuseMember, SetRole, LeaveGroup, RevokeInvite, SetPolicy:
 		return &OperationInfo{}
 	}
 	return nil
@@ -103,7 +103,7 @@ func answerTo(w any) any {
 
 // sentinels are the causes that an answer keeps over a restart.
 var sentinels = []error{ErrNotReady, ErrSuperseded, ErrTaken, ErrNotAdmin, ErrNoSuch, ErrAmbiguous, ErrContested, ErrRefused, ErrUnreached,
-	ErrGenesis, ErrTooLong, ErrOutboxFull, ErrExpired, ErrCodeDiffers, ErrTooMany, ErrCodeForm, ErrCodeKind, ErrName, ErrMode}
+	ErrGenesis, ErrTooLong, ErrOutboxFull, ErrExpired, ErrCodeDiffers, ErrTooMany, ErrCodeForm, ErrCodeKind, ErrName, ErrMode, ErrTooFew, ErrDeclined}
 
 // answeredError is an error of an earlier opening.
 type answeredError struct {

@@ -21,7 +21,7 @@ func (m *Machine) follow() {
 
 // rosterChanged follows up on every change of what the roster says.
 func (m *Machine) rosterChanged(before, after *State) {
-	m.governed, m.revoking.look = false, true
+	m.governed, m.revoking.look, m.askedLook = false, true, true
 	m.current = nil
 	m.noteDigest()
 	m.endsUnknown = m.roster.endsUnknown()
@@ -80,13 +80,23 @@ func changedSeats(before, after *State) (list []wire.Seat) {
 func (m *Machine) readInvites() (changed bool) {
 	live := map[[16]byte]bool{}
 	for i := range m.state.Invites {
-		if inv := &m.state.Invites[i]; !inv.Revoked {
+		if inv := &m.state.Invites[i]; !inv.Revoked && inv.Record.Mode == ModeOpen {
 			live[inv.ID] = true
 			changed = changed || !m.live[inv.ID]
 		}
 	}
 	changed = changed || len(live) != len(m.live)
 	m.live = live
+	rooms := 0
+	for i := range m.state.Invites {
+		if m.state.Invites[i].Record.Mode == ModeApprove {
+			rooms++
+		}
+	}
+	if rooms != m.rooms && m.keyring != nil { // their entries open now
+		m.rooms = rooms
+		m.keyring.turns++
+	}
 	for _, i := range m.roster.lists[opInvite] {
 		rec := m.roster.ops[i].op.Body.(OpInvite).Record
 		m.addInvite(&rec)

@@ -52,7 +52,7 @@ func (m *Machine) rosterInfo(w GetRoster) RosterInfo {
 	for i := range s.Invites {
 		x := &s.Invites[i]
 		v.Invites = append(v.Invites, RosterInvite{ID: hex.EncodeToString(x.ID[:]), By: m.called(x.By), Role: Role(roleName(x.Record.Role)),
-			Uses: x.Record.Uses, Expires: x.Record.Expires, Revoked: x.Revoked, Live: !x.Revoked && m.now.Before(x.Record.Expires)})
+			Mode: modeName(x.Record.Mode), Uses: x.Record.Uses, Expires: x.Record.Expires, Revoked: x.Revoked, Live: !x.Revoked && m.now.Before(x.Record.Expires)})
 	}
 	for i := range s.Disputes {
 		d := &s.Disputes[i]

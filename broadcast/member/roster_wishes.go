@@ -29,6 +29,8 @@ func (m *Machine) rosterWish(id uint64, w Wish) bool {
 		err = m.removeMember(id, w)
 	case ApproveMember:
 		err = m.approveMember(id, w)
+	case RefuseMember:
+		err = m.refuseMember(id, w)
 	case SetRole:
 		err = m.setRole(id, w)
 	case LeaveGroup:
@@ -57,6 +59,7 @@ type change struct {
 	inv   *Invitation
 	rec   *InviteRecord
 	posts map[wire.PostID]*path
+	also  func() // posts what goes with it, once all is published
 }
 
 func (c *change) make(body OperationBody) *logged {
@@ -114,6 +117,7 @@ func (c *change) invite() {
 	}
 	c.inv, c.rec = inv, rec
 	c.m.grant(inv, rec, c.posts)
+	c.m.openRoom(rec, c.posts)
 }
 
 // done hands out what was made, and answers the command when q operators keep it.
@@ -121,6 +125,9 @@ func (c *change) done(id uint64, info OperationInfo) error {
 	m := c.m
 	c.posts = m.publish(c.list...)
 	m.endGrants(c.posts)
+	if c.also != nil {
+		c.also()
+	}
 	if c.open && c.err == nil {
 		c.invite()
 	}
@@ -226,12 +233,20 @@ func (m *Machine) approveMember(id uint64, w ApproveMember) error {
 	if err := m.mayChange(RoleAdmin); err != nil {
 		return err
 	}
-	set(&w.Role, AsMember)
-	role, err := roleOf(w.Role)
-	if err != nil {
+	st, err := m.findMember(w.Member)
+	r, unclear := m.findRequest(w.Member)
+	switch {
+	case unclear != nil:
+		return unclear
+	case r != nil && err == nil && !m.standing(st.seat).in && st.seat != r.seat && m.askedLabel(r) != w.Member:
+		return fmt.Errorf("%w: %q is seat %s, which asks to be let in, and seat %s, which was here before; name the seat", ErrAmbiguous, w.Member, r.seat.Short(), st.seat.Short())
+	case r != nil:
+		return m.approveRequest(id, r, w)
+	case err != nil:
 		return err
 	}
-	st, err := m.findMember(w.Member)
+	set(&w.Role, AsMember)
+	role, err := roleOf(w.Role)
 	if err != nil {
 		return err
 	}

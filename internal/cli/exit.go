@@ -54,6 +54,7 @@ var exits = []struct {
 	{Assertion, []error{crossverify.ErrEvidenceText, crossverify.ErrNotSigned, crossverify.ErrNoContradiction}},
 	{Usage, []error{sealed.ErrPassphrase, sealed.ErrNoPassphrase, sealed.ErrPassphraseLength}},
 	{Usage, []error{member.ErrLinkNot, member.ErrLinkCut, member.ErrLinkMistyped, member.ErrLinkVersion, member.ErrCodeForm, member.ErrCodeKind}},
+	{Partial, []error{member.ErrTooFew, member.ErrDeclined}},
 	{Contested, []error{member.ErrContested, member.ErrGenesis, member.ErrCodeDiffers}},
 	{Quota, []error{member.ErrExpired, member.ErrOutboxFull, member.ErrTooLong}},
 	{Network, []error{
