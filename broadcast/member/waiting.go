@@ -35,6 +35,7 @@ type AskingInfo struct {
 	Relays  int       `json:"relays"` // operators that have the request
 	Needed  int       `json:"needed"`
 	Kept    bool      `json:"kept"`              // enough have it
+	Read    bool      `json:"read"`              // enough relays were read for an answer, in this opening
 	Let     bool      `json:"let,omitempty"`     // an admin let it in; the boards are compared
 	Refused string    `json:"refused,omitempty"` // what an admin said; an approval counts all the same
 	Expired bool      `json:"expired,omitempty"` // nobody answered in time
@@ -233,7 +234,13 @@ func (m *Machine) askedAndWaits() bool {
 	if a == nil || !a.Kept || a.Announced {
 		return false
 	}
-	return m.deadline.IsZero() || m.enough(func(p *path) bool { return p.listed && p.caughtUp })
+	return m.deadline.IsZero() || m.readForDecision()
+}
+
+// readForDecision tells whether enough boards were read, in this opening, to know
+// what is decided on the own request. With the first keys they are read anew.
+func (m *Machine) readForDecision() bool {
+	return m.ledger != nil && m.enough(func(p *path) bool { return p.listed && p.caughtUp })
 }
 
 // askingInfo describes what this member waits for; nil: it is in, or joins by itself.
@@ -242,7 +249,7 @@ func (m *Machine) askingInfo() *AskingInfo {
 	if a == nil || m.gone() {
 		return nil
 	}
-	v := &AskingInfo{Kept: a.Kept, Let: a.Announced, Refused: a.Refused, Expired: a.Expired, Text: m.askingText()}
+	v := &AskingInfo{Kept: a.Kept, Read: m.readForDecision(), Let: a.Announced, Refused: a.Refused, Expired: a.Expired, Text: m.askingText()}
 	if a.Made != 0 {
 		v.Since, v.Seat = unixSeconds(a.Made), m.self.String()
 		v.Relays, v.Needed = m.operators(m.took), m.needed()

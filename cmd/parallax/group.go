@@ -153,6 +153,7 @@ type listed struct {
 	ID    string `json:"id,omitempty"`
 	Ready bool   `json:"ready"`
 	Left  bool   `json:"left,omitempty"`
+	Asks  bool   `json:"asks,omitempty"` // waits for an admin
 	Error string `json:"error,omitempty"`
 }
 
@@ -164,10 +165,15 @@ func newList(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list := []node.Membership{}
+			list, asks := []node.Membership{}, map[string]bool{}
 			if _, e := os.Stat(filepath.Join(dir, "groups")); e == nil {
 				err = a.with(c.Context(), func(client node.Client) (err error) {
 					list, err = ask[[]node.Membership](c.Context(), client, "", node.ListGroups{})
+					for _, g := range list {
+						if s, e := ask[member.Status](c.Context(), client, g.Unit, member.GetStatus{}); !g.Ready && e == nil {
+							asks[g.Unit] = s.Asking != nil
+						}
+					}
 					return err
 				})
 			}
@@ -177,7 +183,7 @@ func newList(a *app) *cobra.Command {
 			out := make([]listed, len(list))
 			var rows [][]cli.Cell
 			for i, g := range list {
-				out[i] = listed{Unit: g.Unit, Name: g.Name, ID: g.ID, Ready: g.Ready, Left: g.Left}
+				out[i] = listed{Unit: g.Unit, Name: g.Name, ID: g.ID, Ready: g.Ready, Left: g.Left, Asks: asks[g.Unit]}
 				row := cli.Cells(cli.Clean(g.Name), g.Unit, "ready")
 				switch {
 				case g.Err != nil:
@@ -185,6 +191,8 @@ func newList(a *app) *cobra.Command {
 					row[2] = cli.Cell{Text: out[i].Error, Color: cli.Red}
 				case g.Left:
 					row[2].Text = "left"
+				case asks[g.Unit]:
+					row[2].Text = "waits for an admin"
 				case !g.Ready:
 					row[2].Text = "not joined yet"
 				}

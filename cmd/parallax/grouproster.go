@@ -135,7 +135,7 @@ func newLeave(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "leave [GROUP]", Short: "Leave a group, for good", Args: cli.Args(0, 1),
 		Long: "Takes you out of the group: this device reads and sends nothing there any more. Your history stays on it. An admin\n" +
-			"can let you in again by a new invitation only.",
+			"can let you in again by a new invitation only. Who waits for an admin takes the request back with it.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error {
 				g, err := a.group(c.Context(), client, first(args))
@@ -143,6 +143,12 @@ func newLeave(a *app) *cobra.Command {
 					return err
 				}
 				s, err := a.catchUp(c.Context(), client, g.Unit)
+				if s.Asking != nil {
+					if err := a.agree(yes, fmt.Sprintf("Take your request to be let into %s back?", cli.Clean(s.Group))); err != nil {
+						return err
+					}
+					return a.change(c.Context(), client, g, s, member.LeaveGroup{})
+				}
 				if err != nil {
 					return err
 				}
