@@ -327,3 +327,87 @@ func TestRequestsBounded(t *testing.T) {
 		t.Errorf("after a week: %+v", s.Asking)
 	}
 }
+
+// TestInsiderDecides: a member that is no admin cannot let anybody in, nor refuse
+// for the group: what it writes into the room gives the newcomer keys at most, and
+// the newcomer says nothing before an admin's operation is there.
+func TestInsiderDecides(t *testing.T) {
+	w := newWorld(t, 3, "Ann")
+	link := w.approving()
+	ann, mal := w.nodes[0], w.add("Mal")
+	w.letIn(link, mal)
+	cy := w.add("Cy")
+	cy.must(member.JoinGroup{Link: link, Name: "Cy"})
+	w.run(5 * time.Second)
+	if _, err := mal.do(member.ApproveMember{Member: "Cy"}); !errors.Is(err, member.ErrNotAdmin) {
+		t.Fatalf("a member approves: %v", err)
+	}
+	if _, err := mal.do(member.RefuseMember{Member: "Cy"}); !errors.Is(err, member.ErrNotAdmin) {
+		t.Fatalf("a member refuses: %v", err)
+	}
+	seat, puts := cy.status().Asking.Seat, 0
+	cy.sent = func(_ *relayNode, f broadcast.Frame) {
+		if f.Type == proto.TypeBoardPut || f.Type == proto.TypePost {
+			puts++
+		}
+	}
+	insider := mal.machine.(*member.Machine)
+	insider.Decide(seat, false, "go away")
+	mal.drain()
+	w.run(5 * time.Second)
+	insider.Decide(seat, true, "")
+	mal.drain()
+	w.run(time.Minute)
+	if s := cy.status(); s.Ready || s.Asking.Let || puts > 0 || !strings.Contains(s.Asking.Refused, "signed by seat") {
+		t.Fatalf("Cy after %d posts: %+v", puts, s.Asking)
+	}
+	if list := ann.requests(); len(list) != 1 || !list[0].Agreed {
+		t.Fatalf("Ann's list: %+v", list)
+	}
+	if r := w.agree(ann, mal); r.Operations != 2 || len(r.Members) != 2 {
+		t.Fatalf("the roster: %+v", r)
+	}
+	ann.must(member.ApproveMember{Member: "Cy"})
+	w.run(time.Minute)
+	if s := cy.status(); !s.Ready {
+		t.Errorf("Cy is not in: %+v", s.Asking)
+	}
+	w.agree(w.nodes...)
+}
+
+// TestRequestOfRemoved: who was let in and removed before it came is told, and
+// stays out; the mode may change meanwhile, and invitations end, without anybody
+// who waits being lost.
+func TestRequestOfRemoved(t *testing.T) {
+	w := newWorld(t, 3, "Ann")
+	link := w.approving()
+	ann, bob, cy := w.nodes[0], w.add("Bob"), w.add("Cy")
+	bob.must(member.JoinGroup{Link: link, Name: "Bob"})
+	cy.must(member.JoinGroup{Link: link, Name: "Cy"})
+	w.run(5 * time.Second)
+	seat := bob.status().Asking.Seat
+	bob.leave()
+	ann.must(mode("closed"))
+	if list := ann.requests(); len(list) != 2 || !list[0].Ended || !list[0].Agreed {
+		t.Fatalf("requests in a closed group: %+v", list)
+	}
+	dee := w.add("Dee")
+	if _, err := dee.do(member.JoinGroup{Link: link, Name: "Dee"}); !errors.Is(err, member.ErrExpired) {
+		t.Errorf("asking in a closed group: %v", err)
+	}
+	dee.leave()
+	ann.must(member.ApproveMember{Member: "Cy"})
+	w.run(time.Minute)
+	if s := cy.status(); !s.Ready {
+		t.Fatalf("Cy is not in: %+v", s.Asking)
+	}
+	ann.must(member.ApproveMember{Member: "Bob"})
+	w.run(5 * time.Second)
+	ann.must(member.RemoveMember{Member: seat})
+	w.run(5 * time.Second)
+	bob.offline = false
+	w.run(time.Minute)
+	if s := bob.status(); s.Ready || !strings.Contains(s.Asking.Text, "removed you again") {
+		t.Errorf("Bob: %+v", s.Asking)
+	}
+}

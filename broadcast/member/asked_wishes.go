@@ -107,6 +107,17 @@ func (m *Machine) findRequest(name string) (*askedSeat, error) {
 	return found[0], nil
 }
 
+// letIn finds who was let in by a request and has not come yet; nil: nobody of that
+// name.
+func (m *Machine) letIn(name string) *askedSeat {
+	for _, r := range m.sortedAsked() {
+		if m.standing(r.seat).in && (m.askedLabel(r) == name || r.newest().request.Announcement.Name == name || len(name) >= 4 && strings.HasPrefix(r.seat.String(), strings.ToLower(name))) {
+			return r
+		}
+	}
+	return nil
+}
+
 // mayApprove tells why a request cannot be granted, or nil: an admin that sees it
 // by too few relays may see another's in its place.
 func (m *Machine) mayApprove(r *askedSeat) error {

@@ -166,6 +166,9 @@ func (m *Machine) about(l *logged, st *seatState, what string) OperationInfo {
 // stillIn finds a member that is not out.
 func (m *Machine) stillIn(name string) (*seatState, error) {
 	st, err := m.findMember(name)
+	if r := m.letIn(name); errors.Is(err, ErrNoSuch) && r != nil {
+		st, err = m.seatOf(r.seat), nil
+	}
 	if err == nil && m.out(st.seat) {
 		return nil, fmt.Errorf("%s is not in the group any more, so this %w", m.display(st), ErrNothingToDo)
 	}
