@@ -103,6 +103,8 @@ var codecs = map[string]codec{
 	member.LeaveGroup{}.Wish():    codecOf[member.LeaveGroup, member.OperationInfo](),
 	member.RevokeInvite{}.Wish():  codecOf[member.RevokeInvite, member.OperationInfo](),
 	member.SetPolicy{}.Wish():     codecOf[member.SetPolicy, member.OperationInfo](),
+	member.GetRequests{}.Wish():   codecOf[member.GetRequests, []member.RequestInfo](),
+	member.RefuseMember{}.Wish():  codecOf[member.RefuseMember, member.OperationInfo](),
 	member.GetRoster{}.Wish():     codecOf[member.GetRoster, member.RosterInfo](),
 }
 

@@ -34,6 +34,8 @@ var kinds = []struct {
 	{keyCarried, false, false}, // of bundles that a restore does not have
 	{keyRequest, false, false}, // of the lost installation's commands
 	{keyAcked, false, true},
+	{keyAsked, false, true}, // versions of own decisions
+	{keyRevoked, false, true},
 	{keyReceipt, false, true},
 }
 

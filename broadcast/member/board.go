@@ -178,13 +178,18 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			rest = open(rest, m.keysOf(p).doors)
 		}
 	}
+	if m.meta.Asking != nil && len(m.keyring.epochs) == 0 {
+		m.readRooms(p, rest)
+		p.stash.missed = true // the rest is read when somebody gave the keys, however long that takes
+		return
+	}
 	if m.ledger == nil || len(m.keyring.epochs) == 0 {
 		m.putAside(p, rest)
 		return
 	}
 	entries = entries[:0]
 	rest = open(rest, m.boardKeys(p))
-	m.putAside(p, rest)
+	turns := m.keyring.turns
 	slices.SortFunc(entries, byRank)
 	for _, e := range entries {
 		kind, id, _ := strings.Cut(e.name, "/")
@@ -221,6 +226,10 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		}
 	}
 	m.follow()
+	if rest = m.readRooms(p, rest); len(rest) > 0 {
+		m.putAside(p, rest)
+		p.stash.turns = turns
+	}
 }
 
 // shows tells whether a path's board has an entry of that name.

@@ -64,7 +64,7 @@ func (m *Machine) nextCapability(p *path, refused uint64) {
 // postAgain keeps a post that the relay did not allow, to be signed by another
 // epoch's key.
 func (m *Machine) postAgain(p *path, q *postItem, code proto.Code) bool {
-	if code != proto.CodeNotAllowed || !m.isMember() || q.kind != postBoard && !q.ofBundle() || m.out(m.self) {
+	if code != proto.CodeNotAllowed || !m.isMember() && !m.waitsForAdmin() || q.kind != postBoard && !q.ofBundle() || m.out(m.self) {
 		return false
 	}
 	m.nextCapability(p, q.signed)

@@ -18,6 +18,7 @@ type CreateGroup struct {
 	Name     string         `json:"name"`
 	Relays   []FoundingSpot `json:"relays"`
 	Strict   bool           `json:"strict,omitempty"`
+	Mode     string         `json:"mode,omitempty"`     // open, approve or closed; empty: open
 	Deadline time.Duration  `json:"deadline,omitempty"` // a path may stay silent; zero: DefaultDeadline
 	// Policy is a policy text (docs/protocol.md section 9.1) that says which
 	// operators are enough; empty: a majority, or all if Strict.
@@ -40,6 +41,10 @@ type FoundingSpot struct {
 type JoinGroup struct {
 	Link string `json:"link"`
 	Name string `json:"name"`
+	// Await: by a link whose holders ask, the answer waits until an admin let this
+	// member in, however long that takes; else it comes with Waiting as soon as
+	// enough relays have the request.
+	Await bool `json:"await,omitempty"`
 }
 
 // MakeInvite makes an invitation. Answer: InviteInfo, when q operators keep it.
@@ -120,12 +125,14 @@ type GroupInfo struct {
 	ID      string `json:"id"`       // group id, hex
 	ShortID string `json:"short_id"` // for people to compare: T0
 	Seat    string `json:"seat"`
-	Name    string `json:"name"` // own name
+	Name    string `json:"name"`              // own name
+	Waiting bool   `json:"waiting,omitempty"` // for an admin to let this member in
 }
 
 // InviteInfo answers MakeInvite.
 type InviteInfo struct {
 	Link    string    `json:"link"`
+	Mode    string    `json:"mode"` // open: it lets in; approve: who has it asks
 	Uses    uint32    `json:"uses"`
 	Expires time.Time `json:"expires"`
 	Relays  int       `json:"relays"` // that keep it already
@@ -195,8 +202,9 @@ type Status struct {
 	GroupInfo
 	Strict   bool           `json:"strict"`
 	Quorum   int            `json:"quorum"`
-	Ready    bool           `json:"ready"`   // joined
-	Joining  bool           `json:"joining"` // by link, not at its end yet
+	Ready    bool           `json:"ready"`            // joined
+	Joining  bool           `json:"joining"`          // by link, not at its end yet
+	Asking   *AskingInfo    `json:"asking,omitempty"` // while an admin has to let this member in
 	Left     bool           `json:"left,omitempty"`
 	Relays   []RelayStatus  `json:"relays"`
 	Former   []RelayStatus  `json:"former,omitempty"` // relays that were retired

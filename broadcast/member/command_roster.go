@@ -14,7 +14,9 @@ type RemoveMember struct {
 	Member string `json:"member"` // name, seat or a unique beginning of it
 }
 
-// ApproveMember admits a seat directly: one whose admission the relays do not
+// ApproveMember lets in who asks (GetRequests), if enough relays show one request
+// of it: else ErrTooFew, or ErrContested if the seat signed two. It also admits a
+// seat directly: one whose admission the relays do not
 // agree on, one that was removed, or one whose admission is void. Answer:
 // OperationInfo.
 type ApproveMember struct {
@@ -41,6 +43,9 @@ type RevokeInvite struct {
 // SetPolicy replaces parts of the group's policy; only owners can. What is nil
 // stays. Answer: OperationInfo.
 type SetPolicy struct {
+	// Mode is who lets newcomers in: open, approve or closed. A change ends every
+	// invitation; who came by one stays.
+	Mode      *string        `json:"mode,omitempty"`
 	Quorum    *uint8         `json:"quorum,omitempty"` // operators that must agree; 0: a majority
 	Strict    *bool          `json:"strict,omitempty"`
 	Deadline  *time.Duration `json:"deadline,omitempty"`
@@ -129,8 +134,9 @@ type RosterInvite struct {
 	Role    Role      `json:"role"`
 	Uses    uint32    `json:"uses"`
 	Expires time.Time `json:"expires"`
-	Revoked bool      `json:"revoked,omitempty"`
-	Live    bool      `json:"live"` // neither revoked nor expired
+	Mode    string    `json:"mode"`              // open: it lets in; approve: who has it asks
+	Revoked bool      `json:"revoked,omitempty"` // or ended by another mode of the group
+	Live    bool      `json:"live"`              // neither revoked nor expired
 }
 
 // RosterPolicy is the policy in force.
@@ -165,6 +171,7 @@ const (
 	EventLeft    EventKind = "left"    // a member left
 	EventRole    EventKind = "role"    // a member has another role
 	EventRoster  EventKind = "roster"  // something else about the group: invitations, policy, a dispute
+	EventRequest EventKind = "request" // somebody asks to be let in, or what became of the own request
 	EventSilent  EventKind = "unheard" // a reader, or who was removed, sent something that is not shown as a text
 )
 

@@ -27,7 +27,7 @@ func (m *Machine) subjectChanged(s crossverify.Subject) {
 
 // seatChanged follows up on anything new about a seat.
 func (m *Machine) seatChanged(st *seatState) {
-	m.governed = false
+	m.governed, m.askedLook = false, true
 	if m.ledger == nil || st.ann == nil {
 		return
 	}

@@ -19,7 +19,7 @@ func newcomer(t *testing.T, m *Machine, name string, paths ...*path) (*seatState
 	t.Helper()
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte(m.entropyBytes(32)))
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 99, PerHour: 99, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 99, PerHour: 99, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(m.keyring.signing)
 	m.invite(rec)
 	a := *seatByName(t, m, "M0").ann

@@ -94,6 +94,7 @@ type pathKeys struct {
 	made   bool
 	epochs []pathEpoch
 	doors  []broadcast.BoardKeys
+	rooms  []pathRoom
 }
 
 type pathEpoch struct {
@@ -109,7 +110,11 @@ func (m *Machine) keysOf(p *path) *pathKeys {
 		return &p.keys
 	}
 	p.keys = pathKeys{turns: k.turns, made: true}
+	p.keys.rooms = m.roomKeys(p)
 	doors := broadcast.NewBoardKeys(k.channels.Expose(), p.ref.Key)
+	if len(k.epochs) == 0 && m.meta.Asking != nil {
+		return &p.keys // the link opens a room and no door
+	}
 	if len(k.epochs) == 0 {
 		p.keys.doors = []broadcast.BoardKeys{broadcast.NewBoardKeys(k.door.Expose(), p.ref.Key).Named(doors)}
 		return &p.keys
@@ -193,7 +198,7 @@ func (m *Machine) turnEpoch(heads []EpochHead) {
 		return
 	}
 	k.inUse = held.Number
-	m.governed = false
+	m.governed, m.askedLook = false, true
 	m.meta.Taught = m.now.Unix() // by who began it
 	for _, p := range m.paths {
 		if p.taking.number == 0 {

@@ -11,3 +11,13 @@ func (m *Machine) RootMixes() map[string]uint8 {
 	}
 	return mixes
 }
+
+// Decide puts a decision on a request on the boards, admin or not.
+func (m *Machine) Decide(seat string, admitted bool, reason string) {
+	for _, r := range m.sortedAsked() {
+		if r.seat.String() == seat {
+			m.decideOn(r, admitted, reason, nil)
+		}
+	}
+	m.settle()
+}

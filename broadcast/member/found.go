@@ -35,6 +35,10 @@ func (m *Machine) create(w CreateGroup) error {
 		seen[r.Key] = true
 	}
 	set(&w.Deadline, DefaultDeadline)
+	set(&w.Mode, modeName(ModeOpen))
+	if _, err := ModeNamed(w.Mode); err != nil {
+		return err
+	}
 	policy := w.policy()
 	if _, err := policy.check(); err != nil {
 		return fmt.Errorf("the group's policy: %w", err)
@@ -60,8 +64,10 @@ func (m *Machine) create(w CreateGroup) error {
 	return nil
 }
 
+// policy is the one that the founder asked for; of a mode that create let through.
 func (w *CreateGroup) policy() Policy {
-	return Policy{Strict: w.Strict, Mode: ModeOpen, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Carriers: w.Carriers, Text: w.Policy}
+	mode, _ := ModeNamed(w.Mode)
+	return Policy{Strict: w.Strict, Mode: mode, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Carriers: w.Carriers, Text: w.Policy}
 }
 
 func (m *Machine) waitFounded(id uint64) {
@@ -222,7 +228,13 @@ func (m *Machine) putEntry(p *path, under boardKey, name string, version uint64,
 }
 
 func (m *Machine) boardPut(p *path, under boardKey, name string, version uint64, value []byte, owner [32]byte) proto.BoardPut {
-	masked, sealed := m.sealing(p, under).Seal(name, version, value)
+	keys := m.sealing(p, under)
+	return m.sealedPut(p, &keys, name, version, value, owner)
+}
+
+// sealedPut is an entry under these keys, signed by its owner.
+func (m *Machine) sealedPut(p *path, under *broadcast.BoardKeys, name string, version uint64, value []byte, owner [32]byte) proto.BoardPut {
+	masked, sealed := under.Seal(name, version, value)
 	put := proto.BoardPut{PostID: m.drawID(), Name: masked, Version: version, Value: sealed}
 	put.SignOwner(OwnerKey(owner, p.ref.Key, name), p.ref.Key, p.channel)
 	return put

@@ -29,6 +29,10 @@ const (
 const (
 	// ModeOpen: whoever holds the link admits itself (docs/protocol.md section 8).
 	ModeOpen uint8 = 1
+	// ModeApprove: whoever holds the link asks, and an admin lets it in.
+	ModeApprove uint8 = 2
+	// ModeClosed: there are no links. The stricter mode has the greater number.
+	ModeClosed uint8 = 3
 	// Suite1 is the only suite of this version (docs/protocol.md section 2).
 	Suite1 uint8 = 1
 
@@ -56,7 +60,7 @@ var (
 type Policy struct {
 	Quorum    uint8         // operators that must agree; 0: a majority of them
 	Strict    bool          // all operators must agree, whatever Quorum says
-	Mode      uint8         // ModeOpen
+	Mode      uint8         // ModeOpen, ModeApprove or ModeClosed
 	Suite     uint8         // least suite of an announcement
 	Deadline  time.Duration // how long a path may stay silent: 1 to 65,535 whole seconds
 	Retention time.Duration // how long entries and old keys are kept: 1 to 2^32-1 whole seconds
@@ -144,7 +148,7 @@ func (p *Policy) check() (rule *crossverify.Rule, err error) {
 	switch {
 	case p.Quorum > MaxRelays:
 		return nil, fmt.Errorf("a quorum of %d operators, at most %d: %w", p.Quorum, MaxRelays, wire.ErrFormat)
-	case p.Mode != ModeOpen:
+	case p.Mode < ModeOpen || p.Mode > ModeClosed:
 		return nil, fmt.Errorf("mode %d is unknown: %w", p.Mode, wire.ErrFormat)
 	case p.Suite != Suite1:
 		return nil, fmt.Errorf("least suite %d: the group %w", p.Suite, ErrSuite)

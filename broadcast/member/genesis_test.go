@@ -231,7 +231,7 @@ func TestGenesisRefused(t *testing.T) {
 		"long address":       {func(g *member.Genesis) { g.Relays[1].Addrs[0] = strings.Repeat("/", 257) }, wire.ErrTooLong},
 		"nine addresses":     {func(g *member.Genesis) { g.Relays[1].Addrs = slices.Repeat([]string{"/a"}, 9) }, wire.ErrTooLong},
 		"quorum of four":     {func(g *member.Genesis) { g.Policy.Quorum = 4 }, wire.ErrFormat},
-		"mode":               {func(g *member.Genesis) { g.Policy.Mode = 2 }, wire.ErrFormat},
+		"mode":               {func(g *member.Genesis) { g.Policy.Mode = 4 }, wire.ErrFormat},
 		"suite":              {func(g *member.Genesis) { g.Policy.Suite = 2 }, member.ErrSuite},
 		"no deadline":        {func(g *member.Genesis) { g.Policy.Deadline = 0 }, wire.ErrFormat},
 		"no retention":       {func(g *member.Genesis) { g.Policy.Retention = 0 }, wire.ErrFormat},

@@ -73,7 +73,7 @@ func (x *peer) announce(t *testing.T, a *Announcement, paths ...*path) *seatStat
 	m := x.m
 	adm := &Admission{Group: m.gid, Seat: a.Seat, Announcement: a.Digest()}
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 99, PerHour: 99, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 99, PerHour: 99, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(m.keyring.signing)
 	m.invite(rec)
 	adm.Sign(inv.InviteKey())
@@ -334,7 +334,7 @@ func TestMailboxClaimed(t *testing.T) {
 func TestOneRelayCannotBlockAJoin(t *testing.T) {
 	m := laidDown(t, 2)
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(m.keyring.signing)
 	m.invite(rec)
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
@@ -827,7 +827,7 @@ func TestOrphansAreReadAgain(t *testing.T) {
 	before := listed()
 	m.sawAdmission(p, adm.Seat, adm.Append(nil))
 	waits := listed()
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(m.keyring.signing)
 	m.invite(rec)
 	if !before || waits || !listed() {

@@ -25,6 +25,7 @@ type InviteRecord struct {
 	PerHour   uint32    // admissions in an hour, at least 1
 	Expires   time.Time // whole seconds
 	Role      uint8     // RoleMember or RoleReader
+	Mode      uint8     // ModeOpen: it admits; ModeApprove: who holds it asks
 	Signature [64]byte  // by an admin
 }
 
@@ -40,8 +41,24 @@ func (i *InviteRecord) Check() error {
 	if err := checkInviteRole(i.Role); err != nil {
 		return fmt.Errorf("invite record: %w", err)
 	}
+	if err := checkInviteMode(i.Mode); err != nil {
+		return fmt.Errorf("invite record: %w", err)
+	}
 	return nil
 }
+
+func checkInviteMode(mode uint8) error {
+	if mode != ModeOpen && mode != ModeApprove {
+		return fmt.Errorf("mode %d invites nobody: %w", mode, wire.ErrFormat)
+	}
+	return nil
+}
+
+// An invite's role and mode are one byte: the role, and 16 beside it where an
+// admin has to approve.
+func inviteByte(role, mode uint8) uint8 { return role | (mode-ModeOpen)<<4 }
+
+func readInviteByte(b uint8) (role, mode uint8) { return b & 0x0f, ModeOpen + b>>4 }
 
 func checkInviteRole(role uint8) error {
 	if role != RoleMember && role != RoleReader {
@@ -58,7 +75,7 @@ func (i *InviteRecord) body(b []byte) []byte {
 	b = wire.AppendU32(b, i.Uses)
 	b = wire.AppendU32(b, i.PerHour)
 	b = appendSeconds(b, i.Expires)
-	return append(b, i.Role)
+	return append(b, inviteByte(i.Role, i.Mode))
 }
 
 // Append appends the record: 146 bytes.
@@ -90,7 +107,7 @@ func ParseInviteRecord(b []byte) (*InviteRecord, error) {
 	i.Uses = r.U32()
 	i.PerHour = r.U32()
 	i.Expires = readSeconds(r)
-	i.Role = r.U8()
+	i.Role, i.Mode = readInviteByte(r.U8())
 	r.Fixed(i.Signature[:])
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("invite record: %w", err)

@@ -11,7 +11,7 @@ import (
 )
 
 func exampleInvite() *member.InviteRecord {
-	i := &member.InviteRecord{Group: fill(5), Key: inviteKey(8).Public(), Uses: 50, PerHour: 20, Expires: at.Add(7 * 24 * time.Hour), Role: member.RoleMember}
+	i := &member.InviteRecord{Group: fill(5), Key: inviteKey(8).Public(), Uses: 50, PerHour: 20, Expires: at.Add(7 * 24 * time.Hour), Role: member.RoleMember, Mode: member.ModeOpen}
 	i.Sign(signer(1))
 	return i
 }

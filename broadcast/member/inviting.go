@@ -1,7 +1,9 @@
 package member
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"time"
 
 	"parallax/broadcast/proto"
@@ -25,6 +27,7 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 	}
 	wanted := m.publish(op)
 	m.grant(inv, rec, wanted)
+	m.openRoom(rec, wanted)
 	m.waiting = append(m.waiting, waiter{id: id, until: m.now.Add(m.rules().Deadline),
 		done: func() (any, error, bool) {
 			return m.invitation(inv, rec, wanted), nil, !m.awaited(wanted) && m.enough(m.keeps(wanted))
@@ -39,6 +42,9 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 
 // mayInvite tells why this member cannot invite, or nil.
 func (m *Machine) mayInvite() error {
+	if m.state.Policy.Mode == ModeClosed {
+		return modeError(ModeClosed)
+	}
 	return m.mayChange(RoleAdmin)
 }
 
@@ -46,13 +52,17 @@ func (m *Machine) mayInvite() error {
 func (m *Machine) newInvite(uses uint32, valid time.Duration) (*Invitation, *InviteRecord, *logged, error) {
 	k := m.keyring
 	inv := &Invitation{Group: m.gid, Door: DoorKey(&k.epoch().Key, m.gid), Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
-		Expires: unixTime(m.now.Add(valid)), Role: RoleMember}
+		Expires: unixTime(m.now.Add(valid)), Role: RoleMember, Mode: m.state.Policy.Mode}
+	if inv.Mode == ModeApprove {
+		id := InviteID(inv.InviteKey().Public())
+		inv.Door, inv.Requests = RoomKey(&k.first().Key, m.gid, id), RequestKey(&k.epoch().Key, m.gid, id).Public()
+	}
 	for _, p := range m.used() {
 		inv.Relays = append(inv.Relays, LinkRelay{Key: p.ref.Key, Addrs: p.ref.Addrs})
 	}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: uses, PerHour: min(uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: uses, PerHour: min(uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember, Mode: inv.Mode}
 	rec.Sign(k.signing)
-	op, err := m.makeOperation(OpInvite{Record: *rec})
+	op, err := m.makeOperation(OpInvite{Record: *rec, Postings: inv.postings()})
 	return inv, rec, op, err
 }
 
@@ -72,6 +82,15 @@ func (m *Machine) grant(inv *Invitation, rec *InviteRecord, posts map[wire.PostI
 	}
 }
 
+// postings are the posting keys of the invite on the relays of its link.
+func (i *Invitation) postings() (list []Posting) {
+	for _, l := range i.Relays {
+		list = append(list, Posting{Relay: l.Key, Key: i.InvitePosting(l.Key).Public()})
+	}
+	slices.SortFunc(list, func(a, b Posting) int { return bytes.Compare(a.Relay[:], b.Relay[:]) })
+	return list
+}
+
 func (m *Machine) invitation(inv *Invitation, rec *InviteRecord, posts map[wire.PostID]*path) InviteInfo {
-	return InviteInfo{Link: inv.Link(), Uses: rec.Uses, Expires: rec.Expires, Relays: m.operators(m.keeps(posts))}
+	return InviteInfo{Link: inv.Link(), Mode: modeName(rec.Mode), Uses: rec.Uses, Expires: rec.Expires, Relays: m.operators(m.keeps(posts))}
 }

@@ -36,12 +36,20 @@ func (m *Machine) command(c broadcast.Command) {
 			answer(nil, err)
 			return
 		}
-		m.waitJoined(c.ID)
+		m.waitJoined(c.ID, w.Await)
+		return
+	}
+	if _, ok := c.Wish.(LeaveGroup); ok && m.waitsForAdmin() {
+		m.withdraw(c.ID)
 		return
 	}
 	if m.meta == nil || !m.isMember() {
 		if _, ok := c.Wish.(GetStatus); ok && m.meta != nil {
 			answer(m.status(), nil)
+			return
+		}
+		if m.waitsForAdmin() {
+			answer(nil, fmt.Errorf("%w: %s", ErrNotReady, m.askingText()))
 			return
 		}
 		if m.meta == nil || !m.gone() {
@@ -111,6 +119,9 @@ func (m *Machine) command(c broadcast.Command) {
 		answer(v, err)
 	case GetRoster:
 		answer(m.rosterInfo(w), nil)
+	case GetRequests:
+		v, err := m.requestsOf()
+		answer(v, err)
 	default:
 		answer(nil, fmt.Errorf("member: wish of type %T", c.Wish))
 	}
@@ -121,6 +132,7 @@ func (m *Machine) info() GroupInfo {
 	if m.self != (wire.Seat{}) {
 		g.Seat = m.self.String()
 	}
+	g.Waiting = m.waitsForAdmin()
 	return g
 }
 
@@ -135,6 +147,9 @@ func (m *Machine) failWaiting(err error) {
 func (m *Machine) join(w JoinGroup) error {
 	if m.meta != nil {
 		if m.meta.Phase == phaseJoining && m.meta.Link == w.Link {
+			if m.meta.Asking != nil && m.meta.Asking.Withdrawn {
+				return fmt.Errorf("%w: you took your request back", ErrOut)
+			}
 			m.deadline = m.now.Add(m.joinWait())
 			return nil
 		}
@@ -152,6 +167,10 @@ func (m *Machine) join(w JoinGroup) error {
 	}
 	meta := &metaRecord{Phase: phaseJoining, Name: w.Name, Link: w.Link,
 		Door: slices.Clone(inv.Door.Expose()), Invite: slices.Clone(inv.Secret.Expose()), Channels: slices.Clone(inv.Channels.Expose())}
+	if inv.Mode == ModeApprove {
+		id := InviteID(inv.InviteKey().Public())
+		meta.Asking = &askingRecord{Invite: id[:]}
+	}
 	m.newIdentity(meta, inv.Relays)
 	m.meta = meta
 	if err := m.setUp(); err != nil {
@@ -184,9 +203,15 @@ func (m *Machine) resume() {
 	}
 }
 
-func (m *Machine) waitJoined(id uint64) {
+func (m *Machine) waitJoined(id uint64, await bool) {
 	m.waiting = append(m.waiting, waiter{id: id,
 		done: func() (any, error, bool) { // with the hello in the same turn: whoever asked may end its process
+			if m.waitsForAdmin() && m.askedAndWaits() {
+				if why := m.meta.Asking.Refused; await && why != "" {
+					return nil, fmt.Errorf("%w: %s", ErrDeclined, why), true
+				}
+				return m.info(), nil, !await
+			}
 			return m.info(), nil, m.isMember() && !m.starting.underWay()
 		}})
 }
@@ -301,14 +326,20 @@ func (m *Machine) stepJoining() {
 		return
 	}
 	late := !m.deadline.IsZero() && !m.now.Before(m.deadline)
-	if m.genesis == nil || m.keyring.adm == nil {
+	posted := postAdmit // what lets this member in, or, if an admin did, tells that it came
+	if m.meta.Asking != nil {
+		if !m.stepAsking(late) {
+			return
+		}
+		posted = postBoard
+	} else if m.genesis == nil || m.keyring.adm == nil {
 		if late {
 			m.failJoin()
 		}
 		return
 	}
 	admitted, answered, settled := m.enough(func(p *path) bool {
-		return !slices.ContainsFunc(p.queue, func(q *postItem) bool { return q.kind == postAdmit })
+		return !slices.ContainsFunc(p.queue, func(q *postItem) bool { return q.kind == posted })
 	}), m.enough(func(p *path) bool { return p.listed }), true
 	seats, agreed := 0, 0
 	for _, st := range m.sortedSeats() {
@@ -364,6 +395,7 @@ func (m *Machine) operators(hold func(*path) bool) int {
 func (m *Machine) joined(members int) {
 	m.meta.Phase = phaseMember
 	m.meta.Joined = true
+	m.meta.Asking, m.meta.Door = nil, nil
 	m.deadline = time.Time{}
 	m.numberRelays()
 	m.saveMeta()

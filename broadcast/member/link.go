@@ -56,8 +56,10 @@ type Invitation struct {
 	Door     keys.DoorKey
 	Secret   keys.InviteSecret
 	Channels keys.ChannelSecret
-	Expires  time.Time // whole seconds; what counts is the invite record
-	Role     uint8     // RoleMember or RoleReader
+	Expires  time.Time          // whole seconds; what counts is the invite record
+	Role     uint8              // RoleMember or RoleReader
+	Mode     uint8              // ModeOpen, or ModeApprove: Door is that of the invite's room
+	Requests keys.RequestPublic // in mode approve what requests are sealed to, else zero
 	Relays   []LinkRelay
 }
 
@@ -68,6 +70,12 @@ func (i *Invitation) Check() error {
 	}
 	if err := checkInviteRole(i.Role); err != nil {
 		return fmt.Errorf("invitation: %w", err)
+	}
+	if err := checkInviteMode(i.Mode); err != nil {
+		return fmt.Errorf("invitation: %w", err)
+	}
+	if (i.Mode == ModeApprove) == i.Requests.IsZero() {
+		return fmt.Errorf("invitation: mode %s does not go with its request key: %w", modeName(i.Mode), wire.ErrFormat)
 	}
 	if len(i.Relays) == 0 || len(i.Relays) > MaxRelays {
 		return fmt.Errorf("invitation: it names 1 to %d relays, not %d: %w", MaxRelays, len(i.Relays), wire.ErrFormat)
@@ -93,7 +101,11 @@ func (i *Invitation) Link() string {
 	b = append(b, i.Secret.Expose()...)
 	b = append(b, i.Channels.Expose()...)
 	b = appendSeconds(b, i.Expires)
-	b = append(b, i.Role, uint8(len(i.Relays)))
+	b = append(b, inviteByte(i.Role, i.Mode))
+	if i.Mode == ModeApprove {
+		b = append(b, i.Requests[:]...)
+	}
+	b = append(b, uint8(len(i.Relays)))
 	for _, l := range i.Relays {
 		b = append(b, l.Key[:]...)
 		b = appendAddresses(b, l.Addrs)
@@ -131,7 +143,9 @@ func ParseLink(s string) (*Invitation, error) {
 	r.Fixed(i.Secret.Expose())
 	r.Fixed(i.Channels.Expose())
 	i.Expires = readSeconds(r)
-	i.Role = r.U8()
+	if i.Role, i.Mode = readInviteByte(r.U8()); i.Mode == ModeApprove {
+		r.Fixed(i.Requests[:])
+	}
 	for range readCount8(r, MaxRelays) {
 		var l LinkRelay
 		r.Fixed(l.Key[:])

@@ -21,7 +21,7 @@ import (
 func exampleInvitation() *member.Invitation {
 	return &member.Invitation{
 		Group: fill(5), Door: keys.NewSecret[keys.RoleDoor](fill(0xd0)), Secret: keys.NewSecret[keys.RoleInviting](fill(0xd1)),
-		Channels: keys.NewSecret[keys.RoleChannels](fill(0xd2)), Expires: at.Add(7 * 24 * time.Hour), Role: member.RoleMember,
+		Channels: keys.NewSecret[keys.RoleChannels](fill(0xd2)), Expires: at.Add(7 * 24 * time.Hour), Role: member.RoleMember, Mode: member.ModeOpen,
 		Relays: []member.LinkRelay{
 			{Key: relayKey(0x31), Addrs: []string{"/ip4/192.0.2.1/tcp/4001"}},
 			{Key: relayKey(0x30), Addrs: []string{"/dns4/r2.example/udp/4001/quic-v1", "/ip6/2001:db8::2/tcp/4001"}},
@@ -226,7 +226,7 @@ func TestLinkRoundTrip(t *testing.T) {
 		}
 		i := &member.Invitation{
 			Group: secret("group"), Door: keys.NewSecret[keys.RoleDoor](secret("door")), Secret: keys.NewSecret[keys.RoleInviting](secret("invite")),
-			Channels: keys.NewSecret[keys.RoleChannels](secret("channels")), Role: rapid.SampledFrom([]uint8{member.RoleMember, member.RoleReader}).Draw(t, "role"),
+			Mode: member.ModeOpen, Channels: keys.NewSecret[keys.RoleChannels](secret("channels")), Role: rapid.SampledFrom([]uint8{member.RoleMember, member.RoleReader}).Draw(t, "role"),
 			Expires: time.Unix(rapid.Int64Range(1, 253402300799).Draw(t, "expires"), 0).UTC(),
 		}
 		for n := range rapid.IntRange(1, member.MaxRelays).Draw(t, "relays") {

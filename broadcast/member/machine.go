@@ -49,6 +49,8 @@ type Limits struct {
 	Digests        int           // digests kept under which nothing has opened. Default: 4,096
 	AskJitter      time.Duration // before what carriers do not show is asked for. Default: 5 s
 	AsksPerHour    int           // of such questions, at most. Default: 12
+	Requests       int           // requests to be let in that are kept. Default: 256
+	RequestLife    time.Duration // how long a request waits for an admin. Default: 7 days
 }
 
 func (l Limits) withDefaults() Limits {
@@ -77,6 +79,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Digests, 4096)
 	set(&l.AskJitter, 5*time.Second)
 	set(&l.AsksPerHour, 12)
+	set(&l.Requests, 256)
+	set(&l.RequestLife, 7*24*time.Hour)
 	set(&l.AdoptWait, 30*time.Second)
 	set(&l.AdoptLate, 24*time.Hour)
 	return l
@@ -174,12 +178,16 @@ type Machine struct {
 	retrying    bool      // within retryHeld
 	kept        int       // messages left by the last trimMessages
 	progress    int
-	governed    bool           // all relays were looked at since anything changed (govern.go)
-	sealed      map[int]uint64 // generations under which own pages were posted in this opening
-	teaching    teaching       // of an admin: epoch keys told to members
-	unread      []*unreadItem  // oldest first
-	unreadTurns int            // turns of the keyring that they were tried with
-	author      bool           // this member changed the roster in this opening
+	governed    bool                     // all relays were looked at since anything changed (govern.go)
+	sealed      map[int]uint64           // generations under which own pages were posted in this opening
+	requests    map[wire.Seat]*askedSeat // who asks to be let in
+	rooms       int                      // invites of mode approve that the roster has
+	askedLook   bool                     // anything of them changed
+	revoking    revoking                 // of an admin: invites that ended, at the relays
+	teaching    teaching                 // of an admin: epoch keys told to members
+	unread      []*unreadItem            // oldest first
+	unreadTurns int                      // turns of the keyring that they were tried with
+	author      bool                     // this member changed the roster in this opening
 
 	texts      keptTexts // that can be sent again
 	lacks      map[source]*lack
@@ -274,6 +282,8 @@ func (m *Machine) reset() {
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
 			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
+		requests: map[wire.Seat]*askedSeat{}, askedLook: true,
+		revoking: revoking{told: map[[16]byte]relayMask{}, look: true},
 		lacks:    map[source]*lack{},
 		seeking:  map[source]*lack{},
 		agained:  map[againID]time.Time{},
@@ -421,6 +431,8 @@ func (m *Machine) settle() {
 	m.askMissing()
 	m.mend()
 	m.runAcks()
+	m.stepAsked()
+	m.stepRevoking()
 	m.govern()
 	m.trimMessages()
 	m.pumpPosts()
@@ -516,6 +528,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.askAt())
 	if !m.starting.underWay() {
 		soonest(m.duty.at)
+		soonest(m.revoking.at)
 		if m.roster != nil && m.admin() {
 			soonest(m.nextUncarried())
 		}
@@ -528,6 +541,7 @@ func (m *Machine) wake() (t time.Time) {
 			}
 		}
 	}
+	soonest(m.askingAt())
 	soonest(m.nextStall())
 	soonest(m.nextLack())
 	soonest(m.nextAnswer())

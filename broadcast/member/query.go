@@ -13,7 +13,7 @@ func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 
 // status answers GetStatus.
 func (m *Machine) status() Status {
-	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Left: m.gone(), Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Acked: m.acked[""], Messages: uint64(len(m.recent))}
+	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Asking: m.askingInfo(), Left: m.gone(), Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Acked: m.acked[""], Messages: uint64(len(m.recent))}
 	if m.genesis != nil {
 		s.Strict, s.Quorum = m.rules().Strict, m.needed()
 	}

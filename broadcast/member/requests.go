@@ -95,7 +95,7 @@ func answerTo(w any) any {
 		return &ConfirmInfo{}
 	case PassOn:
 		return &PassedInfo{}
-	case RemoveMember, ApproveMember, SetRole, LeaveGroup, RevokeInvite, SetPolicy:
+	case RemoveMember, ApproveMember, RefuseMember, SetRole, LeaveGroup, RevokeInvite, SetPolicy:
 		return &OperationInfo{}
 	case AddRelay, RetireRelay, ReplaceRelay:
 		return &RelayChange{}
@@ -108,11 +108,11 @@ func answerTo(w any) any {
 // sentinels are the causes that an answer keeps over a restart: all of this
 // package, which a test counts.
 var sentinels = []error{
-	ErrAmbiguous, ErrBadCut, ErrBadSeat, ErrBadSignature, ErrCodeDiffers, ErrCodeForm, ErrCodeKind, ErrContested, ErrExpired, ErrGenesis,
-	ErrLastOwner, ErrLinkCut, ErrLinkMistyped, ErrLinkNot, ErrLinkVersion, ErrName, ErrNewerFormat, ErrNoSpare, ErrNoSuch, ErrNotAdmin, ErrNotEntitled,
+	ErrAmbiguous, ErrBadCut, ErrBadSeat, ErrBadSignature, ErrCodeDiffers, ErrCodeForm, ErrCodeKind, ErrContested, ErrDeclined, ErrExpired, ErrGenesis,
+	ErrLastOwner, ErrLinkCut, ErrLinkMistyped, ErrLinkNot, ErrLinkVersion, ErrMode, ErrName, ErrNewerFormat, ErrNoSpare, ErrNoSuch, ErrNotAdmin, ErrNotEntitled,
 	ErrNotOwner, ErrNotReady, ErrNothingToDo, ErrOnRefused, ErrOtherGroup, ErrOut, ErrOutboxFull, ErrReader, ErrRefused, ErrRelayBusy,
-	ErrRelayLast, ErrRelayMany, ErrRelayTwice, ErrRestoring, ErrRosterFull, ErrSequence, ErrStore, ErrSuite, ErrSuperseded, ErrTaken,
-	ErrTooLong, ErrTooMany, ErrUnknownHeads, ErrUnreachable, ErrUnreached, ErrWaiting,
+	ErrRelayLast, ErrRelayMany, ErrRelayTwice, ErrRestoring, ErrRosterFull, ErrSealedRequest, ErrSequence, ErrStore, ErrSuite, ErrSuperseded, ErrTaken,
+	ErrTooFew, ErrTooLong, ErrTooMany, ErrUnknownHeads, ErrUnreachable, ErrUnreached, ErrWaiting,
 }
 
 // answeredError is an error of an earlier opening.

@@ -355,6 +355,10 @@ func (r *Roster) advance(n *rosterNode, i int, meets bool) {
 	if v.why != nil {
 		v.why = append(v.why, voidNot)
 	}
+	if n.kind == opPolicy { // it may shut out who was adopted beside it
+		clear(v.seats)
+		return
+	}
 	if b, ok := n.op.Body.(OpAdopt); ok {
 		for k := range b.Seats {
 			delete(v.seats, b.Seats[k].Seat)

@@ -32,9 +32,14 @@ const (
 )
 
 type (
-	// OpInvite issues an invite. The record is the one on the boards, signed
-	// by the same author.
-	OpInvite struct{ Record InviteRecord }
+	// OpInvite issues an invite. The record is signed by the same author.
+	// Postings are the posting keys of the invite on the relays that it names, so
+	// that every admin can end it there: at most MaxRelays, strictly ascending by
+	// relay key.
+	OpInvite struct {
+		Record   InviteRecord
+		Postings []Posting
+	}
 
 	// OpAdd admits a seat directly, or approves one that asked.
 	OpAdd struct {
@@ -117,7 +122,7 @@ func (OpEpoch) kind() uint8  { return opEpoch }
 func (OpLeave) kind() uint8  { return opLeave }
 func (OpRevoke) kind() uint8 { return opRevoke }
 
-func (b OpInvite) append(to []byte) []byte { return b.Record.Append(to) }
+func (b OpInvite) append(to []byte) []byte { return appendPostings(b.Record.Append(to), b.Postings) }
 
 func (b OpAdd) append(to []byte) []byte {
 	to = append(to, b.Seat[:]...)
@@ -163,12 +168,7 @@ func (b OpEpoch) append(to []byte) []byte {
 	for i := range b.Merges {
 		to = append(to, b.Merges[i][:]...)
 	}
-	to = append(to, uint8(len(b.Postings)))
-	for i := range b.Postings {
-		to = append(to, b.Postings[i].Relay[:]...)
-		to = append(to, b.Postings[i].Key[:]...)
-	}
-	return to
+	return appendPostings(to, b.Postings)
 }
 
 func (OpLeave) append(to []byte) []byte { return to }
@@ -189,7 +189,7 @@ func readOperationBody(r *wire.Reader) OperationBody {
 			r.Fail(err)
 			return nil
 		}
-		return OpInvite{Record: *rec}
+		return OpInvite{Record: *rec, Postings: readPostings(r)}
 	case opAdd:
 		var b OpAdd
 		r.Fixed(b.Seat[:])
@@ -228,12 +228,7 @@ func readOperationBody(r *wire.Reader) OperationBody {
 		b := OpEpoch{Number: r.U64()}
 		r.Fixed(b.Commitment[:])
 		b.Merges = readDigests(r, MaxMerged)
-		for range readCount8(r, MaxRelays) {
-			var p Posting
-			r.Fixed(p.Relay[:])
-			r.Fixed(p.Key[:])
-			b.Postings = append(b.Postings, p)
-		}
+		b.Postings = readPostings(r)
 		return b
 	case opLeave:
 		return OpLeave{}
@@ -249,12 +244,47 @@ func readOperationBody(r *wire.Reader) OperationBody {
 	return nil
 }
 
+func appendPostings(to []byte, list []Posting) []byte {
+	to = append(to, uint8(len(list)))
+	for _, p := range list {
+		to = append(append(to, p.Relay[:]...), p.Key[:]...)
+	}
+	return to
+}
+
+func readPostings(r *wire.Reader) (list []Posting) {
+	for range readCount8(r, MaxRelays) {
+		var p Posting
+		r.Fixed(p.Relay[:])
+		r.Fixed(p.Key[:])
+		list = append(list, p)
+	}
+	return list
+}
+
+// checkPostings: each relay stands once, so that a list is written in one way
+// only.
+func checkPostings(list []Posting) error {
+	if len(list) > MaxRelays {
+		return fmt.Errorf("posting keys of %d relays, at most %d: %w", len(list), MaxRelays, wire.ErrFormat)
+	}
+	for i := 1; i < len(list); i++ {
+		if !ascending(list[i-1].Relay[:], list[i].Relay[:]) {
+			return fmt.Errorf("its relays are not strictly ascending: %w", wire.ErrFormat)
+		}
+	}
+	return nil
+}
+
 // inviteRecordSize is the length of InviteRecord.Append.
 const inviteRecordSize = 146
 
 func (b OpInvite) check(o *Operation) error {
 	if b.Record.Group != o.Group {
 		return fmt.Errorf("invite: the record is another group's: %w", wire.ErrFormat)
+	}
+	if err := checkPostings(b.Postings); err != nil {
+		return fmt.Errorf("invite: %w", err)
 	}
 	return b.Record.Check()
 }
@@ -322,13 +352,11 @@ func (b OpEpoch) check(*Operation) error {
 			return fmt.Errorf("epoch: what it merges is not strictly ascending: %w", wire.ErrFormat)
 		}
 	}
-	if len(b.Postings) == 0 || len(b.Postings) > MaxRelays {
-		return fmt.Errorf("epoch: it has 1 to %d posting keys, not %d: %w", MaxRelays, len(b.Postings), wire.ErrFormat)
+	if len(b.Postings) == 0 {
+		return fmt.Errorf("epoch: it has no posting keys: %w", wire.ErrFormat)
 	}
-	for i := 1; i < len(b.Postings); i++ {
-		if !ascending(b.Postings[i-1].Relay[:], b.Postings[i].Relay[:]) {
-			return fmt.Errorf("epoch: its relays are not strictly ascending: %w", wire.ErrFormat)
-		}
+	if err := checkPostings(b.Postings); err != nil {
+		return fmt.Errorf("epoch: %w", err)
 	}
 	if generation(b.Number) == 0 || uint32(b.Number) != binary.BigEndian.Uint32(b.Commitment[:4]) {
 		return fmt.Errorf("epoch: number %d does not go with its commitment: %w", b.Number, wire.ErrFormat)

@@ -30,10 +30,18 @@ func (r *Roster) entitle(n *rosterNode) error {
 		return fmt.Errorf("%T by seat %s, which signed two operations after one, %w until an owner acts", n.op.Body, n.seat.Short(), ErrNotEntitled)
 	}
 	switch b := n.op.Body.(type) {
+	case OpInvite:
+		if p, _ := v.policy(); b.Record.Mode != p.Mode {
+			return fmt.Errorf("an invite by %s: %w", modeName(b.Record.Mode), modeError(p.Mode))
+		}
 	case OpAdd:
 		return r.entitleAdd(v, n, b)
 	case OpAdopt:
+		p, _ := v.policy()
 		for i := range b.Seats {
+			if p.Mode != ModeOpen && b.Seats[i].Invite != ([16]byte{}) {
+				return fmt.Errorf("adopting seat %s, which let itself in: %w", b.Seats[i].Seat.Short(), modeError(p.Mode))
+			}
 			if v.seat(b.Seats[i].Seat).in {
 				return fmt.Errorf("adopting seat %s, a member already, %w", b.Seats[i].Seat.Short(), ErrNothingToDo)
 			}

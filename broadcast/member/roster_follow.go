@@ -21,7 +21,7 @@ func (m *Machine) follow() {
 
 // rosterChanged follows up on every change of what the roster says.
 func (m *Machine) rosterChanged(before, after *State) {
-	m.governed = false
+	m.governed, m.revoking.look, m.askedLook = false, true, true
 	m.current = nil
 	m.noteDigest()
 	m.endsUnknown = m.roster.endsUnknown()
@@ -80,13 +80,23 @@ func changedSeats(before, after *State) (list []wire.Seat) {
 func (m *Machine) readInvites() (changed bool) {
 	live := map[[16]byte]bool{}
 	for i := range m.state.Invites {
-		if inv := &m.state.Invites[i]; !inv.Revoked {
+		if inv := &m.state.Invites[i]; !inv.Revoked && inv.Record.Mode == ModeOpen {
 			live[inv.ID] = true
 			changed = changed || !m.live[inv.ID]
 		}
 	}
 	changed = changed || len(live) != len(m.live)
 	m.live = live
+	rooms := 0
+	for i := range m.state.Invites {
+		if m.state.Invites[i].Record.Mode == ModeApprove {
+			rooms++
+		}
+	}
+	if rooms != m.rooms && m.keyring != nil { // their entries open now
+		m.rooms = rooms
+		m.keyring.turns++
+	}
 	for _, i := range m.roster.lists[opInvite] {
 		rec := m.roster.ops[i].op.Body.(OpInvite).Record
 		m.addInvite(&rec)
@@ -201,11 +211,17 @@ func (m *Machine) tellRoster(before, after *State) {
 		return fmt.Sprintf("%s made %s %s.", m.called(by), who, role)
 	}, "have another role now")
 	m.tellSeats(EventRoster, pending, func(s wire.Seat) string {
+		switch shut := m.shutOut(s); {
+		case shut && s == m.self:
+			return fmt.Sprintf("%s was shut to those who let themselves in while you came: an admin has to approve you.", m.meta.Group)
+		case shut:
+			return fmt.Sprintf("%s came in while the group was shut to those who let themselves in: an admin has to approve %s.", m.called(s), m.called(s))
+		}
 		if s == m.self {
 			return fmt.Sprintf("Whoever let you into %s was removed at the same time: another admin has to approve you.", m.meta.Group)
 		}
 		return fmt.Sprintf("Whoever let %s in was removed at the same time: an admin has to approve %s again.", m.called(s), m.called(s))
-	}, "have to be approved again: who let them in was removed at the same time")
+	}, "have to be approved: who let them in was removed at the same time, or the group was shut")
 	m.tellLists(before, after)
 }
 
@@ -278,7 +294,7 @@ func describePolicy(p *Policy) string {
 	case p.Quorum > 0:
 		quorum = fmt.Sprintf("%d of the relays' operators must agree", p.Quorum)
 	}
-	said := fmt.Sprintf("%s, a relay may stay silent for %v, messages are kept for %v", quorum, inWords(p.Deadline), inWords(p.Retention))
+	said := fmt.Sprintf("%s, %s, a relay may stay silent for %v, messages are kept for %v", modeWords(p.Mode), quorum, inWords(p.Deadline), inWords(p.Retention))
 	if p.Carriers > 0 {
 		said += fmt.Sprintf(", a text goes in full to %d relays at most, its digest to the others", p.Carriers)
 	}

@@ -2,7 +2,7 @@ package member_test
 
 // goldenOperations is SHA-256 of each example of TestOperation.
 var goldenOperations = map[string]string{
-	"invite": "4d3a2811fa320c357f0c7a44f2ada81618bf9d109507cce9957f31b1f3761a2a",
+	"invite": "3ca4061fd6d8d17377c95c1c2ef522587879d7a1ac17240a7bcc496c55ab0346",
 	"add":    "274857cca8d80407e4404967c9f15ba750c210ab004739a17fb8227bd3485d90",
 	"adopt":  "d8322884acc146f13aefa9a53dfb23763c04eba35dfcec89be1b082e4a38c6e0",
 	"remove": "c8c58ca9cf204cc26e18bb2a9c3ef4299320f28c50535159cb7b5144325b4d88",

@@ -116,6 +116,10 @@ func (h *history) body(t *rapid.T, r *member.Roster) member.OperationBody {
 		return member.OpRole{Seat: seat(), Role: role()}
 	case "adopt":
 		b := member.OpAdopt{Seats: []member.Adopted{{Seat: seat(), Announcement: mark, Role: member.RoleMember}}}
+		if rapid.Bool().Draw(t, "by itself") {
+			b.Seats[0].Invite = [16]byte(mark[:])
+			return b
+		}
 		if len(s.Pending) > 0 {
 			b.Seats = nil
 			for _, p := range s.Pending {
@@ -135,9 +139,10 @@ func (h *history) body(t *rapid.T, r *member.Roster) member.OperationBody {
 	case "policy":
 		p := s.Policy
 		p.Deadline = time.Duration(h.count) * time.Second
+		p.Mode = rapid.SampledFrom([]uint8{p.Mode, member.ModeOpen, member.ModeOpen, member.ModeApprove, member.ModeClosed}).Draw(t, "mode")
 		return member.OpPolicy{Policy: p}
 	case "invite":
-		return member.OpInvite{Record: member.InviteRecord{Group: h.gid, Key: keys.InvitePublic(mark), Uses: 1, PerHour: 1, Expires: at, Role: member.RoleMember}}
+		return member.OpInvite{Record: member.InviteRecord{Group: h.gid, Key: keys.InvitePublic(mark), Uses: 1, PerHour: 1, Expires: at, Role: member.RoleMember, Mode: rapid.SampledFrom([]uint8{min(s.Policy.Mode, member.ModeApprove), member.ModeOpen, member.ModeApprove}).Draw(t, "by mode")}}
 	default:
 		b := member.OpRevoke{}
 		if len(s.Invites) > 0 {

@@ -36,7 +36,7 @@ type goldenOperation struct {
 func exampleBodies() []goldenOperation {
 	g := exampleGenesis()
 	return []goldenOperation{
-		{"invite", member.OpInvite{Record: *exampleInvite()}, 389},
+		{"invite", member.OpInvite{Record: *exampleInvite(), Postings: []member.Posting{{Relay: keys.RelayPublic(fill(3)), Key: keys.PostingPublic(fill(9))}, {Relay: keys.RelayPublic(fill(4)), Key: keys.PostingPublic(fill(8))}}}, 518},
 		{"add", member.OpAdd{Seat: fill(0x71), Announcement: fill(0x72), Role: member.RoleAdmin}, 308},
 		{"adopt", member.OpAdopt{Seats: []member.Adopted{
 			{Seat: fill(0x71), Announcement: fill(0x72), Invite: [16]byte{7, 3}, Role: member.RoleMember},
@@ -124,7 +124,7 @@ func TestOperationRefused(t *testing.T) {
 		"too many heads":   {func(o *member.Operation) { o.Heads = make([]wire.Digest, member.MaxHeads+1) }, wire.ErrTooLong},
 		"year 10000":       {func(o *member.Operation) { o.Time = time.Unix(253402300800, 0) }, wire.ErrFormat},
 		"invite of another": {func(o *member.Operation) {
-			o.Body = member.OpInvite{Record: member.InviteRecord{Uses: 1, PerHour: 1, Expires: at, Role: 1}}
+			o.Body = member.OpInvite{Record: member.InviteRecord{Uses: 1, PerHour: 1, Expires: at, Role: 1, Mode: member.ModeOpen}}
 		}, wire.ErrFormat},
 		"add without role": {func(o *member.Operation) { o.Body = member.OpAdd{} }, wire.ErrFormat},
 		"role 5":           {func(o *member.Operation) { o.Body = member.OpRole{Role: 5} }, wire.ErrFormat},

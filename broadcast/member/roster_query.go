@@ -14,7 +14,7 @@ func (m *Machine) rosterInfo(w GetRoster) RosterInfo {
 	digest := m.roster.Digest()
 	v := RosterInfo{Digest: hex.EncodeToString(digest[:]), Operations: m.roster.Len(), Waiting: len(m.roster.order), Headless: s.Headless,
 		Relays: len(s.Relays), Ordinal: s.Ordinal, Epochs: len(s.Epochs),
-		Policy:  RosterPolicy{Quorum: m.needed(), Strict: s.Policy.Strict, Mode: "open", Deadline: s.Policy.Deadline, Retention: s.Policy.Retention},
+		Policy:  RosterPolicy{Quorum: m.needed(), Strict: s.Policy.Strict, Mode: modeName(s.Policy.Mode), Deadline: s.Policy.Deadline, Retention: s.Policy.Retention},
 		Members: []RosterMember{}, Removed: []RosterMember{}, Pending: []RosterMember{}, Asking: []RosterMember{},
 		Invites: []RosterInvite{}, Disputes: []RosterDispute{}, Void: []RosterVoidLine{}}
 	v.Role = m.roleWord(m.seats[m.self])
@@ -52,7 +52,7 @@ func (m *Machine) rosterInfo(w GetRoster) RosterInfo {
 	for i := range s.Invites {
 		x := &s.Invites[i]
 		v.Invites = append(v.Invites, RosterInvite{ID: hex.EncodeToString(x.ID[:]), By: m.called(x.By), Role: Role(roleName(x.Record.Role)),
-			Uses: x.Record.Uses, Expires: x.Record.Expires, Revoked: x.Revoked, Live: !x.Revoked && m.now.Before(x.Record.Expires)})
+			Mode: modeName(x.Record.Mode), Uses: x.Record.Uses, Expires: x.Record.Expires, Revoked: x.Revoked, Live: !x.Revoked && m.now.Before(x.Record.Expires)})
 	}
 	for i := range s.Disputes {
 		d := &s.Disputes[i]

@@ -105,7 +105,11 @@ func (r *reference) judge(o *member.Operation, f *refFacts) {
 	case member.OpAdd:
 		f.allowed = !w.seat(b.Seat).in && rank(b.Role) <= rank(author.role)
 	case member.OpAdopt:
-		f.allowed = !slices.ContainsFunc(b.Seats, func(a member.Adopted) bool { return w.seat(a.Seat).in })
+		f.allowed = !slices.ContainsFunc(b.Seats, func(a member.Adopted) bool {
+			return w.seat(a.Seat).in || a.Invite != [16]byte{} && w.policy().Mode != member.ModeOpen
+		})
+	case member.OpInvite:
+		f.allowed = b.Record.Mode == w.policy().Mode
 	case member.OpRemove:
 		s := w.seat(b.Seat)
 		f.strike = true
@@ -426,7 +430,7 @@ func (w *refWorld) seat(seat wire.Seat) (st refSeat) {
 		case member.OpAdopt:
 			for _, a := range b.Seats {
 				if a.Seat == seat {
-					if w.isVoid(d) {
+					if w.isVoid(d) || a.Invite != [16]byte{} && w.stricter(d, member.ModeOpen, true) {
 						void = append(void, given{d, a.Role})
 					} else {
 						came = append(came, given{d, a.Role})
@@ -527,14 +531,28 @@ func (w *refWorld) relays() ([]member.RelayRef, uint32) {
 	return b.Relays, b.Ordinal
 }
 
+func isPolicy(b member.OperationBody) bool { _, ok := b.(member.OpPolicy); return ok }
+
 func (w *refWorld) policy() member.Policy {
-	list := w.unknown(w.counting(func(b member.OperationBody) bool { _, ok := b.(member.OpPolicy); return ok }))
+	list := w.unknown(w.counting(isPolicy))
 	if len(list) == 0 {
 		return w.r.genesis.Policy
 	}
-	return w.r.ops[slices.MinFunc(list, func(x, y wire.Digest) int {
+	p := w.r.ops[slices.MinFunc(list, func(x, y wire.Digest) int {
 		return cmp.Or(w.r.facts(x).depth-w.r.facts(y).depth, bytes.Compare(x[:], y[:]))
 	})].Body.(member.OpPolicy).Policy
+	for _, d := range list {
+		p.Mode = max(p.Mode, w.r.ops[d].Body.(member.OpPolicy).Policy.Mode)
+	}
+	return p
+}
+
+// stricter: a policy of another mode counts that the operation did not know;
+// beside: and that did not know the operation either.
+func (w *refWorld) stricter(d wire.Digest, mode uint8, beside bool) bool {
+	return slices.ContainsFunc(w.counting(isPolicy), func(p wire.Digest) bool {
+		return w.r.ops[p].Body.(member.OpPolicy).Policy.Mode != mode && !w.r.facts(d).past[p] && !(beside && w.r.facts(p).past[d])
+	})
 }
 
 func (w *refWorld) epochs() []wire.Digest {
@@ -594,7 +612,8 @@ func (r *reference) report(set refSet) string {
 		}
 		if b, ok := r.ops[d].Body.(member.OpInvite); ok && !w.isVoid(d) {
 			id := member.InviteID(b.Record.Key)
-			revoked := len(w.counting(func(b member.OperationBody) bool { rv, ok := b.(member.OpRevoke); return ok && rv.Invite == id })) > 0
+			revoked := len(w.counting(func(b member.OperationBody) bool { rv, ok := b.(member.OpRevoke); return ok && rv.Invite == id })) > 0 ||
+				w.stricter(d, b.Record.Mode, false)
 			lines = append(lines, fmt.Sprintf("invite %x revoked %v", id, revoked))
 		}
 	}

@@ -51,7 +51,7 @@ func (v *rosterView) readSeat(s wire.Seat) *seatStanding {
 		case kind == opRemove && counts, kind == opRole && counts:
 			changed = append(changed, i)
 		case kind == opAdd || kind == opAdopt:
-			if counts {
+			if counts && !v.shutOut(i, s) {
 				came = append(came, i)
 			} else {
 				void = append(void, i)
@@ -74,6 +74,31 @@ func (v *rosterView) readSeat(s wire.Seat) *seatStanding {
 	st.source = v.earliest(came)
 	st.role, st.path, st.depth = v.roleOf(s, v.r.newestOf(append(came, changed...)))
 	return st
+}
+
+// shutOut tells of an adoption whether the seat came by an invite while somebody
+// who did not know of it let nobody in by themselves any more: by a policy
+// operation that counts, of another mode than open, that neither knows the
+// adoption nor is known to it.
+func (v *rosterView) shutOut(i int, s wire.Seat) bool {
+	n := v.r.ops[i]
+	if _, invite := n.admits(s); invite == ([16]byte{}) {
+		return false
+	}
+	return slices.ContainsFunc(v.r.lists[opPolicy], func(p int) bool {
+		o := v.r.ops[p]
+		return o.op.Body.(OpPolicy).Policy.Mode != ModeOpen && !n.past.has(p) && !o.past.has(i) && v.counts(p)
+	})
+}
+
+// ended tells whether a change of the mode ended an invite: a policy operation
+// that counts, of another mode, that the invite's author did not know.
+func (v *rosterView) ended(i int) bool {
+	n := v.r.ops[i]
+	mode := n.op.Body.(OpInvite).Record.Mode
+	return slices.ContainsFunc(v.r.lists[opPolicy], func(p int) bool {
+		return v.r.ops[p].op.Body.(OpPolicy).Policy.Mode != mode && !n.past.has(p) && v.counts(p)
+	})
 }
 
 // roleOf is the lowest role that these give, which know nothing of each other,
@@ -167,12 +192,17 @@ func (v *rosterView) relays() (list []RelayRef, ordinal uint32, rivals []int) {
 	return b.Relays, b.Ordinal, rivals
 }
 
+// policy is that in force; of several at once the strictest mode holds.
 func (v *rosterView) policy() (p Policy, rivals []int) {
 	at, rivals := v.inForce(opPolicy, func(int) uint32 { return 0 })
 	if at < 0 {
 		return v.r.genesis.Policy, nil
 	}
-	return v.r.ops[at].op.Body.(OpPolicy).Policy, rivals
+	p = v.r.ops[at].op.Body.(OpPolicy).Policy
+	for _, i := range rivals {
+		p.Mode = max(p.Mode, v.r.ops[i].op.Body.(OpPolicy).Policy.Mode)
+	}
+	return p, rivals
 }
 
 // epochs lists the epoch heads, ascending by digest: what counts and was not

@@ -70,7 +70,8 @@ type Invite struct {
 	Record    InviteRecord
 	Operation wire.Digest
 	By        wire.Seat
-	Revoked   bool
+	Revoked   bool // or ended by a change of the group's mode
+	Postings  []Posting
 }
 
 // EpochHead is an epoch that no other merged.
@@ -233,9 +234,10 @@ func (v *rosterView) invites() (list []Invite) {
 	}
 	for _, i := range v.r.lists[opInvite] {
 		if n := v.r.ops[i]; v.counts(i) {
-			rec := n.op.Body.(OpInvite).Record
+			b := n.op.Body.(OpInvite)
+			rec := b.Record
 			id := InviteID(rec.Key)
-			list = append(list, Invite{ID: id, Record: rec, Operation: n.digest, By: n.seat, Revoked: revoked[id]})
+			list = append(list, Invite{ID: id, Record: rec, Postings: b.Postings, Operation: n.digest, By: n.seat, Revoked: revoked[id] || v.ended(i)})
 		}
 	}
 	slices.SortFunc(list, func(a, b Invite) int {

@@ -258,7 +258,7 @@ func TestRosterLeave(t *testing.T) {
 func TestRosterInvites(t *testing.T) {
 	f := twoAdmins(t)
 	record := func(n byte, by string) member.OpInvite {
-		return member.OpInvite{Record: member.InviteRecord{Group: f.gid, Key: inviteKey(n).Public(), Uses: 5, PerHour: 2, Expires: at, Role: plain}}
+		return member.OpInvite{Record: member.InviteRecord{Group: f.gid, Key: inviteKey(n).Public(), Uses: 5, PerHour: 2, Expires: at, Role: plain, Mode: member.ModeOpen}}
 	}
 	a := f.does("ann", record(1, "ann"))
 	f.does("ann", record(2, "ann"))

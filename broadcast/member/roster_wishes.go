@@ -29,6 +29,8 @@ func (m *Machine) rosterWish(id uint64, w Wish) bool {
 		err = m.removeMember(id, w)
 	case ApproveMember:
 		err = m.approveMember(id, w)
+	case RefuseMember:
+		err = m.refuseMember(id, w)
 	case SetRole:
 		err = m.setRole(id, w)
 	case LeaveGroup:
@@ -57,6 +59,7 @@ type change struct {
 	inv   *Invitation
 	rec   *InviteRecord
 	posts map[wire.PostID]*path
+	also  func() // posts what goes with it, once all is published
 }
 
 func (c *change) make(body OperationBody) *logged {
@@ -114,12 +117,17 @@ func (c *change) invite() {
 	}
 	c.inv, c.rec = inv, rec
 	c.m.grant(inv, rec, c.posts)
+	c.m.openRoom(rec, c.posts)
 }
 
 // done hands out what was made, and answers the command when q operators keep it.
 func (c *change) done(id uint64, info OperationInfo) error {
 	m := c.m
 	c.posts = m.publish(c.list...)
+	m.endGrants(c.posts)
+	if c.also != nil {
+		c.also()
+	}
 	if c.open && c.err == nil {
 		c.invite()
 	}
@@ -158,6 +166,9 @@ func (m *Machine) about(l *logged, st *seatState, what string) OperationInfo {
 // stillIn finds a member that is not out.
 func (m *Machine) stillIn(name string) (*seatState, error) {
 	st, err := m.findMember(name)
+	if r := m.letIn(name); errors.Is(err, ErrNoSuch) && r != nil {
+		st, err = m.seatOf(r.seat), nil
+	}
 	if err == nil && m.out(st.seat) {
 		return nil, fmt.Errorf("%s is not in the group any more, so this %w", m.display(st), ErrNothingToDo)
 	}
@@ -225,12 +236,20 @@ func (m *Machine) approveMember(id uint64, w ApproveMember) error {
 	if err := m.mayChange(RoleAdmin); err != nil {
 		return err
 	}
-	set(&w.Role, AsMember)
-	role, err := roleOf(w.Role)
-	if err != nil {
+	st, err := m.findMember(w.Member)
+	r, unclear := m.findRequest(w.Member)
+	switch {
+	case unclear != nil:
+		return unclear
+	case r != nil && err == nil && !m.standing(st.seat).in && st.seat != r.seat && m.askedLabel(r) != w.Member:
+		return fmt.Errorf("%w: %q is seat %s, which asks to be let in, and seat %s, which was here before; name the seat", ErrAmbiguous, w.Member, r.seat.Short(), st.seat.Short())
+	case r != nil:
+		return m.approveRequest(id, r, w)
+	case err != nil:
 		return err
 	}
-	st, err := m.findMember(w.Member)
+	set(&w.Role, AsMember)
+	role, err := roleOf(w.Role)
 	if err != nil {
 		return err
 	}
@@ -303,6 +322,13 @@ func (m *Machine) setPolicy(id uint64, w SetPolicy) error {
 		return err
 	}
 	p := m.state.Policy
+	if w.Mode != nil {
+		mode, err := ModeNamed(*w.Mode)
+		if err != nil {
+			return err
+		}
+		p.Mode = mode
+	}
 	replace(&p.Quorum, w.Quorum)
 	replace(&p.Strict, w.Strict)
 	replace(&p.Deadline, w.Deadline)
@@ -323,11 +349,20 @@ func (m *Machine) setPolicy(id uint64, w SetPolicy) error {
 		return ErrUnreachable
 	}
 	c := &change{m: m}
+	live := len(m.liveInvites())
+	if p.Mode != m.state.Policy.Mode {
+		c.adoptAll(wire.Seat{}) // who came by an invitation stays
+	}
 	l := c.make(OpPolicy{Policy: p})
 	if c.err != nil {
+		m.publish(c.list...)
 		return c.err
 	}
-	return c.done(id, OperationInfo{Operation: l.digest.Short(), What: fmt.Sprintf("The policy is now: %s.", describePolicy(&p))})
+	what := fmt.Sprintf("The policy is now: %s.", describePolicy(&p))
+	if live > 0 && p.Mode != m.state.Policy.Mode {
+		what += fmt.Sprintf(" %s ended.", plural(live, "invitation"))
+	}
+	return c.done(id, OperationInfo{Operation: l.digest.Short(), What: what})
 }
 
 func replace[T any](v *T, by *T) {

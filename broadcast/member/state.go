@@ -47,6 +47,8 @@ const (
 	keyAcked     = 'B' // reader's name: event number u64
 	keyLack      = 'u' // part u8, and what it names (gaps.go)
 	keyCarried   = 'z' // part u8, and what it names (carriers.go, digests.go)
+	keyAsked     = 'D' // seat 32: askedSeat
+	keyRevoked   = 'E' // invite id 16: paths told of its end u64
 	keyUnread    = 'C' // relay index u8, lineage 16, number u64: a Deliver under an epoch whose key is not here
 )
 
@@ -97,6 +99,7 @@ type metaRecord struct {
 	Lists       listsRecord
 	Change      *relayChange  `json:",omitempty"` // of the relays, under way here
 	Spares      []spareRecord `json:",omitempty"`
+	Asking      *askingRecord `json:",omitempty"` // to be let in, while joining
 	Announced   []byte        // own announcement
 	Admitted    []byte        // own admission; empty for the founder
 	Joined      bool
@@ -191,6 +194,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyUnread, m.loadUnread}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
 		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest}, {keyAcked, m.loadAcked},
+		{keyRevoked, m.loadRevoked}, {keyAsked, m.loadAsked},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)

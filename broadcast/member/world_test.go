@@ -61,6 +61,7 @@ type memberNode struct {
 	command  uint64
 	sent     func(r *relayNode, f broadcast.Frame) // what it sends, or nil
 	got      func(r *relayNode, f broadcast.Frame) // what it gets, likewise
+	drops    func(f broadcast.Frame) bool          // what it sends and nobody gets, or nil
 }
 
 type actor struct {
@@ -296,7 +297,7 @@ func (a *actor) deliver(s broadcast.Send) {
 			a.owner.controls = append(a.owner.controls, n)
 		}
 	}
-	if s.Frame.Type != 0 {
+	if s.Frame.Type != 0 && !(a.owner != nil && a.owner.drops != nil && a.owner.drops(s.Frame)) {
 		frames := []broadcast.Frame{s.Frame}
 		if a.owner == nil && e.actor.owner != nil && a.ends[s.Link].relay != nil && a.ends[s.Link].relay.filter != nil {
 			frames = a.ends[s.Link].relay.filter(e.actor.owner, s.Frame)

@@ -238,6 +238,9 @@ func (a *app) catchUp(ctx context.Context, c node.Client, unit string) (member.S
 			a.sayMissing(s)
 			return s, nil
 		}
+		if a := s.Asking; a != nil && !a.Let && (late || a.Kept && a.Read) {
+			return s, fmt.Errorf("%w: %s", member.ErrNotReady, cli.Clean(a.Text))
+		}
 		if late && now.Sub(start) > catchUpMost {
 			return s, fmt.Errorf("%w: joining %s goes on while a command runs, such as `parallax tail --follow`", member.ErrNotReady, cli.Clean(s.Group))
 		}

@@ -28,7 +28,7 @@ func newCreate(a *app) *cobra.Command {
 	var relays []string
 	var name string
 	var strict bool
-	var policyFile string
+	var policyFile, mode string
 	var deadline cli.Duration
 	var carriers int
 	c := &cobra.Command{
@@ -42,7 +42,7 @@ func newCreate(a *app) *cobra.Command {
 			"  operator south 17d3...\n" +
 			"  group others any east south   # any, majority, all or a number\n" +
 			"  group enough all north others\n" +
-			"  quorum enough",
+			"  quorum enough\n\n" + modesHelp,
 		RunE: func(c *cobra.Command, args []string) error {
 			own, err := a.ownName(name)
 			if err != nil {
@@ -57,6 +57,9 @@ func newCreate(a *app) *cobra.Command {
 			}
 			if d := time.Duration(deadline); d != 0 && (d < time.Second || d%time.Second != 0) {
 				return cli.Errorf(cli.Usage, "--deadline is %s, it counts in whole seconds", d)
+			}
+			if err := checkMode(mode); err != nil {
+				return err
 			}
 			if strict && policyFile != "" {
 				return cli.Errorf(cli.Usage, "--strict needs all relays, --policy says which are enough: take one of the two")
@@ -73,12 +76,12 @@ func newCreate(a *app) *cobra.Command {
 				return err
 			}
 			a.Say("Founding %s on %s ...", args[0], cli.Plural(len(spots), "relay"))
-			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Deadline: time.Duration(deadline), Policy: policy, Carriers: uint8(min(carriers, member.MaxRelays))}
+			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Mode: mode, Deadline: time.Duration(deadline), Policy: policy, Carriers: uint8(min(carriers, member.MaxRelays))}
 			before, err := ask[[]node.Membership](c.Context(), client, "", node.ListGroups{})
 			if err == nil {
 				var g member.GroupInfo
 				if g, err = a.enter(c.Context(), client, before, w, true); err == nil {
-					err = a.sayGroup(g, len(spots))
+					err = a.sayGroup(g, len(spots), mode)
 				}
 			}
 			return errors.Join(err, client.Close())
@@ -88,10 +91,27 @@ func newCreate(a *app) *cobra.Command {
 	f.StringArrayVar(&relays, "relays", nil, "addresses of the relays, separated by commas")
 	f.StringVar(&name, "name", "", "your name in the group")
 	f.BoolVar(&strict, "strict", false, "all relays must agree before a key is used or a message shown, not a majority")
+	f.StringVar(&mode, "mode", "open", "who lets newcomers in: open, approve or closed")
 	f.StringVar(&policyFile, "policy", "", "file with the group's policy text: which operators are enough")
 	f.Var(&deadline, "deadline", "how long a relay may be silent before the others go on (default 30s)")
 	f.IntVar(&carriers, "carriers", 0, "how many relays get each text in full, the others its digest (default 3, or all of fewer)")
 	return c
+}
+
+// modesHelp says who lets newcomers in.
+const modesHelp = "Newcomers: with --mode open whoever has an invitation joins by it, also while you are offline; with approve\n" +
+	"whoever has one asks, and an admin lets them in (`parallax member requests`); with closed nobody can be invited."
+
+// checkMode refuses a word that is no mode before anything is done.
+func checkMode(word string) error {
+	if _, err := member.ModeNamed(word); err != nil {
+		hint := ""
+		if near := cli.Nearest(strings.ToLower(word), []string{"open", "approve", "closed"}); near != "" {
+			hint = fmt.Sprintf("; did you mean %q?", near)
+		}
+		return cli.Errorf(cli.Usage, "--mode: a mode is open, approve or closed, not %q%s", word, hint)
+	}
+	return nil
 }
 
 // readPolicy reads a policy text, at most what a group carries of one; "" for no
@@ -115,13 +135,17 @@ func readPolicy(path string) (string, error) {
 	return string(raw), nil
 }
 
-func (a *app) sayGroup(g member.GroupInfo, relays int) error {
+func (a *app) sayGroup(g member.GroupInfo, relays int, mode string) error {
 	err := a.Data(g, func(w *strings.Builder) { fmt.Fprintf(w, "%s  %s\n", cli.Clean(g.Group), g.ShortID) })
 	switch relays {
 	case 1:
 		a.Say("One relay: nothing is compared, so it can show wrong keys unnoticed. Groups on several relays are compared.")
 	default:
 		a.Say("Everything is compared over %d relays.", relays)
+	}
+	if mode == "closed" {
+		a.Say("The group is closed: nobody can be invited. Who may come in says parallax group set %q --mode approve", g.Group)
+		return err
 	}
 	a.Say("Next: parallax invite %q", g.Group)
 	return err
@@ -134,6 +158,7 @@ type listed struct {
 	ID    string `json:"id,omitempty"`
 	Ready bool   `json:"ready"`
 	Left  bool   `json:"left,omitempty"`
+	Asks  bool   `json:"asks,omitempty"` // waits for an admin
 	Error string `json:"error,omitempty"`
 }
 
@@ -145,10 +170,15 @@ func newList(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list := []node.Membership{}
+			list, asks := []node.Membership{}, map[string]bool{}
 			if _, e := os.Stat(filepath.Join(dir, "groups")); e == nil {
 				err = a.with(c.Context(), func(client node.Client) (err error) {
 					list, err = ask[[]node.Membership](c.Context(), client, "", node.ListGroups{})
+					for _, g := range list {
+						if s, e := ask[member.Status](c.Context(), client, g.Unit, member.GetStatus{}); !g.Ready && e == nil {
+							asks[g.Unit] = s.Asking != nil
+						}
+					}
 					return err
 				})
 			}
@@ -158,7 +188,7 @@ func newList(a *app) *cobra.Command {
 			out := make([]listed, len(list))
 			var rows [][]cli.Cell
 			for i, g := range list {
-				out[i] = listed{Unit: g.Unit, Name: g.Name, ID: g.ID, Ready: g.Ready, Left: g.Left}
+				out[i] = listed{Unit: g.Unit, Name: g.Name, ID: g.ID, Ready: g.Ready, Left: g.Left, Asks: asks[g.Unit]}
 				row := cli.Cells(cli.Clean(g.Name), g.Unit, "ready")
 				switch {
 				case g.Err != nil:
@@ -166,6 +196,8 @@ func newList(a *app) *cobra.Command {
 					row[2] = cli.Cell{Text: out[i].Error, Color: cli.Red}
 				case g.Left:
 					row[2].Text = "left"
+				case asks[g.Unit]:
+					row[2].Text = "waits for an admin"
 				case !g.Ready:
 					row[2].Text = "not joined yet"
 				}

@@ -135,7 +135,7 @@ func newLeave(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "leave [GROUP]", Short: "Leave a group, for good", Args: cli.Args(0, 1),
 		Long: "Takes you out of the group: this device reads and sends nothing there any more. Your history stays on it. An admin\n" +
-			"can let you in again by a new invitation only.",
+			"can let you in again by a new invitation only. Who waits for an admin takes the request back with it.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error {
 				g, err := a.group(c.Context(), client, first(args))
@@ -143,6 +143,12 @@ func newLeave(a *app) *cobra.Command {
 					return err
 				}
 				s, err := a.catchUp(c.Context(), client, g.Unit)
+				if s.Asking != nil {
+					if err := a.agree(yes, fmt.Sprintf("Take your request to be let into %s back?", cli.Clean(s.Group))); err != nil {
+						return err
+					}
+					return a.change(c.Context(), client, g, s, member.LeaveGroup{})
+				}
 				if err != nil {
 					return err
 				}
@@ -161,11 +167,12 @@ func newSet(a *app) *cobra.Command {
 	var quorum uint8
 	var strict bool
 	var deadline, retention cli.Duration
-	var policyFile string
+	var policyFile, mode string
 	c := &cobra.Command{
 		Use: "set [GROUP]", Short: "Change the group's policy", Args: cli.Args(0, 1),
 		Long: "For owners. Changes what is named; the rest stays. --strict=false, --quorum 0 and\n" +
-			"--policy \"\" take back what was set.",
+			"--policy \"\" take back what was set.\n\n" + modesHelp +
+			"\nAnother mode ends every invitation; who came by one stays.",
 		RunE: func(c *cobra.Command, args []string) error {
 			var w member.SetPolicy
 			set := 0
@@ -181,6 +188,12 @@ func newSet(a *app) *cobra.Command {
 			}
 			if given("strict") {
 				w.Strict = &strict
+			}
+			if given("mode") {
+				if err := checkMode(mode); err != nil {
+					return err
+				}
+				w.Mode = &mode
 			}
 			for name, d := range map[string]*cli.Duration{"deadline": &deadline, "retention": &retention} {
 				if !given(name) {
@@ -222,6 +235,7 @@ func newSet(a *app) *cobra.Command {
 	f := c.Flags()
 	f.Uint8Var(&quorum, "quorum", 0, "how many operators must agree; 0: a majority")
 	f.BoolVar(&strict, "strict", false, "all relays must agree")
+	f.StringVar(&mode, "mode", "", "who lets newcomers in: open, approve or closed")
 	f.Var(&deadline, "deadline", "how long a relay may be silent before the others go on")
 	f.Var(&retention, "retention", "how long what members were away for can still be read")
 	f.StringVar(&policyFile, "policy", "", "file with a policy text: which operators are enough")

@@ -55,6 +55,8 @@ func inviteRow(i member.RosterInvite) []cli.Cell {
 		state = "revoked"
 	case !i.Live:
 		state = "expired"
+	case i.Mode == "approve":
+		state = "who has it asks"
 	}
 	return cli.Cells(i.ID[:min(len(i.ID), 8)], cli.Clean(i.By), string(i.Role), fmt.Sprintf("%d at most", i.Uses), i.Expires.Local().Format(time.DateTime), state)
 }

@@ -26,7 +26,8 @@ func newInvite(a *app) *cobra.Command {
 	var qr bool
 	c := &cobra.Command{
 		Use: "invite [GROUP]", Short: "Make an invitation link, list or revoke invitations", Args: cli.Args(0, 1),
-		Long: "Makes a link that lets its readers join, also while you are offline. Pass it on where only they read it.",
+		Long: "Makes a link that lets its readers join, also while you are offline. Pass it on where only they read it. In a group\n" +
+			"whose mode is approve its readers ask, and an admin lets them in (`parallax member requests`).",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error {
 				g, err := a.group(c.Context(), client, first(args))
@@ -49,9 +50,13 @@ func newInvite(a *app) *cobra.Command {
 					a.QR(v.Link)
 				}
 				err = a.Data(v, func(w *strings.Builder) { fmt.Fprintln(w, v.Link) })
-				a.Say("%d people can join %s with this link until %s; %d of %d relays keep the invitation.",
-					v.Uses, cli.Clean(s.Group), v.Expires.Local().Format("2 January 15:04"), v.Relays, len(s.Relays))
-				a.Say("Whoever reads the link can join. They run: parallax join LINK")
+				can, who := "can join", "Whoever reads the link can join."
+				if v.Mode == "approve" {
+					can, who = "can ask to be let into", "Whoever reads the link can ask; an admin lets them in: parallax member requests"
+				}
+				a.Say("%d people %s %s with this link until %s; %d of %d relays keep the invitation.",
+					v.Uses, can, cli.Clean(s.Group), v.Expires.Local().Format("2 January 15:04"), v.Relays, len(s.Relays))
+				a.Say("%s They run: parallax join LINK", strings.TrimSuffix(who, "."))
 				return err
 			})
 		},
@@ -65,10 +70,13 @@ func newInvite(a *app) *cobra.Command {
 
 func newJoin(a *app) *cobra.Command {
 	var name string
+	var await bool
 	c := &cobra.Command{
 		Use: "join LINK|-", Short: "Join a group by invitation link", Args: cli.Args(1, 1),
 		Long: "Joins a group. With - the link is read from stdin, so that it stands in no shell history.\n" +
-			"Every relay's list of members is compared before anything is sent.",
+			"Every relay's list of members is compared before anything is sent.\n\n" +
+			"Where an admin has to let you in, this asks and ends; it goes on whenever parallax runs, or waits with --await.\n" +
+			"The same command again looks whether you are in. `parallax group leave` takes the request back.",
 		RunE: func(c *cobra.Command, args []string) error {
 			link := args[0]
 			if link == "-" {
@@ -90,10 +98,11 @@ func newJoin(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(a.join(c.Context(), client, inv, own), client.Close())
+			return errors.Join(a.join(c.Context(), client, inv, own, await), client.Close())
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "your name in the group")
+	c.Flags().BoolVar(&await, "await", false, "wait until an admin let you in, where that is needed")
 	return c
 }
 
@@ -106,14 +115,14 @@ type joined struct {
 	Agreed   int `json:"agreed"`   // others whose keys agree
 }
 
-func (a *app) join(ctx context.Context, c node.Client, inv *member.Invitation, own string) error {
+func (a *app) join(ctx context.Context, c node.Client, inv *member.Invitation, own string, await bool) error {
 	before, err := ask[[]node.Membership](ctx, c, "", node.ListGroups{})
 	if err != nil {
 		return err
 	}
 	a.Say("Asking %s ...", cli.Plural(len(inv.Relays), "relay"))
 	// The link as the machine writes it, without the line ends of a mail.
-	g, err := a.enter(ctx, c, before, member.JoinGroup{Link: inv.Link(), Name: own}, false)
+	g, err := a.enter(ctx, c, before, member.JoinGroup{Link: inv.Link(), Name: own, Await: await}, false)
 	if err != nil {
 		return err
 	}
@@ -125,6 +134,9 @@ func (a *app) join(ctx context.Context, c node.Client, inv *member.Invitation, o
 	s, err := ask[member.Status](ctx, c, unit, member.GetStatus{})
 	if err != nil {
 		return err
+	}
+	if s.Asking != nil {
+		return a.sayAsked(g, s)
 	}
 	v := joined{GroupInfo: g, Relays: len(s.Relays)}
 	for _, r := range s.Relays {
@@ -149,6 +161,22 @@ func (a *app) join(ctx context.Context, c node.Client, inv *member.Invitation, o
 		a.Say("Keys of %d/%d members agreed; %d of %d relays answered.", v.Agreed, v.Members, v.Answered, v.Relays)
 	}
 	a.Say("If whoever invited you sees another number than %s for this group, the link was changed on its way.", g.ShortID)
+	return err
+}
+
+// asked is the answer of `join --json` where an admin has to let somebody in.
+type asked struct {
+	member.GroupInfo
+	Asking *member.AskingInfo `json:"asking"`
+	Relays int                `json:"relays"`
+}
+
+func (a *app) sayAsked(g member.GroupInfo, s member.Status) error {
+	err := a.Data(asked{GroupInfo: g, Asking: s.Asking, Relays: len(s.Relays)}, func(w *strings.Builder) {
+		fmt.Fprintf(w, "%s  %s  not let in yet\n", cli.Clean(g.Group), g.ShortID)
+	})
+	a.Say("%s", cli.Clean(s.Asking.Text))
+	a.Say("If an admin sees another number than %s for this group, the link was changed on its way.", g.ShortID)
 	return err
 }
 

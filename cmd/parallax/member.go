@@ -21,7 +21,7 @@ func newMember(a *app) *cobra.Command {
 			"A member is named by its name, by its seat, or by the beginning of its seat where two carry one name.",
 	}
 	cli.Parent(c)
-	c.AddCommand(newRemove(a), newRole(a), newApprove(a), newRequests(a))
+	c.AddCommand(newRemove(a), newRole(a), newApprove(a), newRefuse(a), newRequests(a))
 	return c
 }
 
@@ -181,13 +181,18 @@ func newApprove(a *app) *cobra.Command {
 	var role string
 	c := &cobra.Command{
 		Use: "approve [GROUP] MEMBER", Short: "Let somebody in", Args: cli.Args(1, 2),
-		Long: "Lets a seat in directly: one that asked, one on which the relays do not agree, one that was removed, or one whose\n" +
+		Long: "Lets in who asks by an invitation of a group whose mode is approve, if enough relays show the same request (exit\n" +
+			"code 6 if not). Before, compare the beginning of the seat where no relay is in between. It also lets a seat in\n" +
+			"directly: one on which the relays do not agree, one that was removed, or one whose\n" +
 			"inviter was removed. `parallax member requests` lists who waits. If the relays do not agree, compare codes first.\n" +
 			"Who was removed learns of it from a device of an admin, within minutes while both are online.",
 		RunE: func(c *cobra.Command, args []string) error {
-			as, err := roleNamed(role)
-			if err != nil {
-				return err
+			var as member.Role
+			if role != "" {
+				var err error
+				if as, err = roleNamed(role); err != nil {
+					return err
+				}
 			}
 			return a.with(c.Context(), func(client node.Client) error {
 				g, rest, err := a.groupFor(c.Context(), client, args, 1)
@@ -202,7 +207,40 @@ func newApprove(a *app) *cobra.Command {
 			})
 		},
 	}
-	c.Flags().StringVar(&role, "role", string(member.AsMember), "as what: reader, member, admin or owner")
+	c.Flags().StringVar(&role, "role", "", "as what: reader, member, admin or owner (default: what the invitation says, else member)")
+	return c
+}
+
+func newRefuse(a *app) *cobra.Command {
+	var reason, invitation string
+	c := &cobra.Command{
+		Use: "refuse [GROUP] MEMBER", Short: "Refuse somebody who asks to be let in", Args: cli.Args(0, 2),
+		Long: "Says no to who asks, and takes them off every admin's list. They are told, with the reason if you give one; who\n" +
+			"holds the same invitation can read it. `member approve` lets them in all the same, by their seat.\n" +
+			"With --invitation all who asked by one invitation are refused; end it as well: parallax invite revoke.",
+		RunE: func(c *cobra.Command, args []string) error {
+			others := 1
+			if invitation != "" {
+				others = 0
+			}
+			if len(args) < others || len(args) > others+1 {
+				return cli.Errorf(cli.Usage, "who is refused? %s [GROUP] MEMBER, or --invitation ID", c.CommandPath())
+			}
+			return a.with(c.Context(), func(client node.Client) error {
+				g, rest, err := a.groupFor(c.Context(), client, args, others)
+				if err != nil {
+					return err
+				}
+				s, err := a.catchUp(c.Context(), client, g.Unit)
+				if err != nil {
+					return err
+				}
+				return a.change(c.Context(), client, g, s, member.RefuseMember{Member: first(rest), Invite: invitation, Reason: reason})
+			})
+		},
+	}
+	c.Flags().StringVar(&reason, "reason", "", "one line for who is refused")
+	c.Flags().StringVar(&invitation, "invitation", "", "all who asked by this invitation")
 	return c
 }
 
@@ -210,6 +248,23 @@ func newApprove(a *app) *cobra.Command {
 type request struct {
 	member.RosterMember
 	Why string `json:"why"`
+	// Of who asks by an invitation.
+	Request *member.RequestInfo `json:"request,omitempty"`
+}
+
+// asks says how a request came.
+func asks(r member.RequestInfo, relays int) string {
+	why := fmt.Sprintf("asks since %s, %d of %s show the same request", r.Since.Local().Format("2 January 15:04"), len(r.Shown), cli.Plural(relays, "relay"))
+	switch {
+	case r.Differs:
+		why = "signed two different requests: it cannot be approved"
+	case !r.Agreed:
+		why += fmt.Sprintf("; %s needed", isAreN(r.Needed, "operator"))
+	}
+	if r.Ended {
+		why += "; its invitation ended"
+	}
+	return why
 }
 
 func newRequests(a *app) *cobra.Command {
@@ -223,16 +278,26 @@ func newRequests(a *app) *cobra.Command {
 					return err
 				}
 				list := []request{}
-				for _, m := range v.Pending {
-					why := "who let them in was removed"
-					if m.By != "" {
-						why = m.By + ", who let them in, was removed"
+				if v.Role == member.AsAdmin || v.Role == member.AsOwner {
+					asked, err := ask[[]member.RequestInfo](c.Context(), client, g.Unit, member.GetRequests{})
+					if err != nil {
+						return err
 					}
-					list = append(list, request{m, why})
+					for _, r := range asked {
+						m := member.RosterMember{Seat: r.Seat, Name: r.Name, Label: r.Label, Role: r.Role}
+						list = append(list, request{m, asks(r, len(s.Relays)), &r})
+					}
+				}
+				for _, m := range v.Pending {
+					why := "who let them in was removed, or the group was shut when they came"
+					if m.By != "" {
+						why = m.By + ", who let them in, was removed, or the group was shut when they came"
+					}
+					list = append(list, request{m, why, nil})
 				}
 				for _, m := range v.Asking {
 					if !m.Usable && !m.Own {
-						list = append(list, request{m, "the relays do not agree on them (yet): parallax contested"})
+						list = append(list, request{m, "the relays do not agree on them (yet): parallax contested", nil})
 					}
 				}
 				err = a.Data(list, func(w *strings.Builder) {
@@ -245,7 +310,7 @@ func newRequests(a *app) *cobra.Command {
 				if len(list) == 0 {
 					a.Say("Nobody waits to be let into %s.", cli.Clean(s.Group))
 				} else {
-					a.Say("To let somebody in: parallax member approve MEMBER")
+					a.Say("To let somebody in: parallax member approve MEMBER, or refuse. Where it matters, ask for the beginning of the seat first.")
 				}
 				return err
 			})

@@ -303,7 +303,7 @@ func (p printer) event(e member.Event) error {
 			fmt.Fprintf(w, "%s + %s\n", stamp, cli.Clean(e.Text))
 		case member.EventRemoved, member.EventLeft:
 			fmt.Fprintf(w, "%s - %s\n", stamp, cli.Clean(e.Text))
-		case member.EventRelay, member.EventSession, member.EventRole, member.EventRoster, member.EventSilent:
+		case member.EventRelay, member.EventSession, member.EventRole, member.EventRoster, member.EventSilent, member.EventRequest:
 			fmt.Fprintf(w, "%s · %s\n", stamp, cli.Clean(e.Text))
 		default: // dispute, evidence, blame
 			text := cli.Clean(e.Text)

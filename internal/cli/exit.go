@@ -54,6 +54,7 @@ var exits = []struct {
 	{Assertion, []error{crossverify.ErrEvidenceText, crossverify.ErrNotSigned, crossverify.ErrNoContradiction}},
 	{Usage, []error{sealed.ErrPassphrase, sealed.ErrNoPassphrase, sealed.ErrPassphraseLength}},
 	{Usage, []error{member.ErrLinkNot, member.ErrLinkCut, member.ErrLinkMistyped, member.ErrLinkVersion, member.ErrCodeForm, member.ErrCodeKind}},
+	{Partial, []error{member.ErrTooFew, member.ErrDeclined}},
 	{Contested, []error{member.ErrContested, member.ErrGenesis, member.ErrCodeDiffers}},
 	{Quota, []error{member.ErrExpired, member.ErrOutboxFull, member.ErrTooLong}},
 	{Network, []error{
@@ -62,7 +63,7 @@ var exits = []struct {
 	}},
 	{Usage, []error{
 		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName, member.ErrUnreachable,
-		member.ErrNotOwner, member.ErrReader, member.ErrOut, member.ErrRestoring, member.ErrNotEntitled, member.ErrNothingToDo, member.ErrLastOwner,
+		member.ErrNotOwner, member.ErrMode, member.ErrReader, member.ErrOut, member.ErrRestoring, member.ErrNotEntitled, member.ErrNothingToDo, member.ErrLastOwner,
 		member.ErrRelayTwice, member.ErrRelayMany, member.ErrRelayLast, member.ErrRelayBusy, member.ErrNoSpare,
 		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath, node.ErrNotEmpty,
 	}},

@@ -32,6 +32,7 @@ type (
 	RoleOwner    struct{}
 	RoleIdentity struct{}
 	RolePrekey   struct{}
+	RoleRequest  struct{}
 	RoleRatchet  struct{}
 	RoleEpoch    struct{}
 	RoleDoor     struct{}
@@ -67,6 +68,8 @@ type (
 	IdentityPublic  = DHPublic[RoleIdentity]
 	PrekeyPrivate   = DHPrivate[RolePrekey]
 	PrekeyPublic    = DHPublic[RolePrekey]
+	RequestPrivate  = DHPrivate[RoleRequest] // opens what newcomers ask by one invite
+	RequestPublic   = DHPublic[RoleRequest]
 	RatchetPrivate  = DHPrivate[RoleRatchet] // ratchet and ephemeral keys
 	RatchetPublic   = DHPublic[RoleRatchet]
 )
