@@ -97,7 +97,9 @@ func (x *Script) questions() map[string]func(words) (string, error) {
 			}
 			return b.String(), s.learn()
 		},
-		"noticed": func(words) (string, error) { return x.noticed() },
+		"requests": x.requests,
+		"asking":   x.asking,
+		"noticed":  func(words) (string, error) { return x.noticed() },
 		"code": func(w words) (string, error) {
 			if len(w.args) != 2 {
 				return "", fmt.Errorf("%w: code NAME NAME", ErrDirective)

@@ -51,6 +51,9 @@ func (x *Script) lieAt(r *Relay, kind, victim string, w words) error {
 	case "split":
 		s.Split(r, victim, w.named["drop"])
 		return nil
+	case "unask":
+		s.Unask(r, victim, w.named["drop"])
+		return nil
 	case "forget":
 		s.Forget(r, victim)
 		return nil

@@ -443,6 +443,20 @@ func (s *Scenario) Split(r *Relay, victim, drop string) {
 	r.Fork.Arm()
 }
 
+// Unask makes a relay show a victim another log, in which a newcomer did not ask to
+// be let in.
+func (s *Scenario) Unask(r *Relay, victim, drop string) {
+	s.lies(r)
+	r.Fork.Choose = s.shownTo(victim)
+	r.Fork.Pass = func(to adversary.Side, from adversary.Place, m proto.Message) proto.Message {
+		if _, admit := m.(proto.Admit); admit && to == adversary.Forked && s.Caller(from.Link) == drop {
+			return nil
+		}
+		return m
+	}
+	r.Fork.Arm()
+}
+
 // Rewrite makes a relay lie to victim about what it delivers; nil ends it.
 func (s *Scenario) Rewrite(r *Relay, victim string, lie adversary.Lie, clumsy bool) {
 	s.lies(r)

@@ -17,11 +17,14 @@ import (
 //	net latency=D jitter=D stall=P break=P
 //	relays N [family=N,N]                   operators who declare that they are one
 //	members NAME...
-//	create NAME [strict] [deadline=D] ["LINE"...]
+//	create NAME [strict] [deadline=D] [mode=M] ["LINE"...]
 //	                                        founds the group, makes the invitation;
 //	                                        lines of a policy text, operators by name
+//	mode NAME M                             open, approve or closed
 //	invite NAME                             a new invitation
 //	join NAME...                            at once, by the newest invitation
+//	ask NAME [as=NAME]                      likewise, where an admin lets in
+//	approve|refuse NAME WHO                 by an admin, WHO by name, or @NODE: by its seat
 //	send NAME "text" [wait=quorum|all|none]
 //	passon NAME N                           passes on its N newest texts
 //	falsify NAME of=NAME "text"             what NAME keeps of another's texts says something else
@@ -31,6 +34,7 @@ import (
 //	lie N,N substitute victim=NAME hide=NAME with=NAME [alone]
 //	                                        alone: nothing crosses between the views
 //	lie N,N split victim=NAME drop=NAME
+//	lie N,N unask victim=NAME drop=NAME     another log, in which a newcomer did not ask
 //	lie N,N forget victim=NAME              its board entries are gone
 //	lie N,N alter|spoil|replay|withhold|blank|renumber|omit victim=NAME [from=NAME] [first=N] [count=N] [clumsy]
 //	lie N,N noreceipt victim=NAME
@@ -51,7 +55,8 @@ import (
 //	restore N|NAME [marked|rollback]        a relay that rolls back goes on in the old lineage
 //	skew NAME|RN D, drift NAME|RN PPM
 //
-// and the questions: members NAME?, paths (counts: of relays by what they do), events (since asked last), status,
+// and the questions: members NAME?, requests NAME (who asks to be let in), asking
+// NAME (what it waits for), paths (counts: of relays by what they do), events (since asked last), status,
 // (each with a member's name), evidence (of everybody), delivered, noticed (who
 // was told what first, after the first lie), code NAME NAME (do they match).
 type Script struct{ s *Scenario }
@@ -239,7 +244,7 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 			if policy != nil {
 				s.Policy = s.PolicyText(policy...)
 			}
-			return refusal(s.Create(n, w.has("strict"), deadline))
+			return refusal(s.Found(n, member.CreateGroup{Strict: w.has("strict"), Deadline: deadline, Mode: w.named["mode"], Policy: s.Policy}))
 		},
 		"invite": func(w words) (string, error) {
 			n, err := x.first(w)
@@ -285,6 +290,10 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 			}
 			return "", s.Run(d)
 		},
+		"ask":      x.askIn,
+		"mode":     x.decision(func(what string) member.Wish { return member.SetPolicy{Mode: &what} }),
+		"approve":  x.decision(func(who string) member.Wish { return member.ApproveMember{Member: x.seatOf(who)} }),
+		"refuse":   x.decision(func(who string) member.Wish { return member.RefuseMember{Member: x.seatOf(who)} }),
 		"passon":   x.passOn,
 		"falsify":  x.falsify,
 		"insider":  x.insider,

@@ -11,7 +11,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Requests as members see them (docs/protocol.md section 8.3). Every member of the
+// Requests as members see them (docs/protocol.md section 8.4). Every member of the
 // epoch reads them; admins are told and decide.
 
 // maxForms is how many different requests of one seat are kept: they are all

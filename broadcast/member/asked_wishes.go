@@ -132,8 +132,8 @@ func (m *Machine) mayApprove(r *askedSeat) error {
 	if len(missing) > 0 {
 		why = fmt.Sprintf("%s %s not show it", names(missing, "relay"), verb(missing, "does", "do"))
 	}
-	return fmt.Errorf("%w: %s, %d of %d operators that are needed; %s. Nobody is let in on the word of fewer: wait, or compare seat %s with them where no relay is in between", ErrTooFew,
-		m.requestShown(r), m.operators(func(p *path) bool { return slices.Contains(shown, p) }), m.needed(), why, r.seat.Short())
+	return fmt.Errorf("%w: %s, which makes %d of %d operators; %s. Nobody is let in on the word of fewer: try again when more relays show it", ErrTooFew,
+		m.requestShown(r), m.operators(func(p *path) bool { return slices.Contains(shown, p) }), m.needed(), why)
 }
 
 // approveRequest lets in who asks.

@@ -7,7 +7,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Join modes (docs/protocol.md section 8.3): who lets newcomers in.
+// Join modes (docs/protocol.md section 8.4): who lets newcomers in.
 
 // ErrMode: the group's mode does not allow it.
 var ErrMode = errors.New("the group's mode does not allow this")

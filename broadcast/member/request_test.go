@@ -98,7 +98,7 @@ func TestRequestSealed(t *testing.T) {
 	}
 }
 
-// The keys of a room are those of section 8.3.
+// The keys of a room are those of section 8.4.
 func TestRoomKeys(t *testing.T) {
 	epoch := keys.NewSecret[keys.RoleEpoch](fill(0xe0))
 	room := member.RoomKey(&epoch, fill(5), [16]byte{7})

@@ -13,7 +13,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Rooms (docs/protocol.md section 8.3): what newcomers and admins of a group in
+// Rooms (docs/protocol.md section 8.4): what newcomers and admins of a group in
 // mode approve write to each other lies on the boards too, under a key that each
 // invite has of its own. A link opens the room of its invite and nothing else.
 

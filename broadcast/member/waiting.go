@@ -10,7 +10,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Who asks (docs/protocol.md section 8.3): it puts one request on the boards, and
+// Who asks (docs/protocol.md section 8.4): it puts one request on the boards, and
 // waits, over restarts, for an admin's operation and the epoch keys. Only then does
 // it read and compare the boards, as every newcomer does.
 
