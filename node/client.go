@@ -94,6 +94,8 @@ var codecs = map[string]codec{
 	member.AddRelay{}.Wish():     codecOf[member.AddRelay, member.RelayChange](),
 	member.RetireRelay{}.Wish():  codecOf[member.RetireRelay, member.RelayChange](),
 	member.ReplaceRelay{}.Wish(): codecOf[member.ReplaceRelay, member.RelayChange](),
+	member.AddSpare{}.Wish():     codecOf[member.AddSpare, member.SparesInfo](),
+	member.DropSpare{}.Wish():    codecOf[member.DropSpare, member.SparesInfo](),
 
 	member.RemoveMember{}.Wish():  codecOf[member.RemoveMember, member.OperationInfo](),
 	member.ApproveMember{}.Wish(): codecOf[member.ApproveMember, member.OperationInfo](),

@@ -47,6 +47,7 @@ var causes = map[string]error{
 	"relay-twice":       member.ErrRelayTwice,
 	"relay-many":        member.ErrRelayMany,
 	"relay-last":        member.ErrRelayLast,
+	"no-spare":          member.ErrNoSpare,
 	"relay-busy":        member.ErrRelayBusy,
 	"too-long":          member.ErrTooLong,
 	"outbox-full":       member.ErrOutboxFull,

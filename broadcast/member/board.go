@@ -71,6 +71,7 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 	board := p.read.board
 	p.read.board = nil
 	m.savePath(p)
+	p.opened, p.openedAt = map[wire.Digest]uint64{}, m.now
 	m.readBoard(p, board)
 	m.absences(p)
 	m.readToEnd(p)
@@ -133,8 +134,9 @@ func (m *Machine) checkRoot(p *path, n uint64, root wire.Digest) {
 // can be checked: door entries, operations, announcements, admissions.
 func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	type opened struct {
-		name  string
-		value []byte
+		name    string
+		version uint64
+		value   []byte
 	}
 	var entries []opened
 	open := func(items []proto.BoardEntry, shelf []broadcast.BoardKeys) (rest []proto.BoardEntry) {
@@ -143,7 +145,10 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			left := rest[:0:0]
 			for _, e := range rest {
 				if name, value, err := k.Open(e.Name, e.Version, e.Value); err == nil {
-					entries = append(entries, opened{name, value})
+					if p.opened != nil {
+						p.opened[e.Name] = e.Version
+					}
+					entries = append(entries, opened{name, e.Version, value})
 				} else {
 					left = append(left, e)
 				}
@@ -162,9 +167,16 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		}
 		return cmp.Or(cmp.Compare(len(a.name), len(b.name)), strings.Compare(a.name, b.name)) // pages by number
 	}
-	slices.SortFunc(entries, byRank)
-	for _, e := range entries {
-		m.doorEntry(p, e.name, e.value)
+	for turns := -1; turns != m.keyring.turns; { // a welcome opens the doors of other epochs
+		turns = m.keyring.turns
+		slices.SortFunc(entries, byRank)
+		for _, e := range entries {
+			m.doorEntry(p, e.name, e.value)
+		}
+		entries = entries[:0]
+		if m.keyring.turns != turns {
+			rest = open(rest, m.keysOf(p).doors)
+		}
 	}
 	if m.ledger == nil || len(m.keyring.epochs) == 0 {
 		m.putAside(p, rest)
@@ -180,6 +192,11 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			m.boardEvidence(e.value)
 			continue
 		}
+		if kind == "carried" { // what is signed counts whoever put it there
+			m.follow()
+			m.sawCarried(p, e.value)
+			continue
+		}
 		page := 0
 		if kind == "roster" {
 			var ok bool
@@ -192,12 +209,12 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			continue
 		}
 		if kind == "roster" {
-			m.sawPage(p, wire.Seat(raw), page, e.value)
+			m.sawPage(p, wire.Seat(raw), page, e.version, e.value)
 			continue
 		}
 		m.follow()
 		switch kind {
-		case "announcement", "carried": // what is signed counts whoever put it there
+		case "announcement":
 			m.sawAnnouncement(p, wire.Seat(raw), e.value)
 		case "admission":
 			m.sawAdmission(p, wire.Seat(raw), e.value)

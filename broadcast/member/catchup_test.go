@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"parallax/broadcast/proto"
+	"parallax/internal/wire"
 	"parallax/ratchet"
 )
 
@@ -148,5 +149,22 @@ func TestProgressIsTold(t *testing.T) {
 	}
 	if len(m.events) != 0 {
 		t.Errorf("told %v", m.events)
+	}
+}
+
+// TestNewLineageIsAcknowledged: a relay that begins a log anew on a link that
+// stands counts from 1, and so do the acknowledgements: without them it would
+// stop at the window.
+func TestNewLineageIsAcknowledged(t *testing.T) {
+	m := laidDown(t, 1)
+	p := m.paths[0]
+	p.read.opened, p.read.link, p.position, p.read.acked = true, 7, 1000, 1000
+	m.startLineage(p, wire.Lineage{1})
+	p.syncRoot()
+	m.sends = nil
+	p.position = uint64(m.cfg.Limits.Window)
+	m.ack(p)
+	if len(m.sends) != 1 || m.sends[0].Frame.Type != proto.TypeAck {
+		t.Errorf("sent %v", m.sends)
 	}
 }

@@ -200,6 +200,7 @@ type Status struct {
 	Left     bool           `json:"left,omitempty"`
 	Relays   []RelayStatus  `json:"relays"`
 	Former   []RelayStatus  `json:"former,omitempty"` // relays that were retired
+	Spares   []SpareInfo    `json:"spares,omitempty"` // relays kept in reserve on this device
 	Ordinal  uint32         `json:"ordinal"`          // of the list in use; 0: the genesis'
 	Members  []MemberStatus `json:"members"`
 	Evidence int            `json:"evidence"`

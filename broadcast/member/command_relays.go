@@ -32,10 +32,10 @@ type RetireRelay struct {
 }
 
 // ReplaceRelay is AddRelay and RetireRelay in one operation. Answer and errors:
-// theirs.
+// theirs, and ErrNoSpare.
 type ReplaceRelay struct {
 	Relay string       `json:"relay"` // that goes
-	By    FoundingSpot `json:"by"`    // that comes
+	By    FoundingSpot `json:"by"`    // that comes; without key and addresses: a spare one (AddSpare)
 }
 
 func (AddRelay) Wish() string     { return "relay-add" }

@@ -101,37 +101,9 @@ func (m *Machine) marksOf(status []crossverify.Status, counted relayMask) map[st
 // blamed: only a relay's own signatures can do that.
 func (m *Machine) disputes(st *seatState, usable bool) {
 	r := m.report(st)
-	shown, missing := m.showing(r.Status)
 	if r.Verdict == crossverify.Contested && !st.dispute && !st.own {
 		st.dispute = true
-		lonely := len(m.namesakes(st)) == 0
-		if lonely {
-			if m.lonely++; m.lonely > maxLonely {
-				return // a liar can invent seats without end; the list of members has them
-			}
-		}
-		name := m.display(st)
-		e := Event{Kind: EventDispute, Seat: st.seat.String(), Member: name, Marks: m.marks(r.Status)}
-		hidden := m.hiddenBy(st, shown)
-		switch {
-		case hidden != nil && m.usable(hidden):
-			e.Relay = shown[0].label()
-			// What enough relays show is not more true for it: they may be the liars.
-			e.Text = fmt.Sprintf("%s %s not show %s and %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other. You write to %s, which enough relays show, and nothing is sent to the second until more relays know it. Who of them is false shows a code, compared in person.",
-				names(shown, "Relay"), verb(shown, "does", "do"), m.display(hidden), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(),
-				labels(missing), verb(missing, "does", "do"), m.display(hidden))
-		case len(shown) > 0 && m.acceptedNamesake(st) != nil: // added, with nobody hidden
-			e.Relay = shown[0].label()
-			e.Text = fmt.Sprintf("%s %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to this second one until more relays know it. Nothing for you to do.",
-				names(shown, "Relay"), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(), labels(missing), verb(missing, "does", "do"))
-		default:
-			e.Kind = EventRelay
-			if !lonely {
-				e.Kind = EventDispute
-			}
-			e.Text = fmt.Sprintf("%s is known to %s only. Nothing is sent to this member until more relays know it. Nothing for you to do.", name, labels(shown))
-		}
-		m.show(e)
+		m.alarm(m.causeOf(st), st)
 	}
 	if r.Verdict != crossverify.Contested {
 		st.dispute = false
@@ -148,10 +120,6 @@ func (m *Machine) expected(p *path, st *seatState) bool {
 	return (st.annAt.IsZero() || !m.now.Before(st.annAt.Add(m.rules().Deadline))) &&
 		slices.ContainsFunc(st.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key })
 }
-
-// maxLonely is how many disputed seats are told of in one opening, beside those
-// that carry a member's name.
-const maxLonely = 256
 
 // showing splits the paths that count into those that show a subject and those that do not.
 func (m *Machine) showing(status []crossverify.Status) (shown, missing []*path) {

@@ -231,16 +231,11 @@ func (m *Machine) sealedIn(page int) (g uint64) {
 	return max(g, m.sealed[page])
 }
 
-// sealAgain writes own pages anew under the epoch in use whose key goes before
+// sealAgain writes own pages and evidence anew under the epoch in use whose key goes before
 // the next look, so that nobody needs it by then. The first epoch's never goes.
 func (m *Machine) sealAgain() {
-	soon := m.now.Add(m.retention() / 2).Unix()
-	stays := map[uint64]bool{generation(FirstEpoch): true}
-	for _, e := range m.keyring.epochs {
-		if e.until == 0 || e.until > soon {
-			stays[generation(e.Number)] = true
-		}
-	}
+	stays := m.staying(m.retention() / 2)
+	m.sealEvidence(stays)
 	for i := range m.pages {
 		if stays[m.sealedIn(i)] {
 			continue
@@ -269,6 +264,7 @@ func (m *Machine) eraseEpochs() {
 	})
 	if len(k.epochs) != n {
 		k.turns++
+		m.meta.WelcomeOf, m.governed = 0, false // the own welcome still has it
 		m.saveEpochs()
 	}
 }

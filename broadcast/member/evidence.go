@@ -119,7 +119,7 @@ func (m *Machine) putEvidence(rec *evidenceRecord) {
 	m.saveEvidence(rec)
 	for _, p := range m.paths {
 		if p.keepsBoard() {
-			m.putEntry(p, epochKey, evidenceEntry(m.self, accused), 1, []byte(rec.Text), m.keyring.owner)
+			m.putEntry(p, epochKey, evidenceEntry(m.self, accused), m.pageVersion(1), []byte(rec.Text), m.keyring.owner)
 		}
 	}
 }
@@ -221,7 +221,7 @@ func (m *Machine) takeEvidence(p *path, e crossverify.Evidence, share bool) bool
 // successor asks who may for another relay in a convicted one's place.
 func (m *Machine) successor(p *path) string {
 	if m.isMember() && m.mayChange(RoleAdmin) == nil {
-		return fmt.Sprintf("You are an admin: `parallax relay replace %s` puts another in its place.", p.label())
+		return m.offer(p)
 	}
 	return "Nothing for you to do."
 }

@@ -1,7 +1,5 @@
 package member
 
-import "fmt"
-
 // A relay that was away has first to hear of what happened meanwhile, from
 // members who were online without it: so that it hides somebody is told when a
 // path has been read to its end, board and log, for the deadline of the policy.
@@ -36,10 +34,9 @@ func (m *Machine) hides(st *seatState) {
 		return
 	}
 	for _, p := range missing {
-		if p.read.told && p.read.opened && p.listed && p.caughtUp && m.expected(p, st) {
-			m.relayEvent(p, "hides "+st.seat.String(), m.display(st),
-				fmt.Sprintf("Relay %s does not show %s, whom %s %s. Messages reach %s over the others. Nothing for you to do.",
-					p.name(), m.display(st), labels(shown), verb(shown, "shows", "show"), st.ann.Name))
+		if !st.hidden.has(p.index) && p.read.told && p.read.opened && p.listed && p.caughtUp && m.expected(p, st) {
+			st.hidden |= 1 << p.index
+			m.alarm(alarmKey{hidesSeats, 1 << p.index}, st)
 		}
 	}
 }

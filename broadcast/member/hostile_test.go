@@ -731,7 +731,7 @@ func TestSeatsFlood(t *testing.T) {
 	x := newPeer(t, m, "Bob")
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
 	p := m.paths[0]
-	const liars = maxLonely + 50
+	const liars = 300
 	for i := range liars {
 		signing := keys.NewPrivate[keys.RoleMember]([32]byte{6, byte(i), byte(i >> 8)})
 		a := *x.st.ann
@@ -744,14 +744,49 @@ func TestSeatsFlood(t *testing.T) {
 		m.sawAdmission(p, a.Seat, adm.Append(nil))
 	}
 	m.Tick(m.now.Add(time.Minute))
-	if n := m.told(EventRelay, "known to") + m.told(EventDispute, ""); n == 0 || n > maxLonely {
+	m.Tick(m.now.Add(time.Minute))
+	if n := m.told(EventDispute, "") + m.told(EventRelay, ""); n != aloneAlarms+1 {
 		t.Errorf("%d events", n)
+	}
+	if n := m.told(EventDispute, fmt.Sprintf("Relay R1 (operator Op) hides members and lists %d more whom other relays do not know: ", liars-aloneAlarms)); n != 1 {
+		t.Errorf("%d events of all others", n)
 	}
 	if got := m.status(); got.Disputes != liars {
 		t.Errorf("%d seats are listed as contested", got.Disputes)
 	}
 	if got := len(m.recipients().seats); got != 5 {
 		t.Errorf("a bundle goes to %d seats", got)
+	}
+}
+
+// TestManyHidden: a relay that hides many members is one cause, and is told of as
+// one, again only of those that it hides besides.
+func TestManyHidden(t *testing.T) {
+	m := laidDown(t, 1)
+	p := m.paths[0]
+	hide := func(n int) {
+		for i := range n {
+			newPeerOn(t, m, fmt.Sprintf("Member %d", i), m.paths[1:]...)
+		}
+		p.listed, p.caughtUp, p.read.opened, p.read.told = true, true, true, false
+		p.read.tell = m.now
+		for range 5 {
+			m.Tick(m.now.Add(time.Minute))
+		}
+	}
+	hide(30)
+	if n := m.told(EventRelay, "does not show Member"); n != aloneAlarms+1 {
+		t.Errorf("%d events", n)
+	}
+	if n := m.told(EventRelay, " and 24 more either, whom other relays show"); n != 1 {
+		t.Errorf("%d events of those that were not told alone", n)
+	}
+	hide(10)
+	if n := m.told(EventRelay, " and 7 more either, whom other relays show"); n != 1 {
+		t.Errorf("%d events of those that were hidden later", n)
+	}
+	if n := m.told(EventRelay, ""); n != aloneAlarms+2 {
+		t.Errorf("%d events in all", n)
 	}
 }
 

@@ -72,6 +72,12 @@ func (m *Machine) command(c broadcast.Command) {
 		m.changeRelays(c.ID, nil, w.Relay)
 	case ReplaceRelay:
 		m.changeRelays(c.ID, &w.By, w.Relay)
+	case AddSpare:
+		v, err := m.addSpare(w)
+		answer(v, err)
+	case DropSpare:
+		v, err := m.dropSpare(w)
+		answer(v, err)
 	case PassOn:
 		m.passOn(c.ID, w)
 	case AckEvents:

@@ -147,6 +147,7 @@ type Machine struct {
 	live        map[[16]byte]bool         // invites that count and are not revoked
 	asking      map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
 	duty        duty                      // of an admin
+	resealAt    time.Time                 // when an admin looks for what newcomers cannot read much longer
 	toldOnce    map[string]bool           // events about the roster shown since opening
 	seen        map[wire.Digest]helloSeen // transcripts of hellos
 	lacking     map[wire.Seat]*seatState  // that a hello may be for
@@ -166,11 +167,12 @@ type Machine struct {
 	reshared    map[claimant]int      // how often evidence was shared again for a seat, in this opening
 	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
 	declined    map[wire.PostID]bool  // posts refused while a command waits for them
-	lonely      int                   // seats told of that few relays show
-	skipped     int                   // keys kept for slots that have not come, over all sessions
-	sweepAt     time.Time             // when they are looked through; zero: there are none
-	retrying    bool                  // within retryHeld
-	kept        int                   // messages left by the last trimMessages
+	alarms      map[alarmKey]*gathered
+	spareDue    time.Time // when a spare relay takes a place by itself
+	skipped     int       // keys kept for slots that have not come, over all sessions
+	sweepAt     time.Time // when they are looked through; zero: there are none
+	retrying    bool      // within retryHeld
+	kept        int       // messages left by the last trimMessages
 	progress    int
 	governed    bool           // all relays were looked at since anything changed (govern.go)
 	sealed      map[int]uint64 // generations under which own pages were posted in this opening
@@ -396,6 +398,7 @@ func (m *Machine) settle() {
 	m.unstash()
 	m.readUnread()
 	m.tellHidden()
+	m.tellGathered()
 	m.noReceipts()
 	m.stepFounding()
 	m.stepJoining()
@@ -405,6 +408,7 @@ func (m *Machine) settle() {
 	m.sweep()
 	m.refuseTexts()
 	m.doDuty()
+	m.reseal()
 	m.greet()
 	m.ask()
 	m.teach()
@@ -498,7 +502,11 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.rotateAt())
 	soonest(m.relaysWake())
 	soonest(m.unstashAt())
+	if m.resealDue() {
+		soonest(m.resealAt)
+	}
 	soonest(m.unreadAt())
+	soonest(m.alarmsAt())
 	soonest(m.governAt())
 	soonest(m.teachAt())
 	soonest(m.nextEpochErase())

@@ -12,6 +12,11 @@ import (
 // driver's own Pings have others.
 const receiptPing = 1
 
+// pingMost is how long an answer to it is waited for: a link on which nothing
+// comes for that long the driver has closed, so one that still stands carries
+// answers to the driver's own Pings. Default: 2 min.
+const pingMost = 2 * time.Minute
+
 // noReceipts marks the paths whose relay takes posts and answers none of them: a
 // failed path, told once. Before that the link is asked whether it lives: a relay
 // that went and came back is heard on another link while this one, which leads
@@ -19,6 +24,9 @@ const receiptPing = 1
 // stays in the outbox and is sent again on the next link.
 func (m *Machine) noReceipts() {
 	for _, p := range m.paths {
+		if p.post.pinging && !m.now.Before(p.post.pinged.Add(pingMost)) {
+			p.post.pinging = false
+		}
 		for _, q := range p.queue {
 			due := q.sentAt.Add(m.deadlineNow())
 			if !m.unanswered(q) || m.now.Before(due) || p.post.pinging {
@@ -50,6 +58,9 @@ func (m *Machine) unanswered(q *postItem) bool {
 // nextOverdue is when noReceipts has something to look at; zero: never.
 func (m *Machine) nextOverdue() (t time.Time) {
 	for _, p := range m.paths {
+		if at := p.post.pinged.Add(pingMost); p.post.pinging && len(p.queue) > 0 && (t.IsZero() || at.Before(t)) {
+			t = at
+		}
 		if p.post.unanswered || p.post.pinging {
 			continue
 		}

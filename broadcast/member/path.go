@@ -47,7 +47,9 @@ type path struct {
 	shared    time.Time       // when evidence about it was last sent or came, in this opening
 	noted     map[string]bool // relay events shown since opening: once for one cause
 	stash     stash
-	orphans   int // admissions of its board that wait for their invite
+	opened    map[wire.Digest]uint64 // versions of what opened by masked name, a while after the board was read
+	openedAt  time.Time              // when that was
+	orphans   int                    // admissions of its board that wait for their invite
 	keys      pathKeys
 	shut      int       // times in a row that a link for reading was ended here, or not opened there
 	ended     bool      // the relay says that nothing more is for this mailbox
@@ -167,7 +169,7 @@ func (p *path) syncRoot() {
 
 // startLineage begins to read a log from its first number.
 func (m *Machine) startLineage(p *path, l wire.Lineage) {
-	p.lineage, p.position = l, 0
+	p.lineage, p.position, p.read.acked = l, 0, 0
 	p.head = crossverify.ChainStart(p.ref.Key, p.channel, l)
 	p.root = wire.Digest{}
 	p.newest = crossverify.Statement{}

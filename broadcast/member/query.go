@@ -17,7 +17,7 @@ func (m *Machine) status() Status {
 	if m.genesis != nil {
 		s.Strict, s.Quorum = m.rules().Strict, m.needed()
 	}
-	s.Ordinal = m.meta.Lists.Ordinal
+	s.Ordinal, s.Spares = m.meta.Lists.Ordinal, m.spares()
 	for _, p := range m.paths {
 		if p.standing == vacant {
 			continue

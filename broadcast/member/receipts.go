@@ -263,7 +263,7 @@ func (m *Machine) putMissing(p *path) {
 	}
 	for _, rec := range m.evidence {
 		if rec.Put {
-			again(epochKey, evidenceEntry(m.self, m.paths[rec.Path]), 1, []byte(rec.Text), k.owner)
+			again(epochKey, evidenceEntry(m.self, m.paths[rec.Path]), m.pageVersion(1), []byte(rec.Text), k.owner)
 		}
 	}
 	again(epochKey, "announcement/"+m.self.String(), k.ann.Version, m.meta.Announced, k.owner)

@@ -13,7 +13,7 @@ import (
 )
 
 // How a membership follows the roster's list of relays (docs/protocol.md section
-// 8.2). A list that comes is read and posted to at once, beside the one in use;
+// 8.3). A list that comes is read and posted to at once, beside the one in use;
 // it counts, and the other ends, when enough relays of both show the operation.
 
 // announceSpread is what each member adds to the time over which all of them
@@ -228,6 +228,7 @@ func (m *Machine) stepRelays() {
 	m.stepMaking()
 	m.closeRetired()
 	m.missRelays()
+	m.stepSpares()
 }
 
 // listHolds tells whether the next list takes the place of the one in use: enough
@@ -372,8 +373,8 @@ func (m *Machine) missRelays() {
 		case !rec.Told && !m.now.Before(time.Unix(rec.Missing, 0).Add(m.cfg.Limits.GoneAfter)):
 			rec.Told = true
 			m.saveMeta()
-			m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s has been gone for %s, while others answered. They carry the messages. An admin can put another in its place: parallax relay replace %s.",
-				p.name(), days(m.now.Sub(time.Unix(rec.Missing, 0))), p.label())})
+			m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s has been gone for %s, while others answered. They carry the messages. %s",
+				p.name(), days(m.now.Sub(time.Unix(rec.Missing, 0))), m.offer(p))})
 		}
 	}
 }
@@ -401,6 +402,7 @@ func (m *Machine) relaysWake() (t time.Time) {
 		}
 	}
 	soonest(m.changeUntil)
+	soonest(m.sparesWake())
 	if next := m.meta.Lists.Next; next != nil {
 		soonest(m.listWait(next))
 	}

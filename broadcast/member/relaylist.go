@@ -12,7 +12,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// The relays of a membership over time (docs/protocol.md section 8.2). Every
+// The relays of a membership over time (docs/protocol.md section 8.3). Every
 // relay that was ever used is a path with a place of its own, which it keeps: its
 // label, its records and its bit in masks go by it.
 

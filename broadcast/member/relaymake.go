@@ -19,6 +19,7 @@ type relayChange struct {
 	Add     int    // place of the path that comes; -1: none
 	Retire  int    // that goes; -1: none
 	Filled  bool   // what the new relay needs is in the outbox
+	Auto    bool   `json:",omitempty"` // a spare relay takes a place by itself
 	asked   bool   // a command waits for it
 	failure error  // why it cannot be
 	ordinal uint32 // of the list that it made
@@ -26,6 +27,14 @@ type relayChange struct {
 
 // changeRelays begins to add, retire or replace a relay.
 func (m *Machine) changeRelays(id uint64, add *FoundingSpot, retire string) {
+	if add != nil && add.Key.IsZero() && len(add.Addrs) == 0 && retire != "" {
+		s := m.pickSpare(func(*spareRecord) bool { return true })
+		if s == nil {
+			m.answer(id, nil, ErrNoSpare)
+			return
+		}
+		add = &s.FoundingSpot
+	}
 	c, err := m.beginChange(add, retire)
 	if err != nil {
 		m.answer(id, nil, err)
@@ -163,10 +172,13 @@ func (m *Machine) fill(c *relayChange, p *path) {
 	o := p.post.operator
 	p.ref.Operator, p.ref.OperatorName, p.ref.Families = o.Operator, o.Name, o.Families
 	m.setStanding(p, making)
-	for _, q := range m.used() {
-		if q.index != c.Retire && q.ref.Operator == o.Operator {
-			m.hint(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s has the operator of %s: together they count once.", p.label(), q.label())})
+	if q := m.relatives(p, c.Retire); q != nil {
+		text := fmt.Sprintf("Relay %s has the operator of %s, or one of its family: together they count once.", p.label(), q.label())
+		if c.Auto {
+			m.failChange(fmt.Errorf("%w: the spare relay. %s", ErrRefused, text))
+			return
 		}
+		m.hint(Event{Kind: EventRelay, Relay: p.label(), Text: text})
 	}
 	m.createChannel(p, m.meta.Relays[p.index].Token)
 	for _, l := range m.sortedLog() { // this seat carries the whole roster from now on
@@ -178,7 +190,11 @@ func (m *Machine) fill(c *relayChange, p *path) {
 		m.putWelcome()
 	}
 	m.putMissing(p)
-	m.putCarried(p)
+	for _, st := range m.sortedSeats() {
+		if !st.own && m.usable(st) {
+			m.putCarried(p, st)
+		}
+	}
 	c.Filled = true
 	m.saveMeta()
 }
@@ -194,16 +210,6 @@ func (m *Machine) createChannel(p *path, token string) {
 		q.d = wire.Digest{}
 	}
 	m.enqueue(p, q)
-}
-
-// putCarried puts the newest announcement of every other usable seat on a new
-// relay: whoever is away still stands there, by its own signature.
-func (m *Machine) putCarried(p *path) {
-	for _, st := range m.sortedSeats() {
-		if !st.own && m.usable(st) {
-			m.putEntry(p, epochKey, "carried/"+st.seat.String(), st.ann.Version, st.ann.Append(nil), m.keyring.owner)
-		}
-	}
 }
 
 // refusedMaking takes a refusal of what a relay that is being prepared was sent.
@@ -246,6 +252,11 @@ func (m *Machine) nameList(c *relayChange) {
 		return
 	}
 	m.meta.Change = nil
+	if c.Add >= 0 {
+		if i := m.spareAt(m.paths[c.Add].ref.Key); i >= 0 {
+			m.meta.Spares = slices.Delete(m.meta.Spares, i, i+1)
+		}
+	}
 	m.publish(append(ops, l)...)
 	m.saveMeta()
 }
@@ -259,6 +270,9 @@ func (m *Machine) failChange(err error) {
 		p := m.paths[c.Add]
 		for _, q := range slices.Clone(p.queue) {
 			m.forgetPost(p, q)
+		}
+		if i := m.spareAt(p.ref.Key); i >= 0 {
+			m.meta.Spares[i].Tried = m.now.Unix()
 		}
 		p.refused = nil
 		m.setStanding(p, vacant)

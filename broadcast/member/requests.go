@@ -99,6 +99,8 @@ func answerTo(w any) any {
 		return &OperationInfo{}
 	case AddRelay, RetireRelay, ReplaceRelay:
 		return &RelayChange{}
+	case AddSpare, DropSpare:
+		return &SparesInfo{}
 	}
 	return nil
 }
@@ -107,7 +109,7 @@ func answerTo(w any) any {
 // package, which a test counts.
 var sentinels = []error{
 	ErrAmbiguous, ErrBadCut, ErrBadSeat, ErrBadSignature, ErrCodeDiffers, ErrCodeForm, ErrCodeKind, ErrContested, ErrExpired, ErrGenesis,
-	ErrLastOwner, ErrLinkCut, ErrLinkMistyped, ErrLinkNot, ErrLinkVersion, ErrName, ErrNewerFormat, ErrNoSuch, ErrNotAdmin, ErrNotEntitled,
+	ErrLastOwner, ErrLinkCut, ErrLinkMistyped, ErrLinkNot, ErrLinkVersion, ErrName, ErrNewerFormat, ErrNoSpare, ErrNoSuch, ErrNotAdmin, ErrNotEntitled,
 	ErrNotOwner, ErrNotReady, ErrNothingToDo, ErrOnRefused, ErrOtherGroup, ErrOut, ErrOutboxFull, ErrReader, ErrRefused, ErrRelayBusy,
 	ErrRelayLast, ErrRelayMany, ErrRelayTwice, ErrRestoring, ErrRosterFull, ErrSequence, ErrStore, ErrSuite, ErrSuperseded, ErrTaken,
 	ErrTooLong, ErrTooMany, ErrUnknownHeads, ErrUnreachable, ErrUnreached, ErrWaiting,

@@ -22,7 +22,8 @@ type logged struct {
 	page   uint32 // of the own pages, where place is not 0
 	place  uint8  // in the page, from 1; 0: this seat does not carry it
 
-	since time.Time // when it came, in this opening; zero: before
+	sealed uint64    // 1 + newest generation of a page that showed it, in this opening; 0: none did
+	since  time.Time // when it came, in this opening; zero: before
 }
 
 // begin makes the roster of a genesis that just became known.

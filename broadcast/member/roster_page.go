@@ -74,7 +74,7 @@ func parsePageName(id string) (seat string, page int, ok bool) {
 
 // sawPage takes a page that a path shows. Of an own one that this installation
 // did not write, as after a restore, the places are learned.
-func (m *Machine) sawPage(p *path, carrier wire.Seat, page int, value []byte) {
+func (m *Machine) sawPage(p *path, carrier wire.Seat, page int, version uint64, value []byte) {
 	raws, err := ParsePage(value)
 	if err != nil {
 		m.invalid(p, "a roster page")
@@ -82,6 +82,9 @@ func (m *Machine) sawPage(p *path, carrier wire.Seat, page int, value []byte) {
 	}
 	for i, raw := range raws {
 		l := m.takeOperation(raw, p)
+		if l != nil {
+			l.sealed = max(l.sealed, generation(version)+1)
+		}
 		if carrier == m.self && l != nil && l.place == 0 {
 			m.learnPlace(l, page, i)
 		}

@@ -2,6 +2,7 @@ package member
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"parallax/broadcast/proto"
@@ -60,11 +61,23 @@ func (m *Machine) unstash() {
 				m.savePath(p)
 			}
 		}
+	}
+	for _, p := range m.paths {
+		s := &p.stash
 		if len(s.entries) > 0 && m.isMember() && !m.out(m.self) && !m.now.Before(s.until) {
-			p.stats[crossverify.Failed] += uint64(len(s.entries))
+			names := m.namesOn(p)
+			made := slices.DeleteFunc(s.entries, func(e proto.BoardEntry) bool { return m.ofEndedEpoch(p, e, names) })
 			s.entries, s.missed = nil, true
+			p.stats[crossverify.Failed] += uint64(len(made))
 			m.savePath(p)
-			m.relayEvent(p, "sealed", "", fmt.Sprintf("Relay %s shows a board entry that no key of this group opens. It is ignored.", p.name()))
+			if len(made) > 0 {
+				m.relayEvent(p, "sealed", "", fmt.Sprintf("Relay %s shows a board entry that no key of this group opens. It is ignored.", p.name()))
+			}
+		}
+	}
+	for _, p := range m.paths {
+		if p.opened != nil && p.listed && !m.now.Before(p.openedAt.Add(2*m.joinWait())) && len(p.stash.entries) == 0 {
+			p.opened = nil
 		}
 	}
 }

@@ -95,9 +95,10 @@ type metaRecord struct {
 	Incarnation []byte
 	Relays      []relayRecord // every path there ever was, by its place
 	Lists       listsRecord
-	Change      *relayChange `json:",omitempty"` // of the relays, under way here
-	Announced   []byte       // own announcement
-	Admitted    []byte       // own admission; empty for the founder
+	Change      *relayChange  `json:",omitempty"` // of the relays, under way here
+	Spares      []spareRecord `json:",omitempty"`
+	Announced   []byte        // own announcement
+	Admitted    []byte        // own admission; empty for the founder
 	Joined      bool
 	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
 	Superseded  bool `json:",omitempty"` // another installation took the seat over

@@ -44,6 +44,7 @@ type relayNode struct {
 	down     bool
 	filter   func(to *memberNode, f broadcast.Frame) []broadcast.Frame // a lie, or nil
 	operator string
+	by       keys.OperatorPrivate
 	crash    *crash
 }
 
@@ -142,16 +143,22 @@ func newWorldOf(t testing.TB, relays int, verify keys.Verify, members ...string)
 		if err := operator.Draw(w.rng); err != nil {
 			t.Fatal(err)
 		}
-		pub := key.Public()
 		n := &relayNode{w: w, key: key, store: memory.New(), units: map[store.Unit]*actor{}, operator: fmt.Sprintf("Op%d", i+1)}
-		n.open = relay.Open(relay.Config{Key: key, Operator: operator.Public(), OperatorName: n.operator,
-			OperatorSignature: operator.Sign("parallax/1/operator", pub[:]), Verify: verify, Tokens: []string{"token"}})
+		n.runBy(operator)
 		w.relays = append(w.relays, n)
 	}
 	for _, name := range members {
 		w.add(name)
 	}
 	return w
+}
+
+// runBy makes an operator the relay's.
+func (r *relayNode) runBy(operator keys.OperatorPrivate) {
+	pub := r.key.Public()
+	r.by = operator
+	r.open = relay.Open(relay.Config{Key: r.key, Operator: operator.Public(), OperatorName: r.operator,
+		OperatorSignature: operator.Sign("parallax/1/operator", pub[:]), Verify: r.w.verify, Tokens: []string{"token"}})
 }
 
 func (w *world) add(name string) *memberNode {
