@@ -34,7 +34,7 @@
 // (16) in a key keeps a front-end that missed its end from reading the next
 // one's entries. Statements are whole (248 bytes), integers big endian.
 //
-//	m                  meta: format u8 = 2, relay key 32, channel 32, posting key
+//	m                  meta: format u8 = 3, relay key 32, channel 32, posting key
 //	                   32, admins u8 count (admin key 32, rank u8), creation
 //	                   statement (entry 1), head statement, first number kept
 //	                   u64, head before it 32, its time u64, bytes kept u64,
@@ -53,7 +53,8 @@
 //	v name             board: version u64, value
 //	f hash             fan-out list: mailboxes, 16 bytes each
 //	u hash             fan-out list: last number that uses it u64, mailboxes u32
-//	x mailbox          mailbox: key 32, statement at its birth, ended bool
+//	x mailbox          mailbox: key 32, statement at its birth, the last number
+//	                   it gets: lineage 16, u64 (zeros: it has no end)
 //	p mailbox          hint, written lazily: last seen u64, position u64
 //	g posting key      grant: uses u32, per hour u32, expires u64, revoked bool,
 //	                   used u32, hour began u64, used in it u32

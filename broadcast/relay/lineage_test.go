@@ -1,7 +1,9 @@
 package relay_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"parallax/broadcast/proto"
@@ -208,13 +210,16 @@ func TestRestoredMark(t *testing.T) {
 	r.register("a")
 	first := r.post("1", "a")
 	st := r.st.Snapshot()
-	u := relay.Unit(theChannel)
-	rev, err := st.Revision(u)
-	if err != nil {
-		t.Fatal(err)
+	// Beside what is no channel, before and after it; twice does no harm.
+	for _, u := range []store.Unit{{}, {0xff, 0xff}} {
+		if err := st.Apply([]store.Batch{{Unit: u, Ops: []store.Op{{Key: append(u[:], 'c'), Value: []byte{1}}}}})[0]; err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := st.Apply([]store.Batch{relay.Restored(u, rev)})[0]; err != nil {
-		t.Fatal(err)
+	for range 2 {
+		if n, err := relay.MarkRestored(st); n != 1 || err != nil {
+			t.Fatalf("%d channels marked, %v", n, err)
+		}
 	}
 	n := r.restored(st)
 	if again := n.post("1", "a"); again.Lineage.Ordinal() != 2 || again.N != 2 || again.D != first.D {
@@ -226,6 +231,33 @@ func TestRestoredMark(t *testing.T) {
 	n.c = n.dial()
 	if st := n.post("3", "a"); st.Lineage.Ordinal() != 2 || st.N != 4 {
 		t.Errorf("the mark works twice: %+v", st)
+	}
+}
+
+// A store of another version's channels is told apart before anything is served.
+func TestCheckFormat(t *testing.T) {
+	st := newRig(t).st
+	if err := relay.CheckFormat(st); err != nil {
+		t.Fatal(err)
+	}
+	u := relay.Unit(theChannel)
+	meta, err := st.Get(append(u[:], 'm'))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []int{-1, 1} {
+		rev, err := st.Revision(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := append([]byte{byte(int(meta[0]) + other)}, meta[1:]...)
+		if err := st.Apply([]store.Batch{{Unit: u, Base: rev, Ops: []store.Op{{Key: append(u[:], 'm'), Value: changed}}}})[0]; err != nil {
+			t.Fatal(err)
+		}
+		e, ok := errors.AsType[*store.FormatError](relay.CheckFormat(st))
+		if !ok || e.Found != uint64(changed[0]) || e.Supported != uint64(meta[0]) || strings.Contains(e.Error(), "newer version") != (other > 0) {
+			t.Errorf("format %d: %v", changed[0], e)
+		}
 	}
 }
 

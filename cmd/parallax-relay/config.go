@@ -28,6 +28,7 @@ const (
 	relayKeyFile    = "relay.key"
 	operatorKeyFile = "operator.key"
 	storeDir        = "store"
+	guardFile       = "store.guard" // outside of the store: see package guarded
 )
 
 const (

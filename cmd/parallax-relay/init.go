@@ -33,7 +33,7 @@ func newInit(a *app) *cobra.Command {
 }
 
 func (a *app) init(operator, operatorKey string, listen, public []string) error {
-	for _, name := range []string{configFile, relayKeyFile, operatorKeyFile, storeDir} {
+	for _, name := range []string{configFile, relayKeyFile, operatorKeyFile, storeDir, guardFile} {
 		path := filepath.Join(a.dir, name)
 		switch _, err := os.Lstat(path); {
 		case err == nil:

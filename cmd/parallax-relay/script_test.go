@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"parallax/internal/store"
+	"parallax/internal/store/pebble"
 )
 
 var binDir string // where TestMain builds the command
@@ -45,7 +48,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "port": port, "serve": serve, "snapshot": snapshot,
+			"exits": exits, "port": port, "serve": serve, "snapshot": snapshot, "channel": channel,
 		},
 	})
 }
@@ -118,6 +121,20 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 		raw, _ := os.ReadFile(dir + ".log")
 		ts.Fatalf("serve %s: %q, %v\n%s", args[0], line, err, raw)
 	}
+}
+
+// channel DIR FORMAT: puts the meta record of a channel in that format into the
+// store of a relay that does not run.
+func channel(ts *testscript.TestScript, _ bool, args []string) {
+	format, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	s, err := pebble.Open(filepath.Join(ts.MkAbs(args[0]), storeDir), pebble.Options{})
+	ts.Check(err)
+	u := store.Unit{7}
+	rev, err := s.Revision(u)
+	ts.Check(err)
+	ts.Check(s.Apply([]store.Batch{{Unit: u, Base: rev, Ops: []store.Op{{Key: append(u[:], 'm'), Value: []byte{byte(format)}}}}})[0])
+	ts.Check(s.Close())
 }
 
 // snapshot DIR FILE: names, sizes, modes and times of everything below DIR.

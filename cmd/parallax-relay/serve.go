@@ -15,6 +15,7 @@ import (
 	"parallax/broadcast/relay"
 	"parallax/internal/cli"
 	"parallax/internal/store"
+	"parallax/internal/store/guarded"
 	"parallax/internal/store/pebble"
 	"parallax/node"
 )
@@ -54,9 +55,29 @@ func (a *app) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, st.Close()) }()
+	if err := relay.CheckFormat(st); err != nil {
+		if e, ok := errors.AsType[*store.FormatError](err); ok {
+			e.Path = path
+		}
+		return errors.Join(err, st.Close())
+	}
+	counted, err := guarded.Open(st, guarded.Options{
+		Path: filepath.Join(a.dir, guardFile), Log: func(err error) { log.Warn("the guard of the store cannot be written", zap.Error(err)) },
+		Restored: func(s store.Store) error {
+			n, err := relay.MarkRestored(s)
+			if err == nil {
+				log.Warn("the store is older than what this relay signed: it was put back to a copy. Every group begins a new lineage here; "+
+					"its members are told, and read what is lost from the other relays", zap.Int("groups", n))
+			}
+			return err
+		},
+	})
+	if err != nil {
+		return errors.Join(err, st.Close())
+	}
+	defer func() { err = errors.Join(err, counted.Close()) }()
 	r, err := node.StartRelay(node.RelayConfig{
-		Key: id.relay, Listen: cfg.Listen, Announce: cfg.Public, Store: st, Path: path, Open: relay.Open(rc),
+		Key: id.relay, Listen: cfg.Listen, Announce: cfg.Public, Store: counted, Path: path, Open: relay.Open(rc),
 		Limits: cfg.Connections.node(), Log: log,
 	})
 	if err != nil {

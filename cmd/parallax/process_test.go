@@ -101,9 +101,10 @@ func (w *world) end() {
 	}
 }
 
-// everybodyReaches sends from each member and waits until all others have it.
+// everybodyReaches sends from each member and waits until all have all of it.
 func (w *world) everybodyReaches(what string) {
 	w.t.Helper()
+	var ids []string
 	for _, p := range w.people {
 		// Right after a join or a kill, first contacts may be under way.
 		var sent result
@@ -115,10 +116,11 @@ func (w *world) everybodyReaches(what string) {
 		}); err != nil {
 			w.t.Fatal(err)
 		}
-		for _, o := range w.people {
-			if err := eventually(quietDown, func() error { return o.has(strings.TrimSpace(sent.out)) }); err != nil {
-				w.t.Fatalf("%s: message of %s: %v", what, p.name, err)
-			}
+		ids = append(ids, strings.TrimSpace(sent.out))
+	}
+	for _, p := range w.people {
+		if err := eventually(quietDown, func() error { return all(p.history(), ids) }); err != nil {
+			w.t.Fatalf("%s: %s: %v", what, p.name, err)
 		}
 	}
 }
