@@ -173,12 +173,15 @@ type Machine struct {
 	retrying    bool      // within retryHeld
 	kept        int       // messages left by the last trimMessages
 	progress    int
-	governed    bool           // all relays were looked at since anything changed (govern.go)
-	sealed      map[int]uint64 // generations under which own pages were posted in this opening
-	teaching    teaching       // of an admin: epoch keys told to members
-	unread      []*unreadItem  // oldest first
-	unreadTurns int            // turns of the keyring that they were tried with
-	author      bool           // this member changed the roster in this opening
+	governed    bool                  // all relays were looked at since anything changed (govern.go)
+	sealed      map[int]uint64        // generations under which own pages were posted in this opening
+	teaching    teaching              // of an admin: epoch keys told to members
+	helps       map[wire.Seat]helping // members that lack epoch keys and asked, in this opening
+	helped      bool                  // epoch keys came by a way back, in this opening
+	askBackAt   time.Time             // when they are asked for again
+	unread      []*unreadItem         // oldest first
+	unreadTurns int                   // turns of the keyring that they were tried with
+	author      bool                  // this member changed the roster in this opening
 
 	texts      keptTexts // that can be sent again
 	lacks      map[source]*lack
@@ -402,6 +405,7 @@ func (m *Machine) settle() {
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
+	m.helpBack()
 	m.rotate()
 	m.eraseEpochs()
 	m.sweep()
@@ -505,6 +509,7 @@ func (m *Machine) wake() (t time.Time) {
 		soonest(m.resealAt)
 	}
 	soonest(m.unreadAt())
+	soonest(m.helpBackAt())
 	soonest(m.alarmsAt())
 	soonest(m.governAt())
 	soonest(m.teachAt())
