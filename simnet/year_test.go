@@ -18,10 +18,6 @@ import (
 
 var yearSteps = flag.Int("steps", 60, "how many things happen in a year of TestYear")
 
-// Demanded by -strict alone, since it does not hold: that a backup from before a
-// change of epoch leads back into the group.
-var yearStrict = flag.Bool("strict", false, "TestYear demands what is known not to hold, too")
-
 const day = 24 * time.Hour
 
 // TestYear is a year in the life of a group, in virtual time: people join, are
@@ -489,11 +485,8 @@ func (y *year) makeBackup() error {
 }
 
 func (y *year) backups() (out []*person) {
-	ended := func(p *person) bool { // an epoch, after the backup was made
-		return slices.ContainsFunc(y.former, func(o *person) bool { return o.out > p.backed })
-	}
 	for _, p := range y.here() {
-		if p.backup != nil && (*yearStrict || !ended(p)) {
+		if p.backup != nil {
 			out = append(out, p)
 		}
 	}

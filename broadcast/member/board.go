@@ -137,18 +137,20 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		name    string
 		version uint64
 		value   []byte
+		first   bool // it is under the first epoch
 	}
 	var entries []opened
 	open := func(items []proto.BoardEntry, shelf []broadcast.BoardKeys) (rest []proto.BoardEntry) {
 		rest = items
-		for _, k := range shelf {
+		for i, k := range shelf {
+			first := i == len(shelf)-1
 			left := rest[:0:0]
 			for _, e := range rest {
 				if name, value, err := k.Open(e.Name, e.Version, e.Value); err == nil {
 					if p.opened != nil {
 						p.opened[e.Name] = e.Version
 					}
-					entries = append(entries, opened{name, e.Version, value})
+					entries = append(entries, opened{name, e.Version, value, first})
 				} else {
 					left = append(left, e)
 				}
@@ -197,6 +199,10 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 			m.boardEvidence(e.value)
 			continue
 		}
+		if kind == "back" {
+			m.sawWayBack(id, e.value)
+			continue
+		}
 		if kind == "carried" { // what is signed counts whoever put it there
 			m.follow()
 			m.sawCarried(p, e.value)
@@ -220,7 +226,12 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		m.follow()
 		switch kind {
 		case "announcement":
-			m.sawAnnouncement(p, wire.Seat(raw), e.value)
+			seat := wire.Seat(raw)
+			was := m.announcedVersion(seat)
+			m.sawAnnouncement(p, seat, e.value)
+			if e.first && was > 0 && m.announcedVersion(seat) > was {
+				m.asksBack(m.seats[seat])
+			}
 		case "admission":
 			m.sawAdmission(p, wire.Seat(raw), e.value)
 		}
@@ -230,6 +241,14 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		m.putAside(p, rest)
 		p.stash.turns = turns
 	}
+}
+
+// announcedVersion is the version of a seat's newest announcement; 0: none is known.
+func (m *Machine) announcedVersion(seat wire.Seat) uint64 {
+	if st := m.seats[seat]; st != nil && st.ann != nil {
+		return st.ann.Version
+	}
+	return 0
 }
 
 // shows tells whether a path's board has an entry of that name.

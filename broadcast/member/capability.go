@@ -67,6 +67,9 @@ func (m *Machine) postAgain(p *path, q *postItem, code proto.Code) bool {
 	if code != proto.CodeNotAllowed || !m.isMember() && !m.waitsForAdmin() || q.kind != postBoard && !q.ofBundle() || m.out(m.self) {
 		return false
 	}
+	if q.signed == 0 { // by the mailbox, which the relay does not know
+		return false
+	}
 	m.nextCapability(p, q.signed)
 	q.rounds++
 	late := q.rounds > maxRounds*len(m.capabilities())
@@ -86,13 +89,11 @@ func (m *Machine) taken(p *path, q *postItem) {
 // frameOf is the frame of a post that is no bundle, signed by the key of now.
 func (m *Machine) frameOf(p *path, q *postItem) broadcast.Frame {
 	if put, ok := boardWrite(q); ok && q.kind == postBoard {
-		e := m.capability(p)
-		if key := p.postingAt(&e.Key); put.Capability != key.Public() {
-			put.Sign(key, p.ref.Key, p.channel)
+		was := put.Capability
+		if q.signed = m.signPut(p, &put); put.Capability != was {
 			q.frame = proto.Encode(put)
 			m.savePost(p, q)
 		}
-		q.signed = e.Number
 	}
 	return q.frame
 }

@@ -19,6 +19,9 @@ import (
 // such an epoch, and no other relay shows what opens under that name, in this
 // version or an older one.
 func (m *Machine) ofEndedEpoch(p *path, e proto.BoardEntry, names map[wire.Digest]boardName) bool {
+	if newest, ok := p.tree.Get(e.Name); ok && newest.Version > e.Version {
+		return true // it was replaced meanwhile
+	}
 	name, known := names[e.Name]
 	if !known || !m.lacksEpochs() {
 		return false

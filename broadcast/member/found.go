@@ -183,16 +183,20 @@ func (m *Machine) found() error {
 type boardKey uint8
 
 const (
-	doorKey boardKey = iota
-	epochKey
+	doorKey  boardKey = iota // of the epoch in use
+	epochKey                 // of the epoch in use
+	firstKey                 // of the first epoch
 )
 
 // sealing is what entries of a path are sealed with now.
 func (m *Machine) sealing(p *path, under boardKey) broadcast.BoardKeys {
 	k := m.keysOf(p)
 	i := slices.IndexFunc(k.epochs, func(e pathEpoch) bool { return e.Number == m.keyring.inUse })
-	if under == doorKey {
+	switch under {
+	case doorKey:
 		return k.doors[i]
+	case firstKey:
+		return k.epochs[len(k.epochs)-1].board
 	}
 	return k.epochs[i].board
 }
@@ -223,7 +227,7 @@ func (m *Machine) welcome() *Welcome {
 // putEntry queues a board write at one relay.
 func (m *Machine) putEntry(p *path, under boardKey, name string, version uint64, value []byte, owner [32]byte) {
 	put := m.boardPut(p, under, name, version, value, owner)
-	put.Sign(p.postingAt(&m.keyring.epoch().Key), p.ref.Key, p.channel)
+	m.signPut(p, &put)
 	m.enqueue(p, &postItem{kind: postBoard, id: put.PostID, d: put.Digest(), frame: proto.Encode(put)})
 }
 

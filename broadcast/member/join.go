@@ -258,7 +258,7 @@ func (m *Machine) sawWelcome(p *path, author wire.Seat, value []byte) {
 		return
 	}
 	if len(k.epochs) > 0 {
-		m.learnWelcome(w)
+		m.learnEpochs(w.Epochs)
 		return
 	}
 	for i := range w.Epochs {
@@ -270,7 +270,7 @@ func (m *Machine) sawWelcome(p *path, author wire.Seat, value []byte) {
 		m.invalid(p, "a welcome that is not of your link's epoch")
 		return
 	}
-	m.learnWelcome(w)
+	m.learnEpochs(w.Epochs)
 	k.epochAt(FirstEpoch).checked, k.epochAt(k.inUse).checked = true, true
 	m.meta.Door = nil
 	m.saveEpochs()
@@ -300,15 +300,15 @@ func (m *Machine) sawWelcome(p *path, author wire.Seat, value []byte) {
 	}
 }
 
-// maxUnchecked is how many epoch keys a newcomer takes from welcomes before the
-// roster says which of them are the group's.
+// maxUnchecked is how many epoch keys are taken from welcomes before the roster
+// says which of them are the group's.
 const maxUnchecked = 4 * MaxEpochs
 
-// learnWelcome keeps a welcome's keys, to open what they open.
-func (m *Machine) learnWelcome(w *Welcome) {
+// learnEpochs keeps a welcome's keys, to open what they open.
+func (m *Machine) learnEpochs(list []Epoch) {
 	k := m.keyring
 	was := k.turns
-	for _, e := range w.Epochs {
+	for _, e := range list {
 		if len(k.epochs) < maxUnchecked {
 			k.hold(e, false)
 		}

@@ -188,6 +188,9 @@ type Machine struct {
 	unread      []*unreadItem            // oldest first
 	unreadTurns int                      // turns of the keyring that they were tried with
 	author      bool                     // this member changed the roster in this opening
+	helps       map[wire.Seat]helping    // members that lack epoch keys and asked, in this opening
+	helped      bool                     // epoch keys came by a way back, in this opening
+	askBackAt   time.Time                // when they are asked for again
 
 	texts      keptTexts // that can be sent again
 	lacks      map[source]*lack
@@ -413,6 +416,7 @@ func (m *Machine) settle() {
 	m.stepFounding()
 	m.stepJoining()
 	m.revive()
+	m.helpBack()
 	m.rotate()
 	m.eraseEpochs()
 	m.sweep()
@@ -518,6 +522,7 @@ func (m *Machine) wake() (t time.Time) {
 		soonest(m.resealAt)
 	}
 	soonest(m.unreadAt())
+	soonest(m.helpBackAt())
 	soonest(m.alarmsAt())
 	soonest(m.governAt())
 	soonest(m.teachAt())

@@ -254,6 +254,20 @@ func (m *Machine) supersede(st *seatState) {
 	m.ledger.Forget(crossverify.Announcement(st.seat, st.ann.Version))
 }
 
+// formerly remembers an announcement that is older than the newest known: another
+// path showed that first, and a hello of the seat may have been made from this one.
+func (m *Machine) formerly(st *seatState, a *Announcement) {
+	d := a.Digest()
+	if st.own || len(st.former) >= maxFormer || slices.ContainsFunc(st.former, func(f formerAnnouncement) bool { return f.digest == d }) {
+		return
+	}
+	st.former = slices.Insert(st.former, 0, formerAnnouncement{d, a.Identity, a.Incarnation, m.now.Add(m.retention()).Unix()})
+	m.saveSeat(st)
+	if m.usable(st) && m.holds(st.seat) {
+		m.retryHeld(st.seat)
+	}
+}
+
 // peers are the announcements of a seat that a hello of it may have been made
 // from, newest first.
 func (m *Machine) peers(st *seatState) []peerParty {

@@ -100,7 +100,8 @@ func (m *Machine) process(it *item, hold func()) {
 		return
 	}
 	if m.received[k.source].has(k.sequence) {
-		if m.carries(it.path, it.header.Carriers, m.meta.Lists.era()) { // elsewhere it may have been posted in full later
+		// Elsewhere it may have been posted in full later.
+		if k.sequence > m.received[k.source].filled && m.carries(it.path, it.header.Carriers, m.meta.Lists.era()) {
 			m.replayed(it)
 		}
 		return

@@ -12,9 +12,10 @@ import (
 // begins with everybody anew; what was sent before cannot be mistaken for a
 // second text under one number, since sequences count within the incarnation.
 
-// revive announces a restored membership when a quorum has been read.
+// revive announces a restored membership when a quorum has been read, and the keys
+// of the epochs in force are here.
 func (m *Machine) revive() {
-	if !m.isMember() || !m.meta.Restored || !m.reading() {
+	if !m.isMember() || !m.meta.Restored || !m.reading() || m.out(m.self) {
 		return
 	}
 	for _, p := range m.paths {
@@ -22,12 +23,26 @@ func (m *Machine) revive() {
 			return
 		}
 	}
-	k, st := m.keyring, m.seats[m.self]
-	m.draw(k.inc[:])
-	m.meta.Incarnation = append([]byte(nil), k.inc[:]...)
-	m.meta.Restored = false
-	m.counters.sequence, m.counters.previous = 0, wire.Digest{}
-	m.saveCounters()
+	if m.askBackAt.IsZero() && m.meta.Asked > 0 {
+		m.askBackAt = m.now.Add(askBackAgain)
+	}
+	lacks, asked := m.lacksEpoch(), m.meta.Asked > 0
+	switch {
+	case !lacks && (m.helped || !m.unopened()): // it has what it needs
+	case asked && m.now.Before(m.askBackAt):
+		return
+	case !lacks && asked: // nobody else opens it either
+	case !lacks && m.waitsForKeys():
+		return
+	default:
+		m.askBack()
+		return
+	}
+	if !asked {
+		m.newLife()
+	}
+	m.meta.Restored, m.meta.Asked = false, 0
+	st := m.seats[m.self]
 	m.announce(st.ann.Version, st.digest)
 	m.announced()
 	for _, o := range m.sortedSeats() { // a hello to the lost installation is of no use here
@@ -38,6 +53,14 @@ func (m *Machine) revive() {
 	}
 	m.show(Event{Kind: EventSession, Own: true, Seat: m.self.String(), Member: m.meta.Name,
 		Text: fmt.Sprintf("You are back in %s from a backup, under new session keys: they are agreed with the others now. What others sent to you after the backup was made is asked for from them; what they do not keep cannot be read here.", m.meta.Group)})
+}
+
+// newLife begins another incarnation.
+func (m *Machine) newLife() {
+	m.draw(m.keyring.inc[:])
+	m.meta.Incarnation = append([]byte(nil), m.keyring.inc[:]...)
+	m.counters.sequence, m.counters.previous = 0, wire.Digest{}
+	m.saveCounters()
 }
 
 // superseded: the boards show an announcement of the own seat that this

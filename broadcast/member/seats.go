@@ -339,6 +339,8 @@ func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
 			(st.ann != nil && a.Version == st.ann.Version+1 && a.Previous != st.digest) {
 			if st.ann == nil || a.Version >= st.ann.Version {
 				m.invalid(p, "an announcement")
+			} else if a.Verify(m.cfg.Verify, previous) == nil {
+				m.formerly(st, a)
 			}
 			return
 		}

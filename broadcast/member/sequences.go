@@ -13,6 +13,9 @@ type sequences struct {
 	// base: the numbers from it to the first span were for this member too, as
 	// the ratchet's counter says; 0: none were.
 	base uint64
+	// filled is the greatest number of a hole that closed without a message: what
+	// its sender has not for this member, a path may bring all the same.
+	filled uint64
 }
 
 // holes are the numbers that are missing, above one.
@@ -101,6 +104,7 @@ func (m *Machine) addReceived(k messageKey) {
 
 // fill closes a hole, or part of one.
 func (s *sequences) fill(hole span) {
+	s.filled = max(s.filled, hole.last)
 	i := s.place(hole.first)
 	s.spans = slices.Insert(s.spans, i, hole)
 	if s.spans[i+1].first == hole.last+1 {
@@ -124,21 +128,27 @@ func (m *Machine) saveReceived(k source, s *sequences) {
 	for _, x := range s.spans {
 		b = wire.AppendU64(wire.AppendU64(b, x.first), x.last)
 	}
+	if s.filled > 0 {
+		b = wire.AppendU64(b, s.filled)
+	}
 	m.put(m.key(keyReceived, k.seat[:], k.incarnation[:]), b)
 }
 
 func (m *Machine) loadReceived(key, value []byte) error {
-	if len(key) != 40 || len(value) < 24 || len(value)%16 != 8 {
+	if len(key) != 40 || len(value) < 24 || len(value)%8 != 0 {
 		return wire.ErrFormat
 	}
 	r := wire.NewReader(value)
 	s := &sequences{base: r.U64()}
-	for r.Len() > 0 {
+	for r.Len() >= 16 {
 		x := span{r.U64(), r.U64()}
 		if n := len(s.spans); x.first > x.last || n > 0 && s.spans[n-1].last >= x.first {
 			return wire.ErrFormat
 		}
 		s.spans = append(s.spans, x)
+	}
+	if r.Len() > 0 {
+		s.filled = r.U64()
 	}
 	m.received[source{wire.Seat(key[:32]), wire.Incarnation(key[32:])}] = s
 	return r.Done()

@@ -104,6 +104,7 @@ type metaRecord struct {
 	Admitted    []byte        // own admission; empty for the founder
 	Joined      bool
 	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
+	Asked       int  `json:",omitempty"` // Restored: times that epoch keys were asked for
 	Superseded  bool `json:",omitempty"` // another installation took the seat over
 }
 

@@ -108,7 +108,7 @@ func (m *Machine) readUnread() {
 		if u.since.IsZero() {
 			u.since = m.now
 		}
-		if !u.told && !m.now.Before(u.since.Add(m.joinWait())) {
+		if !u.told && !m.awaitsKeys() && !m.now.Before(u.since.Add(m.joinWait())) {
 			u.told = true
 			m.badHeader(u.path)
 		}
@@ -117,6 +117,9 @@ func (m *Machine) readUnread() {
 
 // unreadAt is when the next one is told of; zero: none is.
 func (m *Machine) unreadAt() (t time.Time) {
+	if m.meta == nil || m.awaitsKeys() {
+		return t
+	}
 	for _, u := range m.unread {
 		if at := u.since.Add(m.joinWait()); !u.told && !u.since.IsZero() && (t.IsZero() || at.Before(t)) {
 			t = at

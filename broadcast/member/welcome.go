@@ -39,19 +39,11 @@ type Welcome struct {
 // Check tells whether ParseWelcome would take what Append writes. It looks
 // neither at the signature nor into the genesis.
 func (w *Welcome) Check() error {
-	if len(w.Epochs) == 0 || len(w.Epochs) > MaxEpochs {
-		return fmt.Errorf("welcome: it has 1 to %d epochs, not %d: %w", MaxEpochs, len(w.Epochs), wire.ErrFormat)
+	if err := checkEpochs(w.Epochs); err != nil {
+		return fmt.Errorf("welcome: %w", err)
 	}
 	if len(w.Genesis) > MaxGenesis {
 		return fmt.Errorf("welcome: a genesis of %d bytes, at most %d: %w", len(w.Genesis), MaxGenesis, wire.ErrTooLong)
-	}
-	if w.Epochs[0].Number != FirstEpoch {
-		return fmt.Errorf("welcome: epoch %d comes first: %w", w.Epochs[0].Number, wire.ErrFormat)
-	}
-	for i := 1; i < len(w.Epochs); i++ {
-		if w.Epochs[i-1].Number >= w.Epochs[i].Number {
-			return fmt.Errorf("welcome: epoch %d after epoch %d: %w", w.Epochs[i].Number, w.Epochs[i-1].Number, wire.ErrFormat)
-		}
 	}
 	return nil
 }
@@ -61,12 +53,7 @@ func (w *Welcome) body(b []byte) []byte {
 	b = append(b, objectFormat)
 	b = append(b, w.Author[:]...)
 	b = wire.AppendBytes(b, w.Genesis)
-	b = append(b, uint8(len(w.Epochs)))
-	for i := range w.Epochs {
-		b = wire.AppendU64(b, w.Epochs[i].Number)
-		b = append(b, w.Epochs[i].Key.Expose()...)
-	}
-	return b
+	return appendEpochs(b, w.Epochs)
 }
 
 // Append appends the welcome, epoch keys in clear: it is for sealing only.
@@ -96,11 +83,7 @@ func ParseWelcome(b []byte) (*Welcome, error) {
 	readObjectFormat(r)
 	r.Fixed(w.Author[:])
 	w.Genesis = r.Bytes(MaxGenesis)
-	for range readCount8(r, MaxEpochs) {
-		e := Epoch{Number: r.U64()}
-		r.Fixed(e.Key.Expose())
-		w.Epochs = append(w.Epochs, e)
-	}
+	w.Epochs = readEpochs(r)
 	r.Fixed(w.Signature[:])
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("welcome: %w", err)

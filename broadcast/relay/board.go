@@ -5,6 +5,7 @@ import (
 
 	"parallax/broadcast/proto"
 	"parallax/crossverify"
+	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
@@ -79,7 +80,7 @@ func (m *machine) mayWrite(q *request, p proto.BoardPut, admit bool) bool {
 		return false
 	}
 	if !admit {
-		if p.Capability != m.st.meta.posting {
+		if p.Capability != m.st.meta.posting && (b.entries[p.Name] == nil || !m.ofReader(p.Capability)) {
 			m.denyf(q, proto.CodeNotAllowed, "the capability is not the channel's posting key")
 			return false
 		}
@@ -92,6 +93,14 @@ func (m *machine) mayWrite(q *request, p proto.BoardPut, admit bool) bool {
 	}
 	m.op(key(m.unit, keyGrant, p.Capability[:]), g.encode())
 	return true
+}
+
+// ofReader tells whether a capability is the key of a mailbox that was not ended: who
+// has one may write later versions of its own entries, so that a member restored
+// from before a rotation can say so.
+func (m *machine) ofReader(capability keys.PostingPublic) bool {
+	box := m.st.boxes[proto.MailboxOf(m.self, m.st.meta.channel, keys.MailboxPublic(capability))]
+	return box != nil && box.end == (end{})
 }
 
 // boardList answers a page of the board as the newest statement has it.

@@ -719,3 +719,31 @@ func TestRotationsOnFrontends(t *testing.T) {
 		t.Error("nothing happened")
 	}
 }
+
+// TestMailboxWritesOwnEntries: after a rotation who reads a mailbox writes later
+// versions of its own entries and nothing else, until the mailbox is ended.
+func TestMailboxWritesOwnEntries(t *testing.T) {
+	r := newRig(t)
+	r.register("a")
+	r.register("b")
+	by := func(post, name string, version uint64, owner, box string) proto.BoardPut {
+		p := putFrame(post, name, version, "value", owner)
+		p.Sign(keys.NewPrivate[keys.RolePosting](mailboxKey(box).Seed()), relayID, theChannel)
+		return p
+	}
+	one[proto.Receipt](t, r.c, putFrame("p1", "own", 1, "value", "owner"))
+	rotation := rotateFrame("r1", 1, "next", "", "")
+	rotation.Ended = []wire.MailboxID{mailboxID("b")}
+	rotation.Sign(theAdmin, relayID, theChannel)
+	one[proto.Receipt](t, r.c, rotation)
+	one[proto.Receipt](t, r.c, by("p2", "own", 2, "owner", "a"))
+	one[proto.Receipt](t, r.c, by("p3", "own", 5, "owner", "a"))
+	refused(t, r.c, by("p4", "new", 1, "owner", "a"), proto.CodeNotAllowed)
+	refused(t, r.c, by("p5", "own", 6, "another", "a"), proto.CodeNotAllowed)
+	refused(t, r.c, by("p6", "own", 6, "owner", "b"), proto.CodeNotAllowed)
+	refused(t, r.c, by("p7", "own", 6, "owner", "nobody"), proto.CodeNotAllowed)
+	p := postFrame("p8", nil, 0, "a")
+	p.Sign(keys.NewPrivate[keys.RolePosting](mailboxKey("a").Seed()), relayID, theChannel, p.Digest())
+	refused(t, r.c, p, proto.CodeNotAllowed)
+	refused(t, r.c, registerFrame("c", keys.NewPrivate[keys.RolePosting](mailboxKey("a").Seed())), proto.CodeNotAllowed)
+}
