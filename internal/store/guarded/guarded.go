@@ -13,6 +13,7 @@
 package guarded
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -38,8 +39,8 @@ const (
 	temp     = ".new" // of a file that is about to take the place of another one
 )
 
-// unit is where the count lies. Units of others are hashes.
-var unit = store.Unit{'s', 't', 'o', 'r', 'e', ' ', 'g', 'u', 'a', 'r', 'd'}
+// unit is where the count lies: after all others, which are hashes.
+var unit = store.Unit(bytes.Repeat([]byte{0xff}, len(store.Unit{})))
 
 var errGuard = errors.New("not the guard of a store")
 

@@ -9,12 +9,16 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"parallax/internal/store"
 	"parallax/internal/store/memory"
 	"parallax/internal/store/pebble"
+	"parallax/internal/store/storetest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var other = store.Unit{0xaa}
 
@@ -134,6 +138,25 @@ func TestOlderCopy(t *testing.T) {
 	f.mem = old
 	expect("both are older", 4)
 	f.close()
+}
+
+// The suite of all engines, through the guard: it takes nothing away.
+func TestStore(t *testing.T) {
+	under := map[store.Store]*fixture{}
+	open := func(t *testing.T, f *fixture) store.Store {
+		f.open()
+		if f.told > 0 {
+			t.Error("the store counts as an older copy")
+		}
+		under[f.g] = f
+		return f.g
+	}
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, newFixture(t, t.TempDir())) },
+		func(t *testing.T, s store.Store) store.Store {
+			f := under[s]
+			f.close()
+			return open(t, f)
+		})
 }
 
 // A restore that cannot be marked is not forgotten.
