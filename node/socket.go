@@ -90,8 +90,8 @@ type socket struct {
 	path string
 	wg   sync.WaitGroup
 
-	mu      sync.Mutex // servers, nil when closed
-	servers map[*jrpc2.Server]bool
+	mu    sync.Mutex // conns, nil when closed
+	conns map[net.Conn]bool
 }
 
 // Serve listens on the folder's socket until Close.
@@ -119,7 +119,7 @@ func (m *Member) Serve() error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	s := &socket{m: m, ln: ln, path: path, servers: map[*jrpc2.Server]bool{}}
+	s := &socket{m: m, ln: ln, path: path, conns: map[net.Conn]bool{}}
 	m.socket = s
 	s.wg.Go(s.accept)
 	return nil
@@ -140,18 +140,19 @@ func (s *socket) accept() {
 			methodClose:  handler.New(session.close),
 		}, &jrpc2.ServerOptions{Concurrency: maxCalls})
 		s.mu.Lock()
-		if s.servers == nil || len(s.servers) >= maxConnections {
+		if s.conns == nil || len(s.conns) >= maxConnections {
 			s.mu.Unlock()
 			_ = c.Close()
 			continue
 		}
-		s.servers[server.Start(channel.Line(c, c))] = true
+		s.conns[c] = true
+		server.Start(channel.Line(c, c))
 		s.mu.Unlock()
 		s.wg.Go(func() {
 			_ = server.Wait() // how the other side left does not matter
 			session.end()
 			s.mu.Lock()
-			delete(s.servers, server)
+			delete(s.conns, c)
 			s.mu.Unlock()
 		})
 	}
@@ -160,11 +161,14 @@ func (s *socket) accept() {
 func (s *socket) close() error {
 	err := s.ln.Close() // removes the file
 	s.mu.Lock()
-	servers := s.servers
-	s.servers = nil
+	conns := s.conns
+	s.conns = nil
 	s.mu.Unlock()
-	for server := range servers {
-		server.Stop()
+	for c := range conns {
+		// Not Server.Stop: it may close the server's queue while its reader holds
+		// a request, and the reader then panics. On a closed connection the
+		// reader stops the server itself.
+		_ = c.Close()
 	}
 	s.wg.Wait()
 	return err
