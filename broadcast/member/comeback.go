@@ -141,9 +141,10 @@ type helping struct {
 }
 
 // asksBack notes that a member lacks keys: what it announced is new, and sealed
-// under the first epoch while another is in use. Admins answer first.
+// under the first epoch while another is in use; or it was out when they came, and
+// was let in again. Admins answer first.
 func (m *Machine) asksBack(st *seatState) {
-	if st.own || !m.isMember() || m.keyring.inUse == FirstEpoch {
+	if st == nil || st.ann == nil || st.own || !m.isMember() || m.keyring.inUse == FirstEpoch {
 		return
 	}
 	wait := m.dutyWait()

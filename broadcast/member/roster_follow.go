@@ -40,7 +40,20 @@ func (m *Machine) rosterChanged(before, after *State) {
 	}
 	m.turnEpoch(after.Epochs)
 	m.tellRoster(before, after)
+	for _, seat := range letInAgain(before, after) {
+		m.asksBack(m.seats[seat])
+	}
 	m.followRelays()
+}
+
+// letInAgain lists the seats that were removed and are members now.
+func letInAgain(before, after *State) (list []wire.Seat) {
+	for i := range before.Removed {
+		if _, in := after.Member(before.Removed[i].Seat); in {
+			list = append(list, before.Removed[i].Seat)
+		}
+	}
+	return list
 }
 
 // changedSeats lists, ascending, the seats of which two states say different
@@ -195,6 +208,12 @@ func (m *Machine) tellRoster(before, after *State) {
 		}
 		return fmt.Sprintf("%s left the group.", m.called(s))
 	}, "left the group")
+	m.tellSeats(EventRole, letInAgain(before, after), func(s wire.Seat) string {
+		if s == m.self {
+			return fmt.Sprintf("You were let into %s again%s.", m.meta.Group, m.byWhom(m.roleBy(s)))
+		}
+		return fmt.Sprintf("%s was let in again%s.", m.called(s), m.byWhom(m.roleBy(s)))
+	}, "were let in again")
 	m.tellSeats(EventRole, roles, func(s wire.Seat) string {
 		who, is, role, by := m.called(s), "is", withArticle(roleName(m.standing(s).role)), m.roleBy(s)
 		if s == m.self {
