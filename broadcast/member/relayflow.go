@@ -347,10 +347,11 @@ func (m *Machine) announcedOn(p *path) bool {
 	return slices.ContainsFunc(m.keyring.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key && b.ID == p.mailbox })
 }
 
-// missRelays notices relays that do not answer while enough others do, and tells of
-// each once when it has been so for Limits.GoneAfter.
+// missRelays notices relays that do not answer while another does, and tells of
+// each once when it has been so for Limits.GoneAfter. One other is enough: a strict
+// group cannot read at all meanwhile, and needs to know why.
 func (m *Machine) missRelays() {
-	if !m.isMember() || !m.reading() {
+	if !m.isMember() || !slices.ContainsFunc(m.used(), func(p *path) bool { return p.read.opened && p.caughtUp }) {
 		m.readingSince = time.Time{}
 		return
 	}
@@ -366,17 +367,25 @@ func (m *Machine) missRelays() {
 			}
 			rec.Missing, rec.Told = 0, false
 			m.saveMeta()
-		case p.read.opened || m.now.Before(m.missingFrom()):
+		case p.read.opened || p.problem == "" && m.now.Before(m.missingFrom()):
 		case rec.Missing == 0:
 			rec.Missing = m.now.Unix()
 			m.saveMeta()
 		case !rec.Told && !m.now.Before(time.Unix(rec.Missing, 0).Add(m.cfg.Limits.GoneAfter)):
 			rec.Told = true
 			m.saveMeta()
-			m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s has been gone for %s, while others answered. They carry the messages. %s",
-				p.name(), days(m.now.Sub(time.Unix(rec.Missing, 0))), m.offer(p))})
+			m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s has been gone for %s, while others answered. %s %s",
+				p.name(), days(m.now.Sub(time.Unix(rec.Missing, 0))), m.withoutIt(p), m.offer(p))})
 		}
 	}
+}
+
+// withoutIt says what a relay's absence means for messages.
+func (m *Machine) withoutIt(gone *path) string {
+	if m.enough(func(p *path) bool { return p != gone && p.read.opened }) {
+		return "They carry the messages."
+	}
+	return "They are too few for this group: messages wait until it is back, or another has its place."
 }
 
 // missingFrom is from when on a relay without a link counts as missing: the
