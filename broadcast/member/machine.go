@@ -221,8 +221,9 @@ type Machine struct {
 
 	fresh       []*logged // of log, that came in this opening and that too few boards show
 	exchanged   exchangeOfOperations
-	endsUnknown bool      // no epoch in force was begun by who knew of somebody's end
-	leaveAt     time.Time // when a member that left ends, at the latest
+	stale       map[[16]byte]bool // Roster.staleInvites
+	endsUnknown bool              // no epoch in force was begun by who knew of somebody's end
+	leaveAt     time.Time         // when a member that left ends, at the latest
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis

@@ -233,8 +233,10 @@ func (m *Machine) stepRelays() {
 
 // listHolds tells whether the next list takes the place of the one in use: enough
 // of its relays show the operation, and enough of those before, and the own
-// announcement names mailboxes on it. A relay that goes can hinder it for a
-// deadline only.
+// announcement names mailboxes on it. A relay that goes and does not answer can
+// hinder it for a deadline, one that answers and does not show it for
+// Limits.GoneAfter: nobody makes a list that the relays before it never showed
+// anybody, and nobody is kept by relays that hide it.
 func (m *Machine) listHolds(next *nextList) bool {
 	if m.unannounced() && !m.meta.Restored && !m.meta.Superseded && !m.silent() {
 		return false // nothing that is sent would come back on the new ones
@@ -243,11 +245,26 @@ func (m *Machine) listHolds(next *nextList) bool {
 	if !m.enoughOf(relayEra{Relays: next.Relays, Policy: now.Policy}, shown, 0) {
 		return false
 	}
-	return m.enoughOf(now, shown, 0) || !m.now.Before(m.listWait(next)) && m.enoughOf(now, shown, now.Relays&^next.Relays)
+	return m.enoughOf(now, shown, m.hinderNot(next, now.Relays&^next.Relays))
 }
 
 func (m *Machine) listWait(next *nextList) time.Time {
 	return next.since.Add(m.rules().Deadline)
+}
+
+func (m *Machine) listForced(next *nextList) time.Time {
+	return next.since.Add(m.cfg.Limits.GoneAfter)
+}
+
+// hinderNot are the relays that go and do not hinder the next list any more.
+func (m *Machine) hinderNot(next *nextList, goes relayMask) (without relayMask) {
+	for i, p := range m.paths {
+		answers := p.read.opened && p.caughtUp
+		if goes.has(i) && (!answers && !m.now.Before(m.listWait(next)) || !m.now.Before(m.listForced(next))) {
+			without |= 1 << i
+		}
+	}
+	return without
 }
 
 // takeList makes the next list the one in use.
@@ -414,6 +431,7 @@ func (m *Machine) relaysWake() (t time.Time) {
 	soonest(m.sparesWake())
 	if next := m.meta.Lists.Next; next != nil {
 		soonest(m.listWait(next))
+		soonest(m.listForced(next))
 	}
 	for _, p := range m.paths {
 		rec := &m.meta.Relays[p.index]
