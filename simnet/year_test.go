@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,10 +23,20 @@ const day = 24 * time.Hour
 
 // TestYear is a year in the life of a group, in virtual time: people join, are
 // away for weeks, lose their devices and come back from a backup; relays fail,
-// are restored from older copies and come back; prekeys rotate week by week.
+// are restored from older copies and come back, die and are replaced; several act at
+// once; prekeys rotate week by week.
 // After each step, once it is quiet, the invariants of agree must hold.
 func TestYear(t *testing.T) {
 	const workers = 2
+	var mu sync.Mutex
+	did := map[string]int{}
+	t.Cleanup(func() {
+		for _, name := range yearHas {
+			if did[name] == 0 && !t.Failed() && *yearSteps >= 60 && *firstSeed == 1 {
+				t.Errorf("in no year there was %s", name)
+			}
+		}
+	})
 	for worker := range uint64(workers) {
 		t.Run(fmt.Sprintf("worker %d", worker), func(t *testing.T) {
 			t.Parallel()
@@ -36,11 +47,20 @@ func TestYear(t *testing.T) {
 				if err := y.live(); err != nil {
 					t.Errorf("seed %d, day %d, after %s: %v\n(run it alone with -first %d -seeds 1)", seed, y.s.Elapsed()/day, y.doing, err, seed)
 				}
+				mu.Lock()
+				for name, n := range y.did {
+					did[name] += n
+				}
+				mu.Unlock()
 				t.Logf("seed %d: %.1f s, %d events, %d people, %d texts; %s", seed, time.Since(begun).Seconds(), y.s.events, len(y.people), len(y.texts), y.counts())
 			}
 		})
 	}
 }
+
+// yearHas is what has to happen at least once in the years that are run.
+var yearHas = []string{"a join", "two joins at once", "an absence", "a removal", "a leaving", "two admins at once", "a relay's outage", "a relay's death",
+	"a relay's successor", "a relay restored from a copy", "a device lost"}
 
 // year is a group's life so far.
 type year struct {
@@ -51,9 +71,10 @@ type year struct {
 	former []*person // who was removed, or left
 	all    int       // people there ever were
 	texts  []*yearText
-	doing  string          // the step under way, for people
-	did    map[string]int  // steps, by name
-	lost   map[string]bool // relays that were restored: they began a new lineage
+	doing  string         // the step under way, for people
+	did    map[string]int // steps, by name
+	used   []*Relay       // in the group's list
+	listed time.Duration  // when the list changed last
 }
 
 // person is a member over all of its installations.
@@ -63,8 +84,10 @@ type person struct {
 	began   time.Duration // when it had joined, or went on from a backup
 	away    time.Duration // until when it is; 0: it is here
 	left    time.Duration // when it went away last
+	back    time.Duration // when it came back last
 	backup  []store.KV
 	backed  time.Duration // when the backup was made
+	knows   []*Relay      // the list of then
 	out     time.Duration // when it was removed or left; 0: it is in
 	admin   bool
 	missing []stretch // texts sent then cannot be read any more
@@ -92,11 +115,13 @@ func newYear(t *testing.T, seed uint64) *year {
 	if testing.Verbose() && seedsOr(0) == 1 {
 		cfg.Log = func(line string) { t.Log(line) }
 	}
-	y := &year{t: t, s: NewScenario(cfg), did: map[string]int{}, lost: map[string]bool{}}
+	y := &year{t: t, s: NewScenario(cfg), did: map[string]int{}}
 	y.r = y.s.Rand("year")
 	y.s.Net().Redial = 5 * time.Minute // days of dialling cost more than all else
 	y.s.Honest = true
-	y.s.Invariant(y.s.quiet)
+	y.s.Invariant(func() error {
+		return y.s.quiet("does not keep messages before", "has been gone for", "answers again", "The group's relays change", "The group uses other relays now", "lost data and started again", "the digest of a message that no relay shows here")
+	})
 	return y
 }
 
@@ -113,11 +138,17 @@ func (y *year) steps() []yearStep {
 	always := func() bool { return true }
 	return []yearStep{
 		{"talk", 8, always, func() error { return y.talk(1 + y.r.IntN(4)) }},
-		{"a join", 5, func() bool { return len(y.people) < 12 && y.relaysUp() == len(y.s.Relays) && len(y.inviters()) > 0 }, y.join},
+		{"a join", 5, func() bool { return len(y.people) < 12 && y.relaysUp() == len(y.used) && len(y.admins()) > 0 }, y.join},
+		{"two joins at once", 2, func() bool { return len(y.people) < 11 && y.relaysUp() == len(y.used) && len(y.admins()) > 0 }, y.joinBoth},
 		{"an absence", 4, func() bool { return len(y.here()) > 2 }, y.goAway},
-		{"a relay's outage", 2, func() bool { return y.relaysUp() == len(y.s.Relays) }, y.outage},
+		{"a relay's outage", 2, func() bool { return y.relaysUp() == len(y.used) }, y.outage},
+		{"a relay's death", 3, y.mayChangeRelays, y.death},
+		{"a relay's successor", 2, y.mayChangeRelays, y.successor},
+		{"another relay", 1, func() bool { return y.mayChangeRelays() && len(y.used) < 4 }, y.moreRelays},
+		{"a relay less", 1, func() bool { return y.mayChangeRelays() && len(y.used) > 3 }, y.fewerRelays},
+		{"another policy", 1, func() bool { return y.people[0].away == 0 }, y.policy},
 		{"a relay's crash", 2, always, y.crashRelay},
-		{"a relay restored from a copy", 1, func() bool { return y.relaysUp() == len(y.s.Relays) }, y.restoreRelay},
+		{"a relay restored from a copy", 1, func() bool { return y.relaysUp() == len(y.used) }, y.restoreRelay},
 		{"a member's crash", 3, always, y.crashMember},
 		{"a backup", 2, always, y.makeBackup},
 		{"a device lost", 2, func() bool { return len(y.backups()) > 0 && len(y.here()) > 2 }, y.loseDevice},
@@ -134,6 +165,7 @@ func (y *year) live() error {
 	s := y.s
 	y.doing = "the founding"
 	s.AddRelays(3)
+	y.used = slices.Clone(s.Relays)
 	for _, name := range []string{"alice", "bob", "carol", "dave"} {
 		y.people = append(y.people, &person{Node: s.AddMember(name)})
 	}
@@ -173,7 +205,7 @@ func (y *year) live() error {
 	if err := y.comeBack(); err != nil {
 		return err
 	}
-	for _, r := range s.Relays {
+	for _, r := range y.used {
 		r.Start()
 	}
 	if err := y.talk(2); err != nil {
@@ -223,7 +255,7 @@ func (y *year) here() (out []*person) {
 func (y *year) someone() *person { return y.here()[y.r.IntN(len(y.here()))] }
 
 func (y *year) relaysUp() (n int) {
-	for _, r := range y.s.Relays {
+	for _, r := range y.used {
 		if r.up {
 			n++
 		}
@@ -258,21 +290,43 @@ func (y *year) talk(n int) error {
 }
 
 func (y *year) join() error {
-	by := y.inviters()[y.r.IntN(len(y.inviters()))]
+	return y.joins(1)
+}
+
+// joinBoth: two come at once, and all admins who are here act on it.
+func (y *year) joinBoth() error { return y.joins(2) }
+
+func (y *year) joins(count int) error {
+	by := y.admins()[y.r.IntN(len(y.admins()))]
 	if err := y.s.Invite(by.Node); err != nil {
 		return fmt.Errorf("an invitation by %s: %w", by.name, err)
 	}
-	p := &person{Node: y.s.AddMember(fmt.Sprintf("p%02d", y.all))}
-	y.all++
-	if err := y.s.Join(p.Node); err != nil {
+	var come []*Node
+	for range count {
+		n := y.s.AddMember(fmt.Sprintf("p%02d", y.all))
+		y.all++
+		come = append(come, n)
+	}
+	if err := y.s.Join(come...); err != nil {
 		return err
 	}
 	if err := y.s.Run(time.Minute); err != nil {
 		return err
 	}
-	p.since, p.began = y.s.Elapsed(), y.s.Elapsed()
-	y.people = append(y.people, p)
+	for _, n := range come {
+		y.people = append(y.people, &person{Node: n, since: y.s.Elapsed(), began: y.s.Elapsed()})
+	}
 	return nil
+}
+
+// policy: the owner changes how long a relay may stay silent.
+func (y *year) policy() error {
+	deadline := between(y.r, 20*time.Second, 50*time.Second).Truncate(time.Second)
+	_, err := y.s.Do(y.people[0].Node, member.SetPolicy{Deadline: &deadline})
+	if errors.Is(err, member.ErrNothingToDo) {
+		return nil
+	}
+	return err
 }
 
 // goAway: some admin stays, mostly.
@@ -293,7 +347,7 @@ func (y *year) comeBack() error {
 		if p.away == 0 || y.s.Elapsed() < p.away {
 			continue
 		}
-		p.away = 0
+		p.away, p.back = 0, y.s.Elapsed()
 		y.s.Logf("== %s is back", p.name)
 		// What was sent longer ago than the relays keep is gone.
 		if until := y.s.Elapsed() - retained; until > p.left {
@@ -322,12 +376,6 @@ func (y *year) admins() (out []*person) {
 		}
 	}
 	return out
-}
-
-// inviters: the founder, as long as what others post while epochs change is not
-// settled.
-func (y *year) inviters() []*person {
-	return slices.DeleteFunc(y.admins(), func(p *person) bool { return p.name != "alice" })
 }
 
 // role makes somebody an admin, or an admin a member again; the founder stays.
@@ -411,7 +459,7 @@ func (y *year) atOnce() error {
 	return nil
 }
 
-func (y *year) someRelay() *Relay { return y.s.Relays[y.r.IntN(len(y.s.Relays))] }
+func (y *year) someRelay() *Relay { return y.used[y.r.IntN(len(y.used))] }
 
 // outage: a relay does not answer for days.
 func (y *year) outage() error {
@@ -450,7 +498,6 @@ func (y *year) restoreRelay() error {
 	if err := r.MarkRestored(inv.Channel(r.Key.Public())); err != nil {
 		return err
 	}
-	y.lost[r.name] = true
 	r.Start()
 	return y.s.Run(time.Minute)
 }
@@ -480,7 +527,7 @@ func (y *year) makeBackup() error {
 	if _, err := member.CheckBackup(p.unit, kvs); err != nil {
 		return fmt.Errorf("%s's backup: %w", p.name, err)
 	}
-	p.backup, p.backed = kvs, y.s.Elapsed()
+	p.backup, p.backed, p.knows = kvs, y.s.Elapsed(), slices.Clone(y.used)
 	return nil
 }
 
@@ -645,7 +692,10 @@ func (y *year) calm(p *person, st *member.Status, positions map[string]uint64) e
 	if !st.Ready || st.Evidence > 0 || st.Disputes > 0 {
 		return fmt.Errorf("%s: ready %v, %d pieces of evidence, %d disputes", p.name, st.Ready, st.Evidence, st.Disputes)
 	}
-	for i, at := range st.Relays {
+	if len(st.Relays) != len(y.used) {
+		return fmt.Errorf("%s uses %d relays of %d: %+v", p.name, len(st.Relays), len(y.used), st.Relays)
+	}
+	for _, at := range st.Relays {
 		if at.Dissented > 0 || at.SetAside || at.Failed > 0 {
 			told := ""
 			for _, e := range p.Events {
@@ -655,8 +705,11 @@ func (y *year) calm(p *person, st *member.Status, positions map[string]uint64) e
 			}
 			return fmt.Errorf("%s, honest %s: %+v; told last: %s", p.name, at.Label, at, told)
 		}
-		r := y.s.Relays[i]
-		if !r.up {
+		i := slices.IndexFunc(y.used, func(r *Relay) bool { return r.Key.Public() == at.Key })
+		if i < 0 {
+			return fmt.Errorf("%s uses %s, which is in the list no more: list %d %+v; former %+v", p.name, at.Label, st.Ordinal, st.Relays, st.Former)
+		}
+		if r := y.used[i]; !r.up {
 			continue
 		}
 		if !at.Connected || !at.CaughtUp || at.Outbox > 0 {
@@ -720,9 +773,9 @@ func (y *year) bounded(p *person) error {
 	for _, kv := range kvs {
 		count[kv.Key[16]]++
 	}
-	n := y.all
+	n, relays := y.all, len(y.used)+1 // and one that is retired
 	for kind, most := range map[byte]int{
-		'b': 64, 'q': 64, 'p': 256, 'f': 8, 'o': 8, 'w': 8 * n, 'h': n, 's': n, 'n': n, 'a': 3 * (24 + 6*n), 't': 3 * (16 + 2*n),
+		'b': 64, 'q': 64, 'p': 256, 'f': 8, 'o': 8, 'w': 8 * n, 'h': n, 's': n, 'n': n, 'a': relays * (24 + 6*n), 't': relays * (16 + 2*n),
 	} {
 		if count[kind] > most {
 			return fmt.Errorf("%s keeps %d records of kind %c, with %d people", p.name, count[kind], kind, n)

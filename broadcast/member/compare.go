@@ -115,10 +115,20 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 
 // expected tells whether an honest relay shows a seat by now: its newest
 // announcement names a mailbox there, and is known for a deadline. Who was away
-// when the relay came puts itself there when it is back.
+// when the relay came puts itself there when it is back; and so does, for a
+// relay that shows an older one, who was away when the relay was there again.
 func (m *Machine) expected(p *path, st *seatState) bool {
+	if m.showsOlder(p, st) && m.now.Before(p.read.tell.Add(m.cfg.Limits.AdoptLate)) {
+		return false
+	}
 	return (st.annAt.IsZero() || !m.now.Before(st.annAt.Add(m.rules().Deadline))) &&
 		slices.ContainsFunc(st.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key })
+}
+
+// showsOlder tells whether a relay's board has an earlier announcement of a seat.
+func (m *Machine) showsOlder(p *path, st *seatState) bool {
+	v := m.shownVersion(p, "announcement/"+st.seat.String())
+	return v > 0 && v < st.ann.Version
 }
 
 // showing splits the paths that count into those that show a subject and those that do not.

@@ -57,11 +57,25 @@ func (m *Machine) deliverDigest(p *path, f proto.DeliverDigest) {
 	if m.genesis == nil || len(m.keyring.epochs) == 0 {
 		return // of before this member came
 	}
+	if m.isMember() && m.unknownHint(p, f.Hint) {
+		m.keepUnreadDigest(p, f)
+		return
+	}
+	m.readDigest(p, f)
+}
+
+// badDigest notes a digest that does not open.
+func (m *Machine) badDigest(p *path) {
+	p.stats[crossverify.Failed]++
+	m.savePath(p)
+	m.relayEvent(p, "digest", "", fmt.Sprintf("Relay %s delivered a digest that does not open: it was altered there, or made by somebody without the group's key. The other paths carry the messages. Nothing for you to do.", p.name()))
+}
+
+// readDigest compares a digest, or notes that only digests tell of what it is of.
+func (m *Machine) readDigest(p *path, f proto.DeliverDigest) {
 	d, err := m.openDigest(p, f)
 	if err != nil {
-		p.stats[crossverify.Failed]++
-		m.savePath(p)
-		m.relayEvent(p, "digest", "", fmt.Sprintf("Relay %s delivered a digest that does not open: it was altered there, or made by somebody without the group's key. The other paths carry the messages. Nothing for you to do.", p.name()))
+		m.badDigest(p)
 		return
 	}
 	if msg := m.messages[m.digests.of[d]]; msg != nil && msg.opened && msg.d == d {

@@ -596,3 +596,37 @@ func TestDigestOnceMore(t *testing.T) {
 		t.Errorf("%v", m.statusAt(msg.key, p))
 	}
 }
+
+// TestDigestBeforeItsKey: a digest under an epoch whose key is not here waits for it,
+// over a restart too, and no relay is to blame; with the key it is compared.
+func TestDigestBeforeItsKey(t *testing.T) {
+	m := spread(t, 2)
+	p := m.paths[3]
+	next := Epoch{Number: m.keyring.inUse + 1<<32, Key: keys.NewSecret[keys.RoleEpoch](wire.Digest{7})}
+	f := proto.DeliverDigest{N: p.position + 1, Root: p.root, Hint: broadcast.Hint(&next.Key, p.ref.Key), Nonce: [24]byte{1}}
+	d := wire.Digest{9}
+	f.Sealed = broadcast.SealDigest(m.gid, &next.Key, p.ref.Key, f.Nonce, d)
+	m.hands5(t, p, f)
+	if len(m.unread) != 1 || p.stats[crossverify.Failed] != 0 {
+		t.Fatalf("%d wait, %d failed", len(m.unread), p.stats[crossverify.Failed])
+	}
+	read := false
+	for _, op := range m.Ready().Write.Ops { // as after a restart
+		if op.Key[16] == keyUnread {
+			m.unread, read = nil, true
+			if err := m.loadUnread(op.Key[17:], op.Value); err != nil {
+				t.Fatal(err)
+			}
+			m.unread[0].since = m.now
+		}
+	}
+	m.readUnread()
+	if len(m.unread) != 1 || m.unread[0].digest == nil || m.unread[0].digest.Sealed != f.Sealed || !read {
+		t.Fatalf("read back: %+v", m.unread)
+	}
+	m.keyring.hold(next, true)
+	m.readUnread()
+	if seen := m.digests.open[d]; len(m.unread) != 0 || seen == nil || seen.paths&p.bit() == 0 || p.stats[crossverify.Failed] != 0 {
+		t.Errorf("with the key: %d wait, seen %+v, %d failed", len(m.unread), seen, p.stats[crossverify.Failed])
+	}
+}

@@ -2,6 +2,7 @@ package member
 
 import (
 	"fmt"
+	"strings"
 
 	"parallax/broadcast/proto"
 	"parallax/internal/keys"
@@ -17,7 +18,8 @@ import (
 // ofEndedEpoch tells of an entry that no key opens whether it may be of an epoch whose
 // key is not here: its name is one that the group has a use for, the roster has
 // such an epoch, and no other relay shows what opens under that name, in this
-// version or an older one.
+// version or an older one. An admission has one version on all relays, whatever
+// epoch it was put there in.
 func (m *Machine) ofEndedEpoch(p *path, e proto.BoardEntry, names map[wire.Digest]boardName) bool {
 	if newest, ok := p.tree.Get(e.Name); ok && newest.Version > e.Version {
 		return true // it was replaced meanwhile
@@ -27,7 +29,7 @@ func (m *Machine) ofEndedEpoch(p *path, e proto.BoardEntry, names map[wire.Diges
 		return false
 	}
 	for _, q := range m.paths {
-		if q == p {
+		if q == p || strings.HasPrefix(name.plain, "admission/") {
 			continue
 		}
 		if version, opened := q.opened[m.maskedName(q, name)]; opened && version <= e.Version {

@@ -206,7 +206,7 @@ func welcomeName(seat wire.Seat) string { return "welcome/" + seat.String() }
 
 // putWelcome puts the own welcome on every board, under the door of now.
 func (m *Machine) putWelcome() {
-	m.meta.Welcomed++
+	m.meta.Welcomed = m.welcomedShown() + 1
 	m.meta.WelcomeOf = m.keyring.inUse
 	m.saveMeta()
 	value := m.welcome().Append(nil)
@@ -225,6 +225,20 @@ func (m *Machine) welcome() *Welcome {
 }
 
 // putEntry queues a board write at one relay.
+// welcomedShown is the newest version of the own welcome that is known here or that
+// boards show: a backup is behind what the lost installation wrote. A relay's word
+// counts for maxAhead versions.
+func (m *Machine) welcomedShown() (version uint64) {
+	version = m.meta.Welcomed
+	for _, p := range m.paths {
+		l, ok := p.tree.Get(m.maskedName(p, boardName{welcomeName(m.self), doorKey}))
+		if ok && l.Version <= m.meta.Welcomed+maxAhead {
+			version = max(version, l.Version)
+		}
+	}
+	return version
+}
+
 func (m *Machine) putEntry(p *path, under boardKey, name string, version uint64, value []byte, owner [32]byte) {
 	put := m.boardPut(p, under, name, version, value, owner)
 	m.signPut(p, &put)

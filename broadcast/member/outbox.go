@@ -396,6 +396,23 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 	m.keepReceipt(p, q, s)
 }
 
+// overtaken tells of a board write whether a later own write of the same entry is
+// there or on its way: a relay may look at posts of one link in another order than
+// they came.
+func (m *Machine) overtaken(p *path, q *postItem) bool {
+	put, ok := boardWrite(q)
+	if !ok || q.kind != postBoard {
+		return false
+	}
+	if r := p.receipts.by[put.Name]; r != nil && r.leaf.Version > put.Version {
+		return true
+	}
+	return slices.ContainsFunc(p.queue, func(o *postItem) bool {
+		later, ok := boardWrite(o)
+		return ok && o.kind == postBoard && later.Name == put.Name && later.Version > put.Version
+	})
+}
+
 func (m *Machine) refusedPost(p *path, f proto.Refused) {
 	q := m.queuedPost(p, f.PostID)
 	row := f.Code.Row()
@@ -409,6 +426,11 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 	}
 	q.inFlight = false
 	if m.postAgain(p, q, f.Code) {
+		return
+	}
+	if f.Code == proto.CodeConflict && m.overtaken(p, q) {
+		m.hasten(q)
+		m.forgetPost(p, q)
 		return
 	}
 	if q.kind == postRotate && !row.Retry {
@@ -427,9 +449,11 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 		m.refusedMaking(p, q, f)
 		return
 	}
-	if !m.isMember() {
+	switch {
+	case !m.isMember():
 		m.noteRefusal(p, f)
-	} else {
+	case m.out(m.self): // and so it should be
+	default:
 		m.relayEvent(p, "refused "+row.Label, "", fmt.Sprintf("Relay %s refused what was posted: %s. The other relays carry it.", p.name(), f.Text))
 	}
 	if q.kind == postAdmit || q.kind == postCreate {

@@ -61,7 +61,7 @@ func (m *Machine) deliver(p *path, f proto.Deliver) {
 	m.checkRoot(p, f.N, f.Root)
 	it := m.unmask(p, f, p.lineage)
 	if it == nil {
-		if m.isMember() && m.unknownHint(p, f) {
+		if m.isMember() && m.unknownHint(p, f.Hint) {
 			m.keepUnread(p, f)
 		} else {
 			m.badHeader(p)

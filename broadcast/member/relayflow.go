@@ -245,7 +245,7 @@ func (m *Machine) listHolds(next *nextList) bool {
 	if !m.enoughOf(relayEra{Relays: next.Relays, Policy: now.Policy}, shown, 0) {
 		return false
 	}
-	return m.enoughOf(now, shown, m.hinderNot(next, now.Relays&^next.Relays))
+	return m.enoughOf(now, shown|m.leftThemselves(next), m.hinderNot(next, now.Relays&^next.Relays))
 }
 
 func (m *Machine) listWait(next *nextList) time.Time {
@@ -254,6 +254,28 @@ func (m *Machine) listWait(next *nextList) time.Time {
 
 func (m *Machine) listForced(next *nextList) time.Time {
 	return next.since.Add(m.cfg.Limits.GoneAfter)
+}
+
+// leftThemselves are the relays that show a list between the one in use and the next
+// which leaves them out: what came after that nobody posts to them.
+func (m *Machine) leftThemselves(next *nextList) (shown relayMask) {
+	at, ok := m.roster.index[next.Operation]
+	if !ok {
+		return 0
+	}
+	for _, i := range m.roster.lists[opRelays] {
+		n := m.roster.ops[i]
+		list, l := n.op.Body.(OpRelays), m.log[n.digest]
+		if l == nil || list.Ordinal <= m.meta.Lists.Ordinal || !m.roster.ops[at].past.has(i) {
+			continue
+		}
+		for j, p := range m.paths {
+			if l.shown>>j&1 == 1 && !slices.ContainsFunc(list.Relays, func(r RelayRef) bool { return r.Key == p.ref.Key }) {
+				shown |= 1 << j
+			}
+		}
+	}
+	return shown
 }
 
 // hinderNot are the relays that go and do not hinder the next list any more.
@@ -320,6 +342,7 @@ func (m *Machine) closeRetired() {
 				m.unhold(h)
 			}
 		}
+		m.endReceipts(p, wire.Lineage{})
 		for _, leaf := range p.tree.Leaves() {
 			m.del(m.key(keyBoard, []byte{byte(p.index)}, leaf.Name[:]))
 		}

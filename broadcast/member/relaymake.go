@@ -181,11 +181,8 @@ func (m *Machine) fill(c *relayChange, p *path) {
 		m.hint(Event{Kind: EventRelay, Relay: p.label(), Text: text})
 	}
 	m.createChannel(p, m.meta.Relays[p.index].Token)
-	for _, l := range m.sortedLog() { // this seat carries the whole roster from now on
-		if m.roster.Has(l.digest) && l.place == 0 {
-			m.carry(l)
-		}
-	}
+	// This seat carries the whole roster from now on.
+	m.carry(slices.DeleteFunc(m.sortedLog(), func(l *logged) bool { return !m.roster.Has(l.digest) })...)
 	if m.meta.Welcomed == 0 {
 		m.putWelcome()
 	}

@@ -12,7 +12,7 @@ import (
 	"parallax/internal/wire"
 )
 
-// Bundles under an epoch whose key is not here yet: who has it sends under it
+// Bundles, and digests of bundles, under an epoch whose key is not here yet: who has it sends under it
 // while the bundle with the key is still on its way. They are kept as they came.
 
 // unreadItem is one of them.
@@ -20,29 +20,49 @@ type unreadItem struct {
 	key     []byte
 	path    *path
 	lineage wire.Lineage
-	frame   proto.Deliver
-	since   time.Time // in this opening
-	told    bool      // that no key fits, after the policy's deadline
+	frame   proto.Deliver        // of a bundle
+	digest  *proto.DeliverDigest // nil: it is a bundle
+	since   time.Time            // in this opening
+	told    bool                 // that no key fits, after the policy's deadline
 }
 
 const (
 	// maxUnread is how many are kept, over all paths. Default: 1,024.
 	maxUnread = 1024
+	// unreadDigest ends the key of a digest's record.
+	unreadDigest = 1
 	// maxUnreadBytes bounds their envelopes and slots. Default: 8 MiB.
 	maxUnreadBytes = 8 << 20
 )
 
-// unknownHint tells whether no key at hand is a bundle's.
-func (m *Machine) unknownHint(p *path, f proto.Deliver) bool {
-	return !slices.ContainsFunc(m.keysOf(p).epochs, func(e pathEpoch) bool { return e.hint == f.Hint })
+// unknownHint tells whether no key at hand is what a hint names.
+func (m *Machine) unknownHint(p *path, hint [broadcast.HintSize]byte) bool {
+	return !slices.ContainsFunc(m.keysOf(p).epochs, func(e pathEpoch) bool { return e.hint == hint })
+}
+
+func (u *unreadItem) hint() [broadcast.HintSize]byte {
+	if u.digest != nil {
+		return u.digest.Hint
+	}
+	return u.frame.Hint
 }
 
 // keepUnread stores a bundle that no key opens.
 func (m *Machine) keepUnread(p *path, f proto.Deliver) {
 	f.Envelope, f.Slot = slices.Clone(f.Envelope), slices.Clone(f.Slot)
 	u := &unreadItem{key: m.key(keyUnread, []byte{byte(p.index)}, p.lineage[:], wire.U64(f.N)), path: p, lineage: p.lineage, frame: f, since: m.now}
+	m.addUnread(u, f.Append(nil))
+}
+
+// keepUnreadDigest stores a digest that no key opens.
+func (m *Machine) keepUnreadDigest(p *path, f proto.DeliverDigest) {
+	u := &unreadItem{key: m.key(keyUnread, []byte{byte(p.index)}, p.lineage[:], wire.U64(f.N), []byte{unreadDigest}), path: p, lineage: p.lineage, digest: &f, since: m.now}
+	m.addUnread(u, f.Append(nil))
+}
+
+func (m *Machine) addUnread(u *unreadItem, value []byte) {
 	m.unread = append(m.unread, u)
-	m.put(u.key, f.Append(nil))
+	m.put(u.key, value)
 	for len(m.unread) > maxUnread || m.unreadBytes() > maxUnreadBytes {
 		m.evictUnread()
 	}
@@ -70,14 +90,28 @@ func (m *Machine) evictUnread() {
 
 func (m *Machine) loadUnread(key, value []byte) error {
 	p, err := m.pathAt(key)
-	if err != nil || len(key) != 1+16+8 {
+	if err != nil || len(key) < 1+16+8 {
 		return wire.ErrFormat
 	}
-	msg, err := proto.Parse(broadcast.Frame{Type: proto.TypeDeliver, Body: value})
+	kind, rest := uint8(proto.TypeDeliver), key[1+16+8:]
+	switch {
+	case len(rest) == 1 && rest[0] == unreadDigest:
+		kind = proto.TypeDeliverDigest
+	case len(rest) > 0:
+		return wire.ErrFormat
+	}
+	msg, err := proto.Parse(broadcast.Frame{Type: kind, Body: value})
 	if err != nil {
 		return err
 	}
-	m.unread = append(m.unread, &unreadItem{key: m.key(keyUnread, key), path: p, lineage: wire.Lineage(key[1:17]), frame: msg.(proto.Deliver)})
+	u := &unreadItem{key: m.key(keyUnread, key), path: p, lineage: wire.Lineage(key[1:17])}
+	switch f := msg.(type) {
+	case proto.Deliver:
+		u.frame = f
+	case proto.DeliverDigest:
+		u.digest = &f
+	}
+	m.unread = append(m.unread, u)
 	return nil
 }
 
@@ -92,12 +126,14 @@ func (m *Machine) readUnread() {
 		all := m.unread
 		m.unread = nil
 		for _, u := range all {
-			if m.unknownHint(u.path, u.frame) {
+			if m.unknownHint(u.path, u.hint()) {
 				m.unread = append(m.unread, u)
 				continue
 			}
 			m.del(u.key)
-			if it := m.unmask(u.path, u.frame, u.lineage); it != nil {
+			if u.digest != nil {
+				m.readDigest(u.path, *u.digest)
+			} else if it := m.unmask(u.path, u.frame, u.lineage); it != nil {
 				m.process(it, func() { m.hold(it, u.frame) })
 			} else {
 				m.badHeader(u.path)
@@ -110,7 +146,11 @@ func (m *Machine) readUnread() {
 		}
 		if !u.told && !m.awaitsKeys() && !m.now.Before(u.since.Add(m.joinWait())) {
 			u.told = true
-			m.badHeader(u.path)
+			if u.digest != nil {
+				m.badDigest(u.path)
+			} else {
+				m.badHeader(u.path)
+			}
 		}
 	}
 }
