@@ -253,7 +253,8 @@ type MemberStatus struct {
 	Own       bool            `json:"own"`
 	Founder   bool            `json:"founder"`
 	Role      Role            `json:"role"`
-	Operators int             `json:"operators"` // that show it
+	Operators int             `json:"operators"`     // that show it
+	Two       bool            `json:"two,omitempty"` // its own key signed two announcements of its newest version
 	Marks     map[string]Mark `json:"marks"`
 	Missing   uint64          `json:"missing,omitempty"`  // messages of it that did not arrive, between those that did
 	Verified  *Verified       `json:"verified,omitempty"` // in person, by this device's owner
@@ -286,7 +287,8 @@ type PathsRow struct {
 
 // CodeInfo answers GetCode.
 type CodeInfo struct {
-	Code   string   `json:"code"` // twelve groups of five digits
+	Code   string   `json:"code"`           // twelve groups of five digits
+	Also   []string `json:"also,omitempty"` // pair: of the other signing keys, where the member's own key signed two announcements
 	Kind   CodeKind `json:"kind"`
 	Text   string   `json:"text"` // the text form, for another device to scan
 	Of     string   `json:"of"`

@@ -170,6 +170,9 @@ func (m *Machine) code(w GetCode) (CodeInfo, error) {
 			return CodeInfo{}, err
 		}
 		code, v.Of, v.Usable = m.pairCode(st), m.display(st), m.usable(st)
+		if m.twoSuccessors(st) {
+			v.Also = slices.DeleteFunc(m.successorCodes(st), func(c string) bool { return c == code.String() })
+		}
 	} else {
 		var covered []*seatState
 		code, covered = m.groupCode()

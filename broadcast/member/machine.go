@@ -139,7 +139,8 @@ type Machine struct {
 	seats       map[wire.Seat]*seatState
 	prefixes    map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
 	invites     map[[16]byte]*InviteRecord
-	orphans     map[wire.Seat][]orphan // admissions whose invite is not known yet
+	orphans     map[wire.Seat][]orphan   // admissions whose invite is not known yet
+	unproven    map[wire.Seat][]unproven // announcements whose signer is not known yet
 	chains      chainVector
 	received    map[source]*sequences
 	messages    map[messageKey]*message
@@ -268,6 +269,7 @@ func (m *Machine) reset() {
 		seats:    map[wire.Seat]*seatState{},
 		invites:  map[[16]byte]*InviteRecord{},
 		orphans:  map[wire.Seat][]orphan{},
+		unproven: map[wire.Seat][]unproven{},
 		received: map[source]*sequences{},
 		messages: map[messageKey]*message{},
 		held:     map[heldKey]*heldItem{},

@@ -48,6 +48,7 @@ func (m *Machine) status() Status {
 		r := m.report(st)
 		ms := MemberStatus{Seat: st.seat.String(), Name: st.ann.Name, Label: m.display(st), Verdict: strings.ToLower(r.Verdict.String()), Usable: m.usable(st),
 			Session: m.sender(st) != nil, Own: st.own, Founder: m.isFounder(st), Role: m.roleWord(st), Operators: r.Operators, Marks: m.marks(r.Status)}
+		ms.Two = m.twoSuccessors(st)
 		ms.Missing = m.holes(source{st.seat, st.ann.Incarnation})
 		m.showConfirmed(&ms, st)
 		if st.verified() {

@@ -9,7 +9,6 @@ import (
 
 	"parallax/broadcast"
 	"parallax/crossverify"
-	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
@@ -93,9 +92,10 @@ func (m *Machine) isFounder(st *seatState) bool {
 
 // report is what the comparison says of a seat's admission. A member of the
 // roster was admitted by somebody's signature, which does not need a quorum: of
-// it the newest announcement is what paths may differ in.
+// it the newest announcement is what paths may differ in. Two of them stand
+// against each other whoever admitted the seat.
 func (m *Machine) report(st *seatState) crossverify.Report {
-	if m.standing(st.seat).in {
+	if m.twoSuccessors(st) || m.standing(st.seat).in {
 		if st.ann != nil {
 			r := m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version))
 			r.Usable = r.Verdict != crossverify.Contested
@@ -114,7 +114,7 @@ func (m *Machine) usable(st *seatState) bool {
 	if st.own {
 		return true
 	}
-	if m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version)).Verdict == crossverify.Contested {
+	if m.twoSuccessors(st) {
 		return false
 	}
 	switch s := m.standing(st.seat); {
@@ -234,7 +234,7 @@ func (m *Machine) loadSeat(key, value []byte) error {
 	if d != (wire.Digest{}) {
 		m.ledger.Restore(admissionSubject(st.seat), d, status, m.ledger.Era())
 	}
-	if st.ann != nil && ad != (wire.Digest{}) {
+	if st.ann != nil && (ad != (wire.Digest{}) || slices.Contains(astatus, crossverify.Dissented)) { // none: two stood against each other
 		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus, m.ledger.Era())
 	}
 	return nil
@@ -315,64 +315,6 @@ func (m *Machine) addInvite(rec *InviteRecord) {
 			m.takeAdmission(p, o.adm)
 			m.savePath(p)
 		}
-	}
-}
-
-func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
-	a, err := ParseAnnouncement(value)
-	if err != nil || a.Group != m.gid || a.Seat != seat {
-		m.invalid(p, "an announcement")
-		return
-	}
-	st := m.seatOf(seat)
-	d := a.Digest()
-	if st.ann == nil || a.Version > st.ann.Version || d != st.digest {
-		previous := a.Signing
-		if a.Version > 1 {
-			if st.ann == nil {
-				previous = keys.SigningPublic{} // the key of the version before is not known
-			} else {
-				previous = st.ann.Signing
-			}
-		}
-		if a.Verify(m.cfg.Verify, previous) != nil || (st.ann != nil && a.Version < st.ann.Version) ||
-			(st.ann != nil && a.Version == st.ann.Version+1 && a.Previous != st.digest) {
-			if st.ann == nil || a.Version >= st.ann.Version {
-				m.invalid(p, "an announcement")
-			} else if a.Verify(m.cfg.Verify, previous) == nil {
-				m.formerly(st, a)
-			}
-			return
-		}
-	}
-	if st.own && d != st.digest && a.Version >= st.ann.Version && !m.meta.Restored {
-		m.superseded()
-		return
-	}
-	if st.ann == nil || a.Version > st.ann.Version {
-		m.supersede(st)
-		m.newInstallation(st, a)
-		m.newKey(st, a.Signing)
-		if st.ann != nil {
-			st.annAt = m.now
-		}
-		st.ann, st.digest = a, d
-		if st.session.index == badPrekeys {
-			st.session.index = -1
-		}
-		if m.meta.Phase == phaseJoining {
-			st.initial = true
-		} else if st.order == 0 && !st.initial && !st.own {
-			m.counters.order++
-			st.order = m.counters.order
-			m.saveCounters()
-		}
-	}
-	m.ledger.Claim(m.now, crossverify.Path(p.index), crossverify.Announcement(seat, a.Version), d)
-	m.askedAll(st)
-	m.seatChanged(st)
-	if m.usable(st) && m.holds(seat) {
-		m.retryHeld(seat) // shares of this path count from now on
 	}
 }
 
