@@ -200,6 +200,20 @@ func (m *Machine) successorCodes(st *seatState) (codes []string) {
 	return codes
 }
 
+// CodeParts is of each code, twelve groups of five digits, the beginning of what the
+// others do not have: half of a code is the own device's. Of a single one it is the
+// beginning.
+func CodeParts(codes []string) []string {
+	parts := make([]string, len(codes))
+	for i, c := range codes {
+		groups := slices.DeleteFunc(strings.Fields(c), func(g string) bool {
+			return slices.ContainsFunc(codes, func(o string) bool { return o != c && strings.Contains(o, g) })
+		})
+		parts[i] = strings.Join(groups[:min(2, len(groups))], " ") + " ..."
+	}
+	return parts
+}
+
 // successorsText is what a person is told of two successors.
 func (m *Machine) successorsText(st *seatState) string {
 	name, what := m.display(st), "successors"
@@ -221,12 +235,9 @@ func (m *Machine) successorsText(st *seatState) string {
 		rest = fmt.Sprintf("; the other %d get your messages", others)
 	}
 	codes := m.successorCodes(st)
-	for i := range codes {
-		codes[i] = strings.Join(strings.Fields(codes[i])[:2], " ") + " ..."
-	}
-	compare := fmt.Sprintf("Compare code %s with %s", codes[0], name)
+	compare := fmt.Sprintf("Compare code %s with %s", CodeParts(codes)[0], name)
 	if len(codes) > 1 {
-		compare = fmt.Sprintf("They have other keys: compare code with %s, which begins %s", name, strings.Join(codes, " for one and ")+" for the other")
+		compare = fmt.Sprintf("They carry different keys: compare code with %s, which has %s for the other", name, strings.Join(CodeParts(codes), " for one and "))
 	}
 	return fmt.Sprintf("%s's own key signed two %s. Sending to %s waits%s. No relay is blamed. %s, and ask whether there is a second installation or a restored backup.",
 		name, what, name, rest, compare)

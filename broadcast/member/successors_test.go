@@ -185,6 +185,9 @@ func TestTwoSuccessors(t *testing.T) {
 				if len(codes) != map[bool]int{false: 1, true: 2}[anotherKey] {
 					t.Errorf("%d codes to compare", len(codes))
 				}
+				if parts := CodeParts(codes); len(parts) == 2 && (parts[0] == parts[1] || strings.Contains(codes[0], strings.TrimSuffix(parts[1], " ..."))) {
+					t.Errorf("%q are to tell %q apart", parts, codes)
+				}
 				text := ""
 				for _, e := range m.events {
 					if e, ok := e.Body.(Event); ok && e.Kind == EventDispute {
@@ -194,7 +197,7 @@ func TestTwoSuccessors(t *testing.T) {
 						text = e.Text
 					}
 				}
-				for _, want := range []string{"Bob's own key signed two successors", "Sending to Bob waits; the other 2 get your messages", "No relay is blamed", codes[0][:11], codes[len(codes)-1][:11]} {
+				for _, want := range []string{"Bob's own key signed two successors", "Sending to Bob waits; the other 2 get your messages", "No relay is blamed", CodeParts(codes)[0], CodeParts(codes)[len(codes)-1]} {
 					if !strings.Contains(text, want) {
 						t.Errorf("told %q, without %q", text, want)
 					}

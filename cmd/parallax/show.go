@@ -173,6 +173,9 @@ func (a *app) code(ctx context.Context, c node.Client, args []string, qr bool) e
 			a.Say("This device is %s, seat %s.", cli.Clean(v.Own), device(v.Device))
 		} else {
 			a.Say("The code of you (%s) and %s. The same digits on that device: no relay stands between you.", cli.Clean(v.Own), cli.Clean(v.Of))
+			for _, also := range v.Also {
+				a.Say("The own key of %s signed another announcement too, with another key. Its code: %s", cli.Clean(v.Of), also)
+			}
 		}
 	}
 	if qr { // talk first: the image and the digits together fill a screen of 24 lines
