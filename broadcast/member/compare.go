@@ -14,7 +14,11 @@ import (
 // subjectChanged follows up when a deadline changed a verdict or a status.
 func (m *Machine) subjectChanged(s crossverify.Subject) {
 	switch s.Kind {
-	case crossverify.Open, crossverify.Signed:
+	case crossverify.Open:
+		if st := m.seats[m.admissions[s.ID]]; st != nil {
+			m.seatChanged(st)
+		}
+	case crossverify.Signed:
 		if st := m.seats[wire.Seat(s.ID)]; st != nil {
 			m.seatChanged(st)
 		}

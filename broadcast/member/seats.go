@@ -77,12 +77,6 @@ func (m *Machine) sortedSeats() []*seatState {
 	return all
 }
 
-// admissionSubject is all admissions of a seat as one subject: docs/protocol.md
-// section 9.1 says what that asks of the quorum.
-func admissionSubject(s wire.Seat) crossverify.Subject {
-	return crossverify.Subject{Kind: crossverify.Open, ID: wire.Digest(s)}
-}
-
 func (m *Machine) isFounder(st *seatState) bool {
 	if m.genesis != nil && m.founderOf != m.genesis { // asked for every seat, again and again
 		m.founder, m.founderOf = NewSeat(m.gid, m.genesis.Founder), m.genesis
@@ -103,7 +97,44 @@ func (m *Machine) report(st *seatState) crossverify.Report {
 		}
 		return crossverify.Report{Status: make([]crossverify.Status, len(m.paths))}
 	}
-	return m.ledger.Report(admissionSubject(st.seat))
+	_, r := m.admission(st)
+	return r
+}
+
+// admission is how a seat is in that nobody adopted yet, or would be: each admission
+// is compared by itself, so that what others show under the seat's name takes nothing
+// from it. Of several it is one that lets in, then the one that most operators show,
+// then the smallest digest. nil: no path shows any.
+func (m *Machine) admission(st *seatState) (best *Admission, of crossverify.Report) {
+	if len(st.adms) == 0 {
+		return nil, m.ledger.Report(crossverify.Admission(wire.Digest{}))
+	}
+	rank, digest := -1, wire.Digest{}
+	for d, a := range st.adms {
+		r := m.ledger.Report(crossverify.Admission(d))
+		at := r.Operators
+		if r.Usable && m.letsIn(st, a) {
+			at += len(m.paths) + 1
+		}
+		if at > rank || at == rank && compareDigests(d, digest) < 0 {
+			best, of, rank, digest = a, r, at, d
+		}
+	}
+	if len(st.adms) > 1 { // a path that failed shows another one
+		of.Status = slices.Clone(of.Status)
+		for i, s := range of.Status {
+			if s == crossverify.Failed {
+				of.Status[i] = crossverify.Dissented
+			}
+		}
+	}
+	return best, of
+}
+
+// letsIn tells whether an admission is of an invite that an admin issued and none
+// revoked, and of the seat's announcement: then a quorum that shows it is enough.
+func (m *Machine) letsIn(st *seatState, a *Admission) bool {
+	return st.ann != nil && m.live[a.Invite] && (st.ann.Version > 1 || a.Announcement == st.digest)
 }
 
 // usable: nothing is encrypted to a key before this holds.
@@ -130,9 +161,8 @@ func (m *Machine) usable(st *seatState) bool {
 // adopted it: a quorum shows it, and its invite is one that an admin issued and
 // none revoked.
 func (m *Machine) complete(st *seatState) bool {
-	r := m.ledger.Report(admissionSubject(st.seat))
-	adm := st.adms[r.Digest]
-	return r.Usable && adm != nil && m.live[adm.Invite] && (st.ann.Version > 1 || adm.Announcement == st.digest)
+	adm, r := m.admission(st)
+	return adm != nil && r.Usable && m.letsIn(st, adm)
 }
 
 // saveSeat writes a seat's record: announcement, admissions, flags and how the
@@ -153,13 +183,12 @@ func (m *Machine) saveSeat(st *seatState) {
 				by |= 1 << i
 			}
 		}
-		b = wire.AppendU64(b, uint64(by))
+		b = appendReport(wire.AppendU64(b, uint64(by)), m.ledger.Report(crossverify.Admission(d)))
 	}
 	b = wire.AppendU64(b, st.order)
 	b = wire.AppendBool(b, st.initial)
 	b = wire.AppendBool(b, st.shown)
 	b = wire.AppendBool(b, st.dispute)
-	b = appendReport(b, m.ledger.Report(admissionSubject(st.seat)))
 	version := uint64(0)
 	if st.ann != nil {
 		version = st.ann.Version
@@ -215,10 +244,13 @@ func (m *Machine) loadSeat(key, value []byte) error {
 				m.admittedBy(st, i, d)
 			}
 		}
+		of, status := readReport(r)
+		if m.admissions[d] = st.seat; of == d {
+			m.ledger.Restore(crossverify.Admission(d), d, status, m.ledger.Era())
+		}
 	}
 	st.order = r.U64()
 	st.initial, st.shown, st.dispute = r.Bool(), r.Bool(), r.Bool()
-	d, status := readReport(r)
 	ad, astatus := readReport(r)
 	st.former = readFormer(r)
 	n := int(r.U8())
@@ -230,9 +262,6 @@ func (m *Machine) loadSeat(key, value []byte) error {
 	}
 	if err := r.Done(); err != nil {
 		return err
-	}
-	if d != (wire.Digest{}) {
-		m.ledger.Restore(admissionSubject(st.seat), d, status, m.ledger.Era())
 	}
 	if st.ann != nil && (ad != (wire.Digest{}) || slices.Contains(astatus, crossverify.Dissented)) { // none: two stood against each other
 		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus, m.ledger.Era())
@@ -283,8 +312,8 @@ func (m *Machine) absentOn(p *path, st *seatState) {
 			m.ledger.Absent(m.now, at, s)
 		}
 	}
-	if len(st.adms) > 0 {
-		absent(admissionSubject(st.seat), "admission/")
+	for d := range st.adms {
+		absent(crossverify.Admission(d), "admission/")
 	}
 	absent(crossverify.Announcement(st.seat, st.ann.Version), "announcement/")
 }
@@ -350,9 +379,10 @@ func (m *Machine) takeAdmission(p *path, a *Admission) {
 	}
 	st := m.seatOf(a.Seat)
 	d := a.Digest()
-	st.adms[d] = a
+	st.adms[d], m.admissions[d] = a, a.Seat
 	m.admittedBy(st, p.index, d)
-	m.ledger.Claim(m.now, crossverify.Path(p.index), admissionSubject(a.Seat), d)
+	m.ledger.Claim(m.now, crossverify.Path(p.index), crossverify.Admission(d), d)
+	m.showsAnother(st)
 	m.askedAll(st)
 	m.seatChanged(st)
 }
@@ -367,6 +397,22 @@ func (m *Machine) admittedBy(st *seatState, path int, d wire.Digest) {
 	st.by[path] = d
 	if old != (wire.Digest{}) && !slices.Contains(st.by, old) {
 		delete(st.adms, old)
+		delete(m.admissions, old)
+		m.ledger.Forget(crossverify.Admission(old))
+	}
+}
+
+// showsAnother notes for each admission of a seat which paths answered with another.
+func (m *Machine) showsAnother(st *seatState) {
+	if len(st.adms) < 2 {
+		return
+	}
+	for d := range st.adms {
+		for i, shown := range st.by {
+			if shown != d && shown != (wire.Digest{}) {
+				m.ledger.Fail(m.now, crossverify.Path(i), crossverify.Admission(d))
+			}
+		}
 	}
 }
 
