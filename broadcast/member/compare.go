@@ -21,6 +21,8 @@ func (m *Machine) subjectChanged(s crossverify.Subject) {
 	case crossverify.Signed:
 		if st := m.seats[wire.Seat(s.ID)]; st != nil {
 			m.seatChanged(st)
+		} else if slices.Contains(m.ledger.Report(s).Status, crossverify.Silent) { // an operation
+			m.hiddenOps.look = true
 		}
 	case crossverify.Message:
 		if msg := m.messages[messageKey{source{wire.Seat(s.ID), s.Incarnation}, s.N}]; msg != nil {

@@ -188,15 +188,16 @@ type Machine struct {
 	sealed      map[int]uint64           // generations under which own pages were posted in this opening
 	requests    map[wire.Seat]*askedSeat // who asks to be let in
 	rooms       int                      // invites of mode approve that the roster has
-	askedLook   bool                     // anything of them changed
-	revoking    revoking                 // of an admin: invites that ended, at the relays
-	teaching    teaching                 // of an admin: epoch keys told to members
-	unread      []*unreadItem            // oldest first
-	unreadTurns int                      // turns of the keyring that they were tried with
-	author      bool                     // this member changed the roster in this opening
-	helps       map[wire.Seat]helping    // members that lack epoch keys and asked, in this opening
-	helped      bool                     // epoch keys came by a way back, in this opening
-	askBackAt   time.Time                // when they are asked for again
+	hiddenOps   hiddenOperations
+	askedLook   bool                  // anything of them changed
+	revoking    revoking              // of an admin: invites that ended, at the relays
+	teaching    teaching              // of an admin: epoch keys told to members
+	unread      []*unreadItem         // oldest first
+	unreadTurns int                   // turns of the keyring that they were tried with
+	author      bool                  // this member changed the roster in this opening
+	helps       map[wire.Seat]helping // members that lack epoch keys and asked, in this opening
+	helped      bool                  // epoch keys came by a way back, in this opening
+	askBackAt   time.Time             // when they are asked for again
 
 	texts      keptTexts // that can be sent again
 	lacks      map[source]*lack
@@ -422,6 +423,7 @@ func (m *Machine) settle() {
 	m.unstash()
 	m.readUnread()
 	m.tellHidden()
+	m.tellHiddenOperations()
 	m.tellGathered()
 	m.noReceipts()
 	m.stepFounding()
@@ -536,6 +538,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.unreadAt())
 	soonest(m.helpBackAt())
 	soonest(m.alarmsAt())
+	soonest(m.hiddenOperationsAt())
 	soonest(m.governAt())
 	soonest(m.teachAt())
 	soonest(m.nextEpochErase())

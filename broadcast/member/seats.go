@@ -298,6 +298,9 @@ func (m *Machine) absences(p *path) {
 	for _, st := range m.sortedSeats() {
 		m.absentOn(p, st)
 	}
+	for _, l := range m.log {
+		m.absentOperation(p, l)
+	}
 }
 
 // absentOn notes that a path that was asked for a seat does not show it: lag
