@@ -205,9 +205,18 @@ func (m *Machine) tellOne(k alarmKey, st *seatState) {
 		if len(m.namesakes(st)) == 0 {
 			e.Kind = EventRelay
 		}
-		e.Text = fmt.Sprintf("%s is known to %s only. Nothing is sent to this member until more relays know it. Nothing for you to do.", name, labels(shown))
+		e.Text = fmt.Sprintf("%s is known to %s only%s. Nothing is sent to this member until more relays know it. Nothing for you to do.", name, labels(shown), asideOf(shown))
 	}
 	m.show(e)
+}
+
+// asideOf says of relays that show something which of them do not count.
+func asideOf(shown []*path) string {
+	aside := slices.DeleteFunc(slices.Clone(shown), func(p *path) bool { return !p.aside })
+	if len(aside) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %s %s set aside", labels(aside), verb(aside, "is", "are"))
 }
 
 // tellMany tells of many seats in one line.

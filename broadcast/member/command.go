@@ -202,6 +202,7 @@ type Status struct {
 	GroupInfo
 	Strict   bool           `json:"strict"`
 	Quorum   int            `json:"quorum"`
+	Counted  int            `json:"operators"`        // that count and are not set aside, a declared family as one
 	Ready    bool           `json:"ready"`            // joined
 	Joining  bool           `json:"joining"`          // by link, not at its end yet
 	Asking   *AskingInfo    `json:"asking,omitempty"` // while an admin has to let this member in
@@ -271,18 +272,23 @@ type Verified struct {
 
 // Paths answers GetPaths: messages × relays, newest last.
 type Paths struct {
-	Relays   []string   `json:"relays"` // labels
+	Relays   []string   `json:"relays"`          // labels
+	Aside    []string   `json:"aside,omitempty"` // of those that are set aside: they do not count
 	Messages []PathsRow `json:"messages"`
 }
 
 // PathsRow is one message.
 type PathsRow struct {
-	ID      string          `json:"id"`
-	Member  string          `json:"member"`
-	Text    string          `json:"text"`
-	Verdict string          `json:"verdict"`
-	Marks   map[string]Mark `json:"marks"`
-	Digests []string        `json:"digests,omitempty"` // labels of relays that match it by its digest alone
+	ID      string `json:"id"`
+	Member  string `json:"member"`
+	Text    string `json:"text"`
+	Verdict string `json:"verdict"`
+	// Operators with a relay that matched, and of how many: those of the message's
+	// time that are not set aside. A declared family is one.
+	Operators int             `json:"operators"`
+	Of        int             `json:"of"`
+	Marks     map[string]Mark `json:"marks"`
+	Digests   []string        `json:"digests,omitempty"` // labels of relays that match it by its digest alone
 }
 
 // CodeInfo answers GetCode.
@@ -295,7 +301,10 @@ type CodeInfo struct {
 	Own    string   `json:"own"`    // own name
 	Device string   `json:"device"` // beginning of the own seat, as group codes carry it
 	Seats  int      `json:"seats"`
-	Usable bool     `json:"usable"`
+	// Without are, of a group, the labels of members whose keys are not used here: on
+	// a device where they are, the digits are others.
+	Without []string `json:"without,omitempty"`
+	Usable  bool     `json:"usable"`
 }
 
 // ConfirmInfo answers ConfirmCode and UndoConfirm.

@@ -177,6 +177,11 @@ func (m *Machine) code(w GetCode) (CodeInfo, error) {
 		var covered []*seatState
 		code, covered = m.groupCode()
 		v.Kind, v.Of, v.Seats, v.Usable = CodeGroup, m.meta.Group, len(covered), true
+		for _, st := range m.sortedSeats() {
+			if st.ann != nil && !m.out(st.seat) && !m.usable(st) {
+				v.Without = append(v.Without, m.display(st))
+			}
+		}
 	}
 	v.Code = code.String()
 	v.Text = Code{Kind: v.Kind, Digits: string(code[:]), Device: v.Device}.String()

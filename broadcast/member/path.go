@@ -57,6 +57,7 @@ type path struct {
 	openAt    time.Time // not before
 	taking    taking
 	governing governing
+	stranger  bool    // it shows a newcomer another group than the link's
 	refused   error   // why it refused a newcomer or a founder
 	posting   posting // made when first needed
 }

@@ -205,6 +205,9 @@ func TestTwoSuccessors(t *testing.T) {
 				if v, err := m.code(GetCode{Member: "Bob"}); err != nil || len(v.Also) != len(codes)-1 {
 					t.Errorf("codes %v, %v", v.Also, err)
 				}
+				if v, err := m.code(GetCode{}); err != nil || !slices.Equal(v.Without, []string{"Bob"}) {
+					t.Errorf("the group's code is without %v, %v", v.Without, err)
+				}
 
 				for _, o := range m.sortedSeats() {
 					m.saveSeat(o)

@@ -91,10 +91,14 @@ func (a *app) contested(ctx context.Context, c node.Client, g node.Membership, s
 func contestedOf(m member.MemberStatus, s member.Status) contested {
 	e := contested{Seat: m.Seat, Member: m.Label, State: "contested", Shown: []string{}, Missing: []string{}}
 	asked := 0
+	var aside []string
 	for _, r := range s.Relays {
 		switch m.Marks[r.Label] {
 		case "matched":
 			e.Shown = append(e.Shown, r.Label)
+			if r.SetAside {
+				aside = append(aside, r.Label)
+			}
 		case "silent", "dissented", "failed":
 			e.Missing = append(e.Missing, r.Label)
 		default:
@@ -131,6 +135,9 @@ func contestedOf(m member.MemberStatus, s member.Status) contested {
 		e.State = "held"
 		e.What = fmt.Sprintf("%s, %s asked.", showing(e.Shown, e.Missing), stillAsked(asked))
 		e.You = "Nothing needs to be done: it is used when enough relays show it, and becomes contested if they have answered without it."
+	}
+	if len(aside) > 0 {
+		e.What += fmt.Sprintf(" %s %s set aside and %s not count.", and(aside), plural(aside, "is", "are"), plural(aside, "does", "do"))
 	}
 	return e
 }

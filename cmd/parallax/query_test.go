@@ -79,9 +79,14 @@ func TestContestedShown(t *testing.T) {
 			}
 		}
 	}
+	s := threeRelays()
+	s.Relays[1].SetAside = true
+	if e := contestedOf(member.MemberStatus{Seat: "bb", Name: "Eve", Label: "Eve", Verdict: "contested", Marks: marks("silent matched silent")}, s); !strings.HasSuffix(e.What, " do not. R2 is set aside and does not count.") {
+		t.Errorf("what a relay shows that is set aside: %s", e.What)
+	}
 	a, out, _ := newApp()
 	a.JSON = true
-	s := threeRelays()
+	s = threeRelays()
 	s.Members = []member.MemberStatus{{Seat: "bb", Name: "Bob", Label: "Bob", Verdict: "contested", Marks: marks("silent matched silent")}}
 	if err := a.contested(t.Context(), &told{}, node.Membership{}, s); err != nil || !strings.HasPrefix(out.String(), `[{"seat":"bb","member":"Bob","state":"contested","shown":["R2"],"missing":["R1","R3"],"what":`) {
 		t.Errorf("%v\n%s", err, out)
