@@ -59,6 +59,8 @@ var outcomes = map[string]outcome{
 	"split-insider":      {convicted: "R2"},
 	"equivocate":         {blamed: "mallory"},
 	"equivocate-insider": {},
+	"equivocate-keys":    {}, // two successors of its announcement
+	"equivocate-newkey":  {},
 	"insider":            {convicted: "R1 R2"},
 	"insider-all":        {unnoticed: true}, // what all relays hid is asked for
 	"frame":              {convicted: "R2"},

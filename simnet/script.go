@@ -47,6 +47,8 @@ import (
 //	                                        the digest in the place of the bundle
 //	announce N,N [count=N]                  what N reads lets it post digests of nothing to all
 //	forge N,N from=NAME "text"              what N reads gets posted to all of them, in a member's name
+//	twice NAME N,N [another]                NAME signs two announcements: one for these
+//	                                        relays, one for the others, with another key
 //	honest N,N                              ends a lie about deliveries and receipts
 //	partition [members=A,B] [relays=1,2]    and heal
 //	slow by=D [members=A,B] [relays=1,2]    frames take longer by D; by=0s ends it
@@ -297,6 +299,7 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 		"passon":   x.passOn,
 		"falsify":  x.falsify,
 		"insider":  x.insider,
+		"twice":    x.twice,
 		"lie":      x.lie,
 		"forge":    x.forge,
 		"announce": x.announce,

@@ -22,6 +22,7 @@ const (
 	exchanges                      // they hide one and list another of its name
 	listsAnother                   // they list another of a member's name
 	alone                          // they alone show it
+	twoOfOne                       // none: the member's own key signed two announcements
 )
 
 const (
@@ -60,6 +61,9 @@ func maskOf(ps []*path) (mask relayMask) {
 
 // causeOf is what the paths do that a contested seat comes of.
 func (m *Machine) causeOf(st *seatState) (k alarmKey) {
+	if m.twoSuccessors(st) {
+		return alarmKey{cause: twoOfOne}
+	}
 	shown, _ := m.showing(m.report(st).Status)
 	k.relays, k.cause = maskOf(shown), alone
 	if hidden := m.hiddenBy(st, shown); hidden != nil && m.usable(hidden) {
@@ -179,7 +183,7 @@ func (m *Machine) tellOne(k alarmKey, st *seatState) {
 		p := m.of(k.relays)[0]
 		m.show(Event{Kind: EventRelay, Relay: p.label(), Member: name,
 			Text: fmt.Sprintf("Relay %s does not show %s, whom %s %s. Messages reach %s over the others. Nothing for you to do.",
-				p.name(), name, labels(shown), verb(shown, "shows", "show"), st.ann.Name)})
+				p.name(), name, labels(shown), verb(shown, "shows", "show"), name)})
 		return
 	}
 	e := Event{Kind: EventDispute, Seat: st.seat.String(), Member: name, Marks: m.marks(r.Status)}
@@ -195,13 +199,24 @@ func (m *Machine) tellOne(k alarmKey, st *seatState) {
 		e.Relay = shown[0].label()
 		e.Text = fmt.Sprintf("%s %s another %q [%s] that %s %s not know. They are two members: nothing you send to one reaches the other, and nothing is sent to this second one until more relays know it. Nothing for you to do.",
 			names(shown, "Relay"), verb(shown, "lists", "list"), st.ann.Name, st.seat.Short(), labels(missing), verb(missing, "does", "do"))
+	case twoOfOne:
+		e.Text = m.successorsText(st)
 	default:
 		if len(m.namesakes(st)) == 0 {
 			e.Kind = EventRelay
 		}
-		e.Text = fmt.Sprintf("%s is known to %s only. Nothing is sent to this member until more relays know it. Nothing for you to do.", name, labels(shown))
+		e.Text = fmt.Sprintf("%s is known to %s only%s. Nothing is sent to this member until more relays know it. Nothing for you to do.", name, labels(shown), asideOf(shown))
 	}
 	m.show(e)
+}
+
+// asideOf says of relays that show something which of them do not count.
+func asideOf(shown []*path) string {
+	aside := slices.DeleteFunc(slices.Clone(shown), func(p *path) bool { return !p.aside })
+	if len(aside) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %s %s set aside", labels(aside), verb(aside, "is", "are"))
 }
 
 // tellMany tells of many seats in one line.
@@ -227,6 +242,8 @@ func (m *Machine) tellMany(k alarmKey, seats []wire.Seat) {
 		e.Text = fmt.Sprintf("%s %s members and %s %d more whom other relays do not know: %s. Nothing is sent to these until more relays know them. Who is false shows a code, compared in person.", names(by, "Relay"), verb(by, "hides", "hide"), verb(by, "lists", "list"), len(seats), who)
 	case listsAnother:
 		e.Text = fmt.Sprintf("%s %s %d more who carry names of members: %s. Nothing is sent to these until more relays know them. Nothing for you to do.", names(by, "Relay"), verb(by, "lists", "list"), len(seats), who)
+	case twoOfOne:
+		e.Text = fmt.Sprintf("Of %d more members the own key signed two successors each: %s. Sending to them waits; the others get your messages. No relay is blamed. Compare codes with them, and ask whether there are second installations or restored backups.", len(seats), who)
 	default:
 		e.Kind = EventRelay
 		e.Text = fmt.Sprintf("%d more members are known to %s only: %s. Nothing is sent to these until more relays know them. Nothing for you to do.", len(seats), labels(by), who)

@@ -30,7 +30,7 @@ func BenchmarkOpen(b *testing.B) {
 			adm := &Admission{Group: m.gid, Seat: st.seat, Announcement: st.digest}
 			st.adms[adm.Digest()] = adm
 			for i := range m.paths {
-				m.ledger.Claim(m.now, crossverify.Path(i), admissionSubject(st.seat), adm.Digest())
+				m.ledger.Claim(m.now, crossverify.Path(i), crossverify.Admission(adm.Digest()), adm.Digest())
 				m.ledger.Claim(m.now, crossverify.Path(i), crossverify.Announcement(st.seat, 1), st.digest)
 			}
 			if !m.usable(st) {

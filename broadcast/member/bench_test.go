@@ -110,7 +110,7 @@ func laidDownSeatsOver(tb testing.TB, n, relays int) *Machine {
 		d := adm.Digest()
 		st.adms[d] = adm
 		for i := range m.paths {
-			m.ledger.Claim(m.now, crossverify.Path(i), admissionSubject(a.Seat), d)
+			m.ledger.Claim(m.now, crossverify.Path(i), crossverify.Admission(d), d)
 			m.ledger.Claim(m.now, crossverify.Path(i), crossverify.Announcement(a.Seat, 1), st.digest)
 		}
 		if !m.usable(st) {

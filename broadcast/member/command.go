@@ -202,6 +202,7 @@ type Status struct {
 	GroupInfo
 	Strict   bool           `json:"strict"`
 	Quorum   int            `json:"quorum"`
+	Counted  int            `json:"operators"`        // that count and are not set aside, a declared family as one
 	Ready    bool           `json:"ready"`            // joined
 	Joining  bool           `json:"joining"`          // by link, not at its end yet
 	Asking   *AskingInfo    `json:"asking,omitempty"` // while an admin has to let this member in
@@ -253,7 +254,8 @@ type MemberStatus struct {
 	Own       bool            `json:"own"`
 	Founder   bool            `json:"founder"`
 	Role      Role            `json:"role"`
-	Operators int             `json:"operators"` // that show it
+	Operators int             `json:"operators"`     // that show it
+	Two       bool            `json:"two,omitempty"` // its own key signed two announcements of its newest version
 	Marks     map[string]Mark `json:"marks"`
 	Missing   uint64          `json:"missing,omitempty"`  // messages of it that did not arrive, between those that did
 	Verified  *Verified       `json:"verified,omitempty"` // in person, by this device's owner
@@ -270,30 +272,39 @@ type Verified struct {
 
 // Paths answers GetPaths: messages × relays, newest last.
 type Paths struct {
-	Relays   []string   `json:"relays"` // labels
+	Relays   []string   `json:"relays"`          // labels
+	Aside    []string   `json:"aside,omitempty"` // of those that are set aside: they do not count
 	Messages []PathsRow `json:"messages"`
 }
 
 // PathsRow is one message.
 type PathsRow struct {
-	ID      string          `json:"id"`
-	Member  string          `json:"member"`
-	Text    string          `json:"text"`
-	Verdict string          `json:"verdict"`
-	Marks   map[string]Mark `json:"marks"`
-	Digests []string        `json:"digests,omitempty"` // labels of relays that match it by its digest alone
+	ID      string `json:"id"`
+	Member  string `json:"member"`
+	Text    string `json:"text"`
+	Verdict string `json:"verdict"`
+	// Operators with a relay that matched, and of how many: those of the message's
+	// time that are not set aside. A declared family is one.
+	Operators int             `json:"operators"`
+	Of        int             `json:"of"`
+	Marks     map[string]Mark `json:"marks"`
+	Digests   []string        `json:"digests,omitempty"` // labels of relays that match it by its digest alone
 }
 
 // CodeInfo answers GetCode.
 type CodeInfo struct {
-	Code   string   `json:"code"` // twelve groups of five digits
+	Code   string   `json:"code"`           // twelve groups of five digits
+	Also   []string `json:"also,omitempty"` // pair: of the other signing keys, where the member's own key signed two announcements
 	Kind   CodeKind `json:"kind"`
 	Text   string   `json:"text"` // the text form, for another device to scan
 	Of     string   `json:"of"`
 	Own    string   `json:"own"`    // own name
 	Device string   `json:"device"` // beginning of the own seat, as group codes carry it
 	Seats  int      `json:"seats"`
-	Usable bool     `json:"usable"`
+	// Without are, of a group, the labels of members whose keys are not used here: on
+	// a device where they are, the digits are others.
+	Without []string `json:"without,omitempty"`
+	Usable  bool     `json:"usable"`
 }
 
 // ConfirmInfo answers ConfirmCode and UndoConfirm.

@@ -110,6 +110,7 @@ type RosterInfo struct {
 	Policy     RosterPolicy     `json:"policy"`
 	Disputes   []RosterDispute  `json:"disputes"`
 	Void       []RosterVoidLine `json:"void"`
+	Hidden     []RosterHidden   `json:"hidden"` // operations that relays do not show, and enough do
 	Drawing    string           `json:"drawing,omitempty"`
 }
 
@@ -163,6 +164,14 @@ type RosterVoidLine struct {
 	By        string `json:"by"`
 	What      string `json:"what"`
 	Cause     string `json:"cause"`
+}
+
+// RosterHidden is an operation that some relays do not show; it counts.
+type RosterHidden struct {
+	Operation string   `json:"operation"`
+	By        string   `json:"by"`
+	What      string   `json:"what"`
+	Missing   []string `json:"missing"` // relays that were read without it
 }
 
 // Events of the roster.

@@ -14,9 +14,15 @@ import (
 // subjectChanged follows up when a deadline changed a verdict or a status.
 func (m *Machine) subjectChanged(s crossverify.Subject) {
 	switch s.Kind {
-	case crossverify.Open, crossverify.Signed:
+	case crossverify.Open:
+		if st := m.seats[m.admissions[s.ID]]; st != nil {
+			m.seatChanged(st)
+		}
+	case crossverify.Signed:
 		if st := m.seats[wire.Seat(s.ID)]; st != nil {
 			m.seatChanged(st)
+		} else if slices.Contains(m.ledger.Report(s).Status, crossverify.Silent) { // an operation
+			m.hiddenOps.look = true
 		}
 	case crossverify.Message:
 		if msg := m.messages[messageKey{source{wire.Seat(s.ID), s.Incarnation}, s.N}]; msg != nil {
@@ -54,7 +60,7 @@ func (m *Machine) seatChanged(st *seatState) {
 		st.shown = true
 		r := m.report(st)
 		m.show(Event{Kind: EventJoined, Seat: st.seat.String(), Member: m.display(st), Marks: m.marks(r.Status),
-			Text: fmt.Sprintf("%s is in the group: %s.", m.display(st), m.agreed(r))})
+			Text: fmt.Sprintf("%s is in the group: %s.", m.display(st), m.agreed(st, r))})
 	}
 	if !m.out(st.seat) {
 		m.disputes(st, usable)
@@ -62,11 +68,15 @@ func (m *Machine) seatChanged(st *seatState) {
 	m.saveSeat(st)
 }
 
-// agreed says how many relays show something; never "verified", which is kept
-// for codes that people compare.
-func (m *Machine) agreed(r crossverify.Report) string {
+// agreed says by what a seat is in: how many relays show it, or an admin's signature
+// where those are not enough. Never "verified", which is kept for codes that people
+// compare.
+func (m *Machine) agreed(st *seatState, r crossverify.Report) string {
 	if len(m.used()) == 1 {
 		return "on the only relay, so nothing is compared"
+	}
+	if shown, _ := m.showing(r.Status); m.standing(st.seat).in && !m.enough(func(p *path) bool { return !p.aside && slices.Contains(shown, p) }) {
+		return fmt.Sprintf("an admin signed that, and %s %s the keys", labels(shown), verb(shown, "shows", "show"))
 	}
 	n := 0
 	for _, p := range m.used() {

@@ -170,10 +170,18 @@ func (m *Machine) code(w GetCode) (CodeInfo, error) {
 			return CodeInfo{}, err
 		}
 		code, v.Of, v.Usable = m.pairCode(st), m.display(st), m.usable(st)
+		if m.twoSuccessors(st) {
+			v.Also = slices.DeleteFunc(m.successorCodes(st), func(c string) bool { return c == code.String() })
+		}
 	} else {
 		var covered []*seatState
 		code, covered = m.groupCode()
 		v.Kind, v.Of, v.Seats, v.Usable = CodeGroup, m.meta.Group, len(covered), true
+		for _, st := range m.sortedSeats() {
+			if st.ann != nil && !m.out(st.seat) && !m.usable(st) {
+				v.Without = append(v.Without, m.display(st))
+			}
+		}
 	}
 	v.Code = code.String()
 	v.Text = Code{Kind: v.Kind, Digits: string(code[:]), Device: v.Device}.String()

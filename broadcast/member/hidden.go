@@ -18,6 +18,7 @@ func (m *Machine) tellHidden() {
 			continue
 		}
 		p.read.told = true
+		m.hiddenOps.look = true
 		for _, st := range m.sortedSeats() {
 			if st.ann != nil && m.usable(st) {
 				m.hides(st)

@@ -223,7 +223,7 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 	}
 	g, err := ParseGenesis(value)
 	if err != nil || g.ID() != m.gid {
-		m.invalid(p, "a genesis that is not the one of your link")
+		m.anotherGroup(p)
 		return
 	}
 	m.genesis = g
@@ -236,11 +236,24 @@ func (m *Machine) sawGenesis(p *path, value []byte) {
 	m.saveMeta()
 }
 
+// anotherGroup: what a path shows at the door is not the group that the link names.
+func (m *Machine) anotherGroup(p *path) {
+	p.stats[crossverify.Failed]++
+	p.stranger = true
+	m.relayEvent(p, "genesis", "", fmt.Sprintf("Relay %s shows another group than the one that your link names. It is ignored.", p.name()))
+}
+
 // sawWelcome takes what a path's board has for newcomers: the genesis, and the
 // epoch keys. The link's door key is made of the key that was in use when the
 // link was made, so nobody else can pass one off for it.
 func (m *Machine) sawWelcome(p *path, author wire.Seat, value []byte) {
 	w, err := ParseWelcome(value)
+	if err == nil && m.genesis == nil {
+		if g, err := ParseGenesis(w.Genesis); err != nil || g.ID() != m.gid { // whoever signed it
+			m.anotherGroup(p)
+			return
+		}
+	}
 	if err != nil || w.Verify(m.cfg.Verify) != nil || author != NewSeat(m.gid, w.Author) {
 		m.invalid(p, "a welcome")
 		return
@@ -267,7 +280,8 @@ func (m *Machine) sawWelcome(p *path, author wire.Seat, value []byte) {
 		}
 	}
 	if k.inUse == 0 {
-		m.invalid(p, "a welcome that is not of your link's epoch")
+		p.stats[crossverify.Failed]++
+		m.relayEvent(p, "welcome", "", fmt.Sprintf("Relay %s shows a welcome without the key that your link is made of. It is ignored.", p.name()))
 		return
 	}
 	m.learnEpochs(w.Epochs)
@@ -449,6 +463,18 @@ func (m *Machine) failJoin() {
 		} else if p.refused != nil && !errors.Is(cause, ErrExpired) {
 			cause = p.refused
 		}
+	}
+	strange := slices.DeleteFunc(m.used(), func(p *path) bool { return !p.stranger || m.genesis != nil })
+	other := fmt.Sprintf("%s %s another group than the one that the link names", names(strange, "relay"), verb(strange, "shows", "show"))
+	switch answered := len(why) == 0; {
+	case answered && len(strange) == len(m.used()) && cause == ErrUnreached:
+		cause = ErrGenesis
+		why = append(why, other+", and nothing of it was taken. Either the link was changed on its way to you, or they lie: ask for a new one, on another way")
+	case answered && m.keyring.adm == nil && m.meta.Asking == nil:
+		why = append(why, "all of them answered, and none shows a welcome that this link opens; ask for a new link")
+	}
+	if len(strange) > 0 && cause != ErrGenesis {
+		why = append(why, other)
 	}
 	if list := m.unnamed(); m.genesis != nil && len(why) == 0 && len(list) > 0 {
 		cause = ErrGenesis

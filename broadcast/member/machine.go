@@ -139,7 +139,9 @@ type Machine struct {
 	seats       map[wire.Seat]*seatState
 	prefixes    map[[8]byte][]wire.Seat // seats by the first bytes that views have of them
 	invites     map[[16]byte]*InviteRecord
-	orphans     map[wire.Seat][]orphan // admissions whose invite is not known yet
+	admissions  map[wire.Digest]wire.Seat // those that paths show
+	orphans     map[wire.Seat][]orphan    // admissions whose invite is not known yet
+	unproven    map[wire.Seat][]unproven  // announcements whose signer is not known yet
 	chains      chainVector
 	received    map[source]*sequences
 	messages    map[messageKey]*message
@@ -186,15 +188,16 @@ type Machine struct {
 	sealed      map[int]uint64           // generations under which own pages were posted in this opening
 	requests    map[wire.Seat]*askedSeat // who asks to be let in
 	rooms       int                      // invites of mode approve that the roster has
-	askedLook   bool                     // anything of them changed
-	revoking    revoking                 // of an admin: invites that ended, at the relays
-	teaching    teaching                 // of an admin: epoch keys told to members
-	unread      []*unreadItem            // oldest first
-	unreadTurns int                      // turns of the keyring that they were tried with
-	author      bool                     // this member changed the roster in this opening
-	helps       map[wire.Seat]helping    // members that lack epoch keys and asked, in this opening
-	helped      bool                     // epoch keys came by a way back, in this opening
-	askBackAt   time.Time                // when they are asked for again
+	hiddenOps   hiddenOperations
+	askedLook   bool                  // anything of them changed
+	revoking    revoking              // of an admin: invites that ended, at the relays
+	teaching    teaching              // of an admin: epoch keys told to members
+	unread      []*unreadItem         // oldest first
+	unreadTurns int                   // turns of the keyring that they were tried with
+	author      bool                  // this member changed the roster in this opening
+	helps       map[wire.Seat]helping // members that lack epoch keys and asked, in this opening
+	helped      bool                  // epoch keys came by a way back, in this opening
+	askBackAt   time.Time             // when they are asked for again
 
 	texts      keptTexts // that can be sent again
 	lacks      map[source]*lack
@@ -263,32 +266,34 @@ func Open(cfg Config) broadcast.Open {
 func (m *Machine) reset() {
 	*m = Machine{
 		cfg: m.cfg, unit: m.unit, entropy: m.entropy, now: m.now, turn: m.turn,
-		opAt:     map[string]int{},
-		byLink:   map[broadcast.Link]*path{},
-		seats:    map[wire.Seat]*seatState{},
-		invites:  map[[16]byte]*InviteRecord{},
-		orphans:  map[wire.Seat][]orphan{},
-		received: map[source]*sequences{},
-		messages: map[messageKey]*message{},
-		held:     map[heldKey]*heldItem{},
-		bundles:  map[uint64]*bundleRecord{},
-		repairs:  map[uint64]*repair{},
-		digests:  digestsSeen{of: map[wire.Digest]messageKey{}, open: map[wire.Digest]*seenDigest{}},
-		sets:     map[wire.Digest]*recipientSet{},
-		seen:     map[wire.Digest]helloSeen{},
-		lacking:  map[wire.Seat]*seatState{},
-		shared:   map[wire.Digest]bool{},
-		views:    map[viewKey][]claimedHead{},
-		claims:   map[claimant][]uint64{},
-		reshared: map[claimant]int{},
-		accused:  map[wire.Seat]int{},
-		declined: map[wire.PostID]bool{},
-		answered: map[uint64]broadcast.Answer{},
-		durable:  map[uint64]*answerRecord{},
-		wishes:   map[uint64]Wish{},
-		acked:    map[string]uint64{},
-		log:      map[wire.Digest]*logged{},
-		toldOnce: map[string]bool{},
+		opAt:       map[string]int{},
+		byLink:     map[broadcast.Link]*path{},
+		seats:      map[wire.Seat]*seatState{},
+		invites:    map[[16]byte]*InviteRecord{},
+		orphans:    map[wire.Seat][]orphan{},
+		admissions: map[wire.Digest]wire.Seat{},
+		unproven:   map[wire.Seat][]unproven{},
+		received:   map[source]*sequences{},
+		messages:   map[messageKey]*message{},
+		held:       map[heldKey]*heldItem{},
+		bundles:    map[uint64]*bundleRecord{},
+		repairs:    map[uint64]*repair{},
+		digests:    digestsSeen{of: map[wire.Digest]messageKey{}, open: map[wire.Digest]*seenDigest{}},
+		sets:       map[wire.Digest]*recipientSet{},
+		seen:       map[wire.Digest]helloSeen{},
+		lacking:    map[wire.Seat]*seatState{},
+		shared:     map[wire.Digest]bool{},
+		views:      map[viewKey][]claimedHead{},
+		claims:     map[claimant][]uint64{},
+		reshared:   map[claimant]int{},
+		accused:    map[wire.Seat]int{},
+		declined:   map[wire.PostID]bool{},
+		answered:   map[uint64]broadcast.Answer{},
+		durable:    map[uint64]*answerRecord{},
+		wishes:     map[uint64]Wish{},
+		acked:      map[string]uint64{},
+		log:        map[wire.Digest]*logged{},
+		toldOnce:   map[string]bool{},
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
 			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
@@ -418,6 +423,7 @@ func (m *Machine) settle() {
 	m.unstash()
 	m.readUnread()
 	m.tellHidden()
+	m.tellHiddenOperations()
 	m.tellGathered()
 	m.noReceipts()
 	m.stepFounding()
@@ -532,6 +538,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.unreadAt())
 	soonest(m.helpBackAt())
 	soonest(m.alarmsAt())
+	soonest(m.hiddenOperationsAt())
 	soonest(m.governAt())
 	soonest(m.teachAt())
 	soonest(m.nextEpochErase())

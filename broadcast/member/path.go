@@ -49,13 +49,15 @@ type path struct {
 	stash     stash
 	opened    map[wire.Digest]uint64 // versions of what opened by masked name, a while after the board was read
 	openedAt  time.Time              // when that was
-	orphans   int                    // admissions of its board that wait for their invite
+	orphans   int                    // admissions of its board that wait for their invite, announcements for a key
+	unproven  int                    // announcements among them
 	keys      pathKeys
 	shut      int       // times in a row that a link for reading was ended here, or not opened there
 	ended     bool      // the relay says that nothing more is for this mailbox
 	openAt    time.Time // not before
 	taking    taking
 	governing governing
+	stranger  bool    // it shows a newcomer another group than the link's
 	refused   error   // why it refused a newcomer or a founder
 	posting   posting // made when first needed
 }

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"crypto/mlkem"
 	"fmt"
 	"slices"
@@ -221,10 +222,14 @@ func (m *Machine) nextErase() (t time.Time) {
 	return t
 }
 
-// formerAnnouncement is what a hello from before a seat's newest announcement
-// was made from: its digest and identity key are in the transcript.
+// formerAnnouncement is what is kept of a valid announcement beside the newest: an
+// earlier version, or another one of the newest (successors.go). A hello may have
+// been made from it, whose transcript has its digest and identity key; a later
+// version may be signed by its key.
 type formerAnnouncement struct {
+	version     uint64
 	digest      wire.Digest
+	signing     keys.SigningPublic
 	identity    keys.IdentityPublic
 	incarnation wire.Incarnation
 	until       int64 // Unix seconds when it is forgotten
@@ -247,21 +252,33 @@ func (m *Machine) supersede(st *seatState) {
 	}
 	now := m.now.Unix()
 	st.former = slices.DeleteFunc(st.former, func(f formerAnnouncement) bool { return now >= f.until })
-	st.former = append(st.former, formerAnnouncement{st.digest, st.ann.Identity, st.ann.Incarnation, m.now.Add(m.retention()).Unix()})
-	if len(st.former) > maxFormer {
-		st.former = slices.Delete(st.former, 0, len(st.former)-maxFormer)
-	}
+	m.keepFormer(st, st.ann, st.digest)
 	m.ledger.Forget(crossverify.Announcement(st.seat, st.ann.Version))
 }
 
-// formerly remembers an announcement that is older than the newest known: another
-// path showed that first, and a hello of the seat may have been made from this one.
-func (m *Machine) formerly(st *seatState, a *Announcement) {
-	d := a.Digest()
-	if st.own || len(st.former) >= maxFormer || slices.ContainsFunc(st.former, func(f formerAnnouncement) bool { return f.digest == d }) {
+// keepFormer keeps what is needed of an announcement that is not the newest, the
+// oldest version first; the newest maxFormer stay, in whatever order they came.
+func (m *Machine) keepFormer(st *seatState, a *Announcement, d wire.Digest) {
+	f := formerAnnouncement{a.Version, d, a.Signing, a.Identity, a.Incarnation, m.now.Add(m.retention()).Unix()}
+	at, had := slices.BinarySearchFunc(st.former, f, func(x, y formerAnnouncement) int {
+		return cmp.Or(cmp.Compare(x.version, y.version), compareDigests(x.digest, y.digest))
+	})
+	if had {
 		return
 	}
-	st.former = slices.Insert(st.former, 0, formerAnnouncement{d, a.Identity, a.Incarnation, m.now.Add(m.retention()).Unix()})
+	st.former = slices.Insert(st.former, at, f)
+	if len(st.former) > maxFormer {
+		st.former = slices.Delete(st.former, 0, len(st.former)-maxFormer)
+	}
+}
+
+// formerly remembers an announcement that another path showed first, or a newer
+// one: a hello of the seat may have been made from it.
+func (m *Machine) formerly(st *seatState, a *Announcement, d wire.Digest) {
+	if st.own {
+		return
+	}
+	m.keepFormer(st, a, d)
 	m.saveSeat(st)
 	if m.usable(st) && m.holds(st.seat) {
 		m.retryHeld(st.seat)
@@ -283,7 +300,8 @@ func (m *Machine) peers(st *seatState) []peerParty {
 func appendFormer(b []byte, list []formerAnnouncement) []byte {
 	b = append(b, byte(len(list)))
 	for _, f := range list {
-		b = append(append(append(b, f.digest[:]...), f.identity[:]...), f.incarnation[:]...)
+		b = append(append(wire.AppendU64(b, f.version), f.digest[:]...), f.signing[:]...)
+		b = append(append(b, f.identity[:]...), f.incarnation[:]...)
 		b = wire.AppendU64(b, uint64(f.until))
 	}
 	return b
@@ -296,7 +314,9 @@ func readFormer(r *wire.Reader) (list []formerAnnouncement) {
 	}
 	for range min(n, maxFormer) {
 		var f formerAnnouncement
+		f.version = r.U64()
 		r.Fixed(f.digest[:])
+		r.Fixed(f.signing[:])
 		r.Fixed(f.identity[:])
 		r.Fixed(f.incarnation[:])
 		f.until = int64(r.U64())

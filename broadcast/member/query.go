@@ -15,7 +15,7 @@ func unixSeconds(s int64) time.Time { return time.Unix(s, 0).UTC() }
 func (m *Machine) status() Status {
 	s := Status{GroupInfo: m.info(), Ready: m.isMember(), Joining: m.meta.Phase == phaseJoining, Asking: m.askingInfo(), Left: m.gone(), Evidence: len(m.evidence), Missing: m.toldOf(), Events: m.counters.event, Acked: m.acked[""], Messages: uint64(len(m.recent))}
 	if m.genesis != nil {
-		s.Strict, s.Quorum = m.rules().Strict, m.needed()
+		s.Strict, s.Quorum, s.Counted = m.rules().Strict, m.needed(), m.operatorsLeft(m.policy())
 	}
 	s.Ordinal, s.Spares = m.meta.Lists.Ordinal, m.spares()
 	for _, p := range m.paths {
@@ -48,6 +48,7 @@ func (m *Machine) status() Status {
 		r := m.report(st)
 		ms := MemberStatus{Seat: st.seat.String(), Name: st.ann.Name, Label: m.display(st), Verdict: strings.ToLower(r.Verdict.String()), Usable: m.usable(st),
 			Session: m.sender(st) != nil, Own: st.own, Founder: m.isFounder(st), Role: m.roleWord(st), Operators: r.Operators, Marks: m.marks(r.Status)}
+		ms.Two = m.twoSuccessors(st)
 		ms.Missing = m.holes(source{st.seat, st.ann.Incarnation})
 		m.showConfirmed(&ms, st)
 		if st.verified() {
@@ -60,6 +61,16 @@ func (m *Machine) status() Status {
 	}
 	slices.SortStableFunc(s.Members, func(a, b MemberStatus) int { return strings.Compare(a.Name, b.Name) })
 	return s
+}
+
+// operatorsLeft is how many operators count by a policy, those of relays that are set
+// aside left out.
+func (m *Machine) operatorsLeft(p crossverify.Policy) int {
+	p.Outside = append(slices.Clone(p.Outside), make([]bool, len(p.Operators)-len(p.Outside))...)
+	for _, path := range m.paths[:min(len(m.paths), len(p.Outside))] {
+		p.Outside[path.index] = p.Outside[path.index] || path.aside
+	}
+	return p.Distinct()
 }
 
 // pathsOf answers GetPaths.
@@ -86,16 +97,23 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 	for _, p := range m.paths {
 		if p.standing == inUse || seen.has(p.index) {
 			v.Relays = append(v.Relays, p.label())
+			if p.aside {
+				v.Aside = append(v.Aside, p.label())
+			}
 		}
 	}
+	of := map[int]int{} // by era
 	for _, msg := range list {
+		if _, known := of[msg.era]; !known {
+			of[msg.era] = m.operatorsLeft(m.policyOf(m.meta.Lists.eraOf(msg.era)))
+		}
 		var digests []string
 		for _, p := range m.inSet(msg.digests) {
 			digests = append(digests, p.label())
 		}
 		r := m.ledger.Report(msg.key.subject())
 		v.Messages = append(v.Messages, PathsRow{ID: msg.d.Short(), Member: m.display(m.seatOf(msg.key.seat)), Text: preview(msg.text),
-			Verdict: strings.ToLower(r.Verdict.String()), Marks: m.messageMarks(msg), Digests: digests})
+			Verdict: strings.ToLower(r.Verdict.String()), Operators: r.Operators, Of: of[msg.era], Marks: m.messageMarks(msg), Digests: digests})
 	}
 	return v, nil
 }

@@ -83,7 +83,12 @@ func (l *listsRecord) counted(era int) relayMask {
 	if len(l.Eras) == 0 {
 		return 0
 	}
-	return l.Eras[min(max(0, era-l.Before), len(l.Eras)-1)].Relays
+	return l.eraOf(era).Relays
+}
+
+// eraOf is what counted then: of what is not kept, the oldest.
+func (l *listsRecord) eraOf(era int) relayEra {
+	return l.Eras[min(max(0, era-l.Before), len(l.Eras)-1)]
 }
 
 // makePath builds the path of a record.

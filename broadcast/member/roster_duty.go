@@ -130,9 +130,9 @@ func (m *Machine) adoptable(st *seatState) bool {
 	if !m.now.Before(st.since.Add(m.cfg.Limits.AdoptLate)) {
 		return true
 	}
-	status := m.ledger.Report(admissionSubject(st.seat)).Status
+	_, r := m.admission(st)
 	return !slices.ContainsFunc(m.paths, func(p *path) bool {
-		return p.counts() && p.read.opened && p.listed && status[p.index] != crossverify.Matched
+		return p.counts() && p.read.opened && p.listed && r.Status[p.index] != crossverify.Matched
 	})
 }
 
@@ -165,7 +165,7 @@ func (m *Machine) adopt(may func(*seatState) bool) []*logged {
 		if !may(st) {
 			continue
 		}
-		adm := st.adms[m.ledger.Report(admissionSubject(seat)).Digest]
+		adm, _ := m.admission(st)
 		body.Seats = append(body.Seats, Adopted{Seat: seat, Announcement: adm.Announcement, Invite: adm.Invite, Role: m.invites[adm.Invite].Role})
 	}
 	if len(body.Seats) == 0 {

@@ -138,7 +138,7 @@ func (m *Machine) role(st *seatState) uint8 {
 		}
 		return RoleMember
 	}
-	if adm := st.adms[m.ledger.Report(admissionSubject(st.seat)).Digest]; adm != nil && m.invites[adm.Invite] != nil {
+	if adm, _ := m.admission(st); adm != nil && m.invites[adm.Invite] != nil {
 		return m.invites[adm.Invite].Role
 	}
 	return 0

@@ -22,6 +22,7 @@ type logged struct {
 	page   uint32 // of the own pages, where place is not 0
 	place  uint8  // in the page, from 1; 0: this seat does not carry it
 
+	hidden relayMask // that these do not show it was told, in this opening
 	sealed uint64    // 1 + newest generation of a page that showed it, in this opening; 0: none did
 	since  time.Time // when it came, in this opening; zero: before
 }
@@ -48,6 +49,7 @@ func (m *Machine) takeOperation(raw []byte, p *path) *logged {
 		return nil
 	}
 	l := m.log[op.Digest()]
+	known := l != nil
 	switch {
 	case l == nil:
 		if l = m.addOperation(op); l == nil {
@@ -66,6 +68,9 @@ func (m *Machine) takeOperation(raw []byte, p *path) *logged {
 		l.shown |= 1 << p.index
 		m.claimOperation(l, p)
 		m.saveLogged(l)
+	}
+	if !known {
+		m.askedForOperation(l)
 	}
 	return l
 }
@@ -111,7 +116,7 @@ func (m *Machine) trimWaiting() {
 }
 
 func (m *Machine) claimOperation(l *logged, p *path) {
-	m.ledger.Claim(m.now, crossverify.Path(p.index), crossverify.Operation(l.op.Seat(), l.op.Sequence), l.digest)
+	m.ledger.Claim(m.now, crossverify.Path(p.index), operationSubject(l), l.digest)
 }
 
 // showsOperation tells of a path whether its board showed an operation.
@@ -193,8 +198,8 @@ func (m *Machine) finishLog() error {
 	return nil
 }
 
-// claimLog tells the comparison which boards showed which operations: it is not
-// stored but with them.
+// claimLog tells the comparison which boards showed which operations, and which were
+// asked for them: it is not stored but with them.
 func (m *Machine) claimLog() {
 	for _, l := range m.sortedLog() {
 		for _, p := range m.paths {
@@ -202,6 +207,7 @@ func (m *Machine) claimLog() {
 				m.claimOperation(l, p)
 			}
 		}
+		m.askedForOperation(l)
 	}
 }
 

@@ -73,6 +73,7 @@ func (m *Machine) rosterInfo(w GetRoster) RosterInfo {
 	for _, list := range [][]RosterMember{v.Members, v.Removed, v.Pending, v.Asking} {
 		slices.SortStableFunc(list, func(a, b RosterMember) int { return strings.Compare(a.Name, b.Name) })
 	}
+	v.Hidden = m.hiddenInfo()
 	if w.Draw {
 		v.Drawing = m.roster.Draw(m.called)
 	}

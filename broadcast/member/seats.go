@@ -9,7 +9,6 @@ import (
 
 	"parallax/broadcast"
 	"parallax/crossverify"
-	"parallax/internal/keys"
 	"parallax/internal/wire"
 )
 
@@ -78,12 +77,6 @@ func (m *Machine) sortedSeats() []*seatState {
 	return all
 }
 
-// admissionSubject is all admissions of a seat as one subject: docs/protocol.md
-// section 9.1 says what that asks of the quorum.
-func admissionSubject(s wire.Seat) crossverify.Subject {
-	return crossverify.Subject{Kind: crossverify.Open, ID: wire.Digest(s)}
-}
-
 func (m *Machine) isFounder(st *seatState) bool {
 	if m.genesis != nil && m.founderOf != m.genesis { // asked for every seat, again and again
 		m.founder, m.founderOf = NewSeat(m.gid, m.genesis.Founder), m.genesis
@@ -93,9 +86,10 @@ func (m *Machine) isFounder(st *seatState) bool {
 
 // report is what the comparison says of a seat's admission. A member of the
 // roster was admitted by somebody's signature, which does not need a quorum: of
-// it the newest announcement is what paths may differ in.
+// it the newest announcement is what paths may differ in. Two of them stand
+// against each other whoever admitted the seat.
 func (m *Machine) report(st *seatState) crossverify.Report {
-	if m.standing(st.seat).in {
+	if m.twoSuccessors(st) || m.standing(st.seat).in {
 		if st.ann != nil {
 			r := m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version))
 			r.Usable = r.Verdict != crossverify.Contested
@@ -103,7 +97,44 @@ func (m *Machine) report(st *seatState) crossverify.Report {
 		}
 		return crossverify.Report{Status: make([]crossverify.Status, len(m.paths))}
 	}
-	return m.ledger.Report(admissionSubject(st.seat))
+	_, r := m.admission(st)
+	return r
+}
+
+// admission is how a seat is in that nobody adopted yet, or would be: each admission
+// is compared by itself, so that what others show under the seat's name takes nothing
+// from it. Of several it is one that lets in, then the one that most operators show,
+// then the smallest digest. nil: no path shows any.
+func (m *Machine) admission(st *seatState) (best *Admission, of crossverify.Report) {
+	if len(st.adms) == 0 {
+		return nil, m.ledger.Report(crossverify.Admission(wire.Digest{}))
+	}
+	rank, digest := -1, wire.Digest{}
+	for d, a := range st.adms {
+		r := m.ledger.Report(crossverify.Admission(d))
+		at := r.Operators
+		if r.Usable && m.letsIn(st, a) {
+			at += len(m.paths) + 1
+		}
+		if at > rank || at == rank && compareDigests(d, digest) < 0 {
+			best, of, rank, digest = a, r, at, d
+		}
+	}
+	if len(st.adms) > 1 { // a path that failed shows another one
+		of.Status = slices.Clone(of.Status)
+		for i, s := range of.Status {
+			if s == crossverify.Failed {
+				of.Status[i] = crossverify.Dissented
+			}
+		}
+	}
+	return best, of
+}
+
+// letsIn tells whether an admission is of an invite that an admin issued and none
+// revoked, and of the seat's announcement: then a quorum that shows it is enough.
+func (m *Machine) letsIn(st *seatState, a *Admission) bool {
+	return st.ann != nil && m.live[a.Invite] && (st.ann.Version > 1 || a.Announcement == st.digest)
 }
 
 // usable: nothing is encrypted to a key before this holds.
@@ -114,7 +145,7 @@ func (m *Machine) usable(st *seatState) bool {
 	if st.own {
 		return true
 	}
-	if m.ledger.Report(crossverify.Announcement(st.seat, st.ann.Version)).Verdict == crossverify.Contested {
+	if m.twoSuccessors(st) {
 		return false
 	}
 	switch s := m.standing(st.seat); {
@@ -130,9 +161,8 @@ func (m *Machine) usable(st *seatState) bool {
 // adopted it: a quorum shows it, and its invite is one that an admin issued and
 // none revoked.
 func (m *Machine) complete(st *seatState) bool {
-	r := m.ledger.Report(admissionSubject(st.seat))
-	adm := st.adms[r.Digest]
-	return r.Usable && adm != nil && m.live[adm.Invite] && (st.ann.Version > 1 || adm.Announcement == st.digest)
+	adm, r := m.admission(st)
+	return adm != nil && r.Usable && m.letsIn(st, adm)
 }
 
 // saveSeat writes a seat's record: announcement, admissions, flags and how the
@@ -153,13 +183,12 @@ func (m *Machine) saveSeat(st *seatState) {
 				by |= 1 << i
 			}
 		}
-		b = wire.AppendU64(b, uint64(by))
+		b = appendReport(wire.AppendU64(b, uint64(by)), m.ledger.Report(crossverify.Admission(d)))
 	}
 	b = wire.AppendU64(b, st.order)
 	b = wire.AppendBool(b, st.initial)
 	b = wire.AppendBool(b, st.shown)
 	b = wire.AppendBool(b, st.dispute)
-	b = appendReport(b, m.ledger.Report(admissionSubject(st.seat)))
 	version := uint64(0)
 	if st.ann != nil {
 		version = st.ann.Version
@@ -215,10 +244,13 @@ func (m *Machine) loadSeat(key, value []byte) error {
 				m.admittedBy(st, i, d)
 			}
 		}
+		of, status := readReport(r)
+		if m.admissions[d] = st.seat; of == d {
+			m.ledger.Restore(crossverify.Admission(d), d, status, m.ledger.Era())
+		}
 	}
 	st.order = r.U64()
 	st.initial, st.shown, st.dispute = r.Bool(), r.Bool(), r.Bool()
-	d, status := readReport(r)
 	ad, astatus := readReport(r)
 	st.former = readFormer(r)
 	n := int(r.U8())
@@ -231,10 +263,7 @@ func (m *Machine) loadSeat(key, value []byte) error {
 	if err := r.Done(); err != nil {
 		return err
 	}
-	if d != (wire.Digest{}) {
-		m.ledger.Restore(admissionSubject(st.seat), d, status, m.ledger.Era())
-	}
-	if st.ann != nil && ad != (wire.Digest{}) {
+	if st.ann != nil && (ad != (wire.Digest{}) || slices.Contains(astatus, crossverify.Dissented)) { // none: two stood against each other
 		m.ledger.Restore(crossverify.Announcement(st.seat, st.ann.Version), ad, astatus, m.ledger.Era())
 	}
 	return nil
@@ -269,6 +298,9 @@ func (m *Machine) absences(p *path) {
 	for _, st := range m.sortedSeats() {
 		m.absentOn(p, st)
 	}
+	for _, l := range m.log {
+		m.absentOperation(p, l)
+	}
 }
 
 // absentOn notes that a path that was asked for a seat does not show it: lag
@@ -283,8 +315,8 @@ func (m *Machine) absentOn(p *path, st *seatState) {
 			m.ledger.Absent(m.now, at, s)
 		}
 	}
-	if len(st.adms) > 0 {
-		absent(admissionSubject(st.seat), "admission/")
+	for d := range st.adms {
+		absent(crossverify.Admission(d), "admission/")
 	}
 	absent(crossverify.Announcement(st.seat, st.ann.Version), "announcement/")
 }
@@ -315,64 +347,6 @@ func (m *Machine) addInvite(rec *InviteRecord) {
 			m.takeAdmission(p, o.adm)
 			m.savePath(p)
 		}
-	}
-}
-
-func (m *Machine) sawAnnouncement(p *path, seat wire.Seat, value []byte) {
-	a, err := ParseAnnouncement(value)
-	if err != nil || a.Group != m.gid || a.Seat != seat {
-		m.invalid(p, "an announcement")
-		return
-	}
-	st := m.seatOf(seat)
-	d := a.Digest()
-	if st.ann == nil || a.Version > st.ann.Version || d != st.digest {
-		previous := a.Signing
-		if a.Version > 1 {
-			if st.ann == nil {
-				previous = keys.SigningPublic{} // the key of the version before is not known
-			} else {
-				previous = st.ann.Signing
-			}
-		}
-		if a.Verify(m.cfg.Verify, previous) != nil || (st.ann != nil && a.Version < st.ann.Version) ||
-			(st.ann != nil && a.Version == st.ann.Version+1 && a.Previous != st.digest) {
-			if st.ann == nil || a.Version >= st.ann.Version {
-				m.invalid(p, "an announcement")
-			} else if a.Verify(m.cfg.Verify, previous) == nil {
-				m.formerly(st, a)
-			}
-			return
-		}
-	}
-	if st.own && d != st.digest && a.Version >= st.ann.Version && !m.meta.Restored {
-		m.superseded()
-		return
-	}
-	if st.ann == nil || a.Version > st.ann.Version {
-		m.supersede(st)
-		m.newInstallation(st, a)
-		m.newKey(st, a.Signing)
-		if st.ann != nil {
-			st.annAt = m.now
-		}
-		st.ann, st.digest = a, d
-		if st.session.index == badPrekeys {
-			st.session.index = -1
-		}
-		if m.meta.Phase == phaseJoining {
-			st.initial = true
-		} else if st.order == 0 && !st.initial && !st.own {
-			m.counters.order++
-			st.order = m.counters.order
-			m.saveCounters()
-		}
-	}
-	m.ledger.Claim(m.now, crossverify.Path(p.index), crossverify.Announcement(seat, a.Version), d)
-	m.askedAll(st)
-	m.seatChanged(st)
-	if m.usable(st) && m.holds(seat) {
-		m.retryHeld(seat) // shares of this path count from now on
 	}
 }
 
@@ -408,9 +382,10 @@ func (m *Machine) takeAdmission(p *path, a *Admission) {
 	}
 	st := m.seatOf(a.Seat)
 	d := a.Digest()
-	st.adms[d] = a
+	st.adms[d], m.admissions[d] = a, a.Seat
 	m.admittedBy(st, p.index, d)
-	m.ledger.Claim(m.now, crossverify.Path(p.index), admissionSubject(a.Seat), d)
+	m.ledger.Claim(m.now, crossverify.Path(p.index), crossverify.Admission(d), d)
+	m.showsAnother(st)
 	m.askedAll(st)
 	m.seatChanged(st)
 }
@@ -425,6 +400,22 @@ func (m *Machine) admittedBy(st *seatState, path int, d wire.Digest) {
 	st.by[path] = d
 	if old != (wire.Digest{}) && !slices.Contains(st.by, old) {
 		delete(st.adms, old)
+		delete(m.admissions, old)
+		m.ledger.Forget(crossverify.Admission(old))
+	}
+}
+
+// showsAnother notes for each admission of a seat which paths answered with another.
+func (m *Machine) showsAnother(st *seatState) {
+	if len(st.adms) < 2 {
+		return
+	}
+	for d := range st.adms {
+		for i, shown := range st.by {
+			if shown != d && shown != (wire.Digest{}) {
+				m.ledger.Fail(m.now, crossverify.Path(i), crossverify.Admission(d))
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,15 @@ func (a *app) contested(ctx context.Context, c node.Client, g node.Membership, s
 	list := []contested{}
 	for _, m := range s.Members {
 		if m.Verdict == "contested" || !m.Usable && !m.Own {
-			list = append(list, contestedOf(m, s))
+			e := contestedOf(m, s)
+			if m.Two && !m.Own {
+				v, err := ask[member.CodeInfo](ctx, c, g.Unit, member.GetCode{Member: m.Seat})
+				if err != nil {
+					return err
+				}
+				e.You = compareTwo(m, v)
+			}
+			list = append(list, e)
 		}
 	}
 	if len(list) == 0 {
@@ -82,10 +91,14 @@ func (a *app) contested(ctx context.Context, c node.Client, g node.Membership, s
 func contestedOf(m member.MemberStatus, s member.Status) contested {
 	e := contested{Seat: m.Seat, Member: m.Label, State: "contested", Shown: []string{}, Missing: []string{}}
 	asked := 0
+	var aside []string
 	for _, r := range s.Relays {
 		switch m.Marks[r.Label] {
 		case "matched":
 			e.Shown = append(e.Shown, r.Label)
+			if r.SetAside {
+				aside = append(aside, r.Label)
+			}
 		case "silent", "dissented", "failed":
 			e.Missing = append(e.Missing, r.Label)
 		default:
@@ -98,13 +111,19 @@ func contestedOf(m member.MemberStatus, s member.Status) contested {
 	for _, o := range s.Members {
 		namesake = namesake || o.Seat != m.Seat && o.Name == m.Name
 	}
+	if m.Two { // whoever shows one of the two does not lack it
+		e.Shown, e.Missing = append(e.Shown, e.Missing...), []string{}
+		slices.Sort(e.Shown)
+	}
 	switch {
 	case m.Own:
 		e.What = fmt.Sprintf("The relays do not agree on your own keys: your key signed two announcements, or they show another one. %s.", showing(e.Shown, e.Missing))
 		e.Done = "The others may hold back what they send to you."
 		e.You = "Is there a second installation of yours, or a restored backup? If not, somebody may have your keys: tell the group."
+	case m.Two:
+		e.What = fmt.Sprintf("%s's own key signed two successors: %s %s one of them each. No relay is blamed.", m.Label, and(e.Shown), plural(e.Shown, "shows", "show"))
 	case m.Verdict == "agreed":
-		e.What = fmt.Sprintf("The relays agree that %s was admitted, but not on the keys: its own key signed two announcements, or the one shown is not the one that was admitted. No relay is blamed.", m.Label)
+		e.What = fmt.Sprintf("The relays agree that %s was admitted, but the keys that they show are not those that were admitted. No relay is blamed.", m.Label)
 		e.You = fmt.Sprintf("Ask %s whether there is a second installation, and %s", m.Label, code)
 	case m.Verdict == "contested" && namesake:
 		e.What = fmt.Sprintf("%s; another member carries the same name. They are two members.", showing(e.Shown, e.Missing))
@@ -117,7 +136,20 @@ func contestedOf(m member.MemberStatus, s member.Status) contested {
 		e.What = fmt.Sprintf("%s, %s asked.", showing(e.Shown, e.Missing), stillAsked(asked))
 		e.You = "Nothing needs to be done: it is used when enough relays show it, and becomes contested if they have answered without it."
 	}
+	if len(aside) > 0 {
+		e.What += fmt.Sprintf(" %s %s set aside and %s not count.", and(aside), plural(aside, "is", "are"), plural(aside, "does", "do"))
+	}
 	return e
+}
+
+// compareTwo says what to compare of a member whose own key signed two successors.
+func compareTwo(m member.MemberStatus, v member.CodeInfo) string {
+	parts := member.CodeParts(append([]string{v.Code}, v.Also...))
+	which := fmt.Sprintf("Compare code %s with %s", parts[0], m.Label)
+	if len(parts) > 1 {
+		which = fmt.Sprintf("The two carry different keys: compare code with %s, which has %s", m.Label, strings.Join(parts, " or "))
+	}
+	return fmt.Sprintf("%s: parallax code %q. Ask whether there is a second installation or a restored backup; the contest ends with the next announcement of %s.", which, m.Label, m.Label)
 }
 
 func stillAsked(n int) string {

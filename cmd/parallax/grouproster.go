@@ -57,6 +57,9 @@ func (a *app) sayRoster(v member.RosterInfo, s member.Status, every, drawing boo
 		for _, x := range v.Void {
 			fmt.Fprintf(w, "%s  %s: %s. It has no effect: %s.\n", x.Operation, cli.Clean(x.By), cli.Clean(x.What), voidWords(x.Cause))
 		}
+		for _, x := range v.Hidden {
+			fmt.Fprintf(w, "%s  %s: %s. %s %s not show it; it counts all the same.\n", x.Operation, cli.Clean(x.By), cli.Clean(x.What), and(x.Missing), plural(x.Missing, "does", "do"))
+		}
 	})
 	for _, d := range v.Disputes {
 		if !d.Settled || every {
@@ -70,6 +73,9 @@ func (a *app) sayRoster(v member.RosterInfo, s member.Status, every, drawing boo
 	}
 	if n := len(v.Removed); n > 0 && !every && !drawing {
 		a.Say("Who left or was removed (%d): parallax group members --all", n)
+	}
+	if n := len(v.Hidden); n > 0 && !every {
+		a.Say("%s not shown by all relays that were read; it makes no difference. Which: parallax group members --all", isAreN(n, "change"))
 	}
 	if v.Headless {
 		a.Say("The group has neither owner nor admin any more: nobody can change it.")

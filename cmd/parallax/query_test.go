@@ -51,8 +51,10 @@ func TestContestedShown(t *testing.T) {
 			[]string{"Only R1 shows it, R2 and R3 do not.", "it is used as soon as enough relays show it"}, "same name"},
 		"not yet": {[]member.MemberStatus{{Seat: "cc", Name: "Cy", Label: "Cy", Verdict: "unconfirmed", Marks: marks("matched awaiting awaiting")}},
 			[]string{"Cy  held\n", "Only R1 shows it, 2 relays are still asked."}, "contested since"},
-		"two announcements": {[]member.MemberStatus{{Seat: "bb", Name: "Di", Label: "Di", Verdict: "agreed", Marks: marks("matched matched matched")}},
-			[]string{"Di  contested since", "agree that Di was admitted, but not on the keys", "No relay is blamed", "second installation"}, "Nothing needs"},
+		"another than was admitted": {[]member.MemberStatus{{Seat: "bb", Name: "Di", Label: "Di", Verdict: "agreed", Marks: marks("matched matched matched")}},
+			[]string{"Di  contested since", "agree that Di was admitted, but the keys that they show are not those", "No relay is blamed", "second installation"}, "Nothing needs"},
+		"two successors": {[]member.MemberStatus{{Seat: "bb", Name: "Di", Label: "Di", Verdict: "contested", Two: true, Marks: marks("dissented dissented awaiting")}},
+			[]string{"Di  contested since", "Di's own key signed two successors: R1 and R2 show one of them each. No relay is blamed.", "which has 33333 44444 ... or 55555 66666 ...", `parallax code "Di"`, "second installation"}, "Nothing needs"},
 		"one's own": {[]member.MemberStatus{{Seat: "bb", Name: "Ann", Label: "Ann", Own: true, Usable: true, Verdict: "contested", Marks: marks("matched dissented matched")}},
 			[]string{"your own keys", "R2 does not", "somebody may have your keys"}, "parallax code"},
 	} {
@@ -64,6 +66,7 @@ func TestContestedShown(t *testing.T) {
 			{Kind: member.EventMessage, Seat: "bb", Number: 3, Time: at.Add(time.Hour)},
 			{Kind: member.EventDispute, Seat: "bb", Number: 4, Time: at.Add(2 * time.Hour)},
 		}}
+		n.other = map[string]any{member.GetCode{}.Wish(): member.CodeInfo{Code: "11111 22222 33333 44444", Also: []string{"11111 22222 55555 66666"}}}
 		a, out, talk := newApp()
 		err := a.contested(t.Context(), n, node.Membership{}, s)
 		got := out.String() + talk.String()
@@ -76,9 +79,14 @@ func TestContestedShown(t *testing.T) {
 			}
 		}
 	}
+	s := threeRelays()
+	s.Relays[1].SetAside = true
+	if e := contestedOf(member.MemberStatus{Seat: "bb", Name: "Eve", Label: "Eve", Verdict: "contested", Marks: marks("silent matched silent")}, s); !strings.HasSuffix(e.What, " do not. R2 is set aside and does not count.") {
+		t.Errorf("what a relay shows that is set aside: %s", e.What)
+	}
 	a, out, _ := newApp()
 	a.JSON = true
-	s := threeRelays()
+	s = threeRelays()
 	s.Members = []member.MemberStatus{{Seat: "bb", Name: "Bob", Label: "Bob", Verdict: "contested", Marks: marks("silent matched silent")}}
 	if err := a.contested(t.Context(), &told{}, node.Membership{}, s); err != nil || !strings.HasPrefix(out.String(), `[{"seat":"bb","member":"Bob","state":"contested","shown":["R2"],"missing":["R1","R3"],"what":`) {
 		t.Errorf("%v\n%s", err, out)

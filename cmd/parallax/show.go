@@ -16,8 +16,10 @@ import (
 // Marks of one path for one subject.
 const (
 	markMatched = "✓"
-	markWrong   = "✗" // dissented, or failed
-	markNothing = "·" // awaited, or silent
+	markWrong   = "✗" // dissented
+	markFailed  = "!"
+	markSilent  = "–"
+	markNothing = "·" // awaited
 	markDigest  = "=" // matched, by its digest
 )
 
@@ -25,8 +27,12 @@ func markCell(m member.Mark) cli.Cell {
 	switch m {
 	case "matched":
 		return cli.Cell{Text: markMatched, Color: cli.Green}
-	case "dissented", "failed":
+	case "dissented":
 		return cli.Cell{Text: markWrong, Color: cli.Red}
+	case "failed":
+		return cli.Cell{Text: markFailed, Color: cli.Red}
+	case "silent":
+		return cli.Cell{Text: markSilent, Color: cli.Yellow}
 	}
 	return cli.Cell{Text: markNothing, Color: cli.Faint}
 }
@@ -39,19 +45,16 @@ func labels(s member.Status) []string {
 	return out
 }
 
-// agreed says how many paths show one thing. Never "verified": comparing is not
-// verifying.
-func agreed(marks map[string]member.Mark, relays []string) string {
-	if len(relays) == 1 {
+// agreed says how many operators show one thing, of those that count. Never
+// "verified": comparing is not verifying.
+func agreed(operators, of, relays int) string {
+	switch {
+	case relays == 1:
 		return "one relay, not compared"
+	case of == 1:
+		return "one operator, not compared"
 	}
-	n := 0
-	for _, r := range relays {
-		if marks[r] == "matched" {
-			n++
-		}
-	}
-	return fmt.Sprintf("%d of %d", n, len(relays))
+	return fmt.Sprintf("%d of %d", operators, of)
 }
 
 // status runs f on a group that caught up.
@@ -78,14 +81,14 @@ func newMembers(a *app) *cobra.Command {
 				return a.Data(s.Members, func(w *strings.Builder) {
 					var rows [][]cli.Cell
 					for _, m := range s.Members {
-						row := append(cli.Cells(cli.Clean(m.Label)), verdictCell(m.Verdict), cli.Cell{Text: agreed(m.Marks, relays)})
+						row := append(cli.Cells(cli.Clean(m.Label)), verdictCell(m.Verdict), cli.Cell{Text: agreed(m.Operators, s.Counted, len(relays))})
 						for _, r := range relays {
 							row = append(row, markCell(m.Marks[r]))
 						}
 						row = append(row, cli.Cells(role(m), m.Seat[:min(len(m.Seat), 8)])...)
 						rows = append(rows, append(row, codesCell(m)))
 					}
-					head := append([]string{"name", "keys", "relays"}, relays...)
+					head := append([]string{"name", "keys", "operators"}, relays...)
 					a.Table(w, append(head, "", "seat", "codes"), rows)
 				})
 			})
@@ -140,6 +143,9 @@ func codeLines(code string) string {
 	return b.String()
 }
 
+// mostWithout is how many members that a group code leaves out are named.
+const mostWithout = 3
+
 func newCode(a *app) *cobra.Command {
 	var qr bool
 	c := &cobra.Command{
@@ -170,9 +176,22 @@ func (a *app) code(ctx context.Context, c node.Client, args []string, qr bool) e
 	say := func() {
 		if who == "" {
 			a.Say("The code of %s, over %s. The same digits on another device: you both see the same members and keys.", cli.Clean(v.Of), cli.Plural(v.Seats, "member"))
+			if n := len(v.Without); n > 0 {
+				names := make([]string, 0, mostWithout)
+				for _, name := range v.Without[:min(n, mostWithout)] {
+					names = append(names, cli.Clean(name))
+				}
+				if n > mostWithout {
+					names = append(names, fmt.Sprintf("%d more", n-mostWithout))
+				}
+				a.Say("Not in it: %s, whose keys wait; on a device that uses them the digits are others.", and(names))
+			}
 			a.Say("This device is %s, seat %s.", cli.Clean(v.Own), device(v.Device))
 		} else {
 			a.Say("The code of you (%s) and %s. The same digits on that device: no relay stands between you.", cli.Clean(v.Own), cli.Clean(v.Of))
+			for _, also := range v.Also {
+				a.Say("The own key of %s signed another announcement too, with another key. Its code: %s", cli.Clean(v.Of), also)
+			}
 		}
 	}
 	if qr { // talk first: the image and the digits together fill a screen of 24 lines
@@ -206,37 +225,45 @@ func newPaths(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if v.Messages == nil {
-					v.Messages = []member.PathsRow{}
-				}
-				digests := false
-				err = a.Data(v, func(w *strings.Builder) {
-					var rows [][]cli.Cell
-					for _, m := range v.Messages {
-						row := cli.Cells(m.ID, cli.Clean(m.Member))
-						for _, r := range v.Relays {
-							if slices.Contains(m.Digests, r) {
-								row, digests = append(row, cli.Cell{Text: markDigest, Color: cli.Green}), true
-								continue
-							}
-							row = append(row, markCell(m.Marks[r]))
-						}
-						rows = append(rows, append(row, cli.Cells(agreed(m.Marks, v.Relays), cli.Clean(m.Text))...))
-					}
-					a.Table(w, append(append([]string{"message", "from"}, v.Relays...), "relays", "text"), rows)
-				})
-				if len(v.Relays) == 1 {
-					a.Say("One relay: nothing is compared.")
-				} else {
-					a.Say("%s the same on this relay   %s another one, or it did not open   %s nothing yet", markMatched, markWrong, markNothing)
-				}
-				if digests {
-					a.Say("%s its digest is the same on this relay: others carry the message", markDigest)
-				}
-				return err
+				return a.paths(v)
 			})
 		},
 	}
 	c.Flags().IntVar(&limit, "limit", 20, "the newest so many")
 	return c
+}
+
+// paths shows messages × relays.
+func (a *app) paths(v member.Paths) error {
+	if v.Messages == nil {
+		v.Messages = []member.PathsRow{}
+	}
+	digests := false
+	err := a.Data(v, func(w *strings.Builder) {
+		var rows [][]cli.Cell
+		for _, m := range v.Messages {
+			row := cli.Cells(m.ID, cli.Clean(m.Member))
+			for _, r := range v.Relays {
+				if slices.Contains(m.Digests, r) {
+					row, digests = append(row, cli.Cell{Text: markDigest, Color: cli.Green}), true
+					continue
+				}
+				row = append(row, markCell(m.Marks[r]))
+			}
+			rows = append(rows, append(row, verdictCell(m.Verdict), cli.Cell{Text: agreed(m.Operators, m.Of, len(v.Relays))}, cli.Cell{Text: cli.Clean(m.Text)}))
+		}
+		a.Table(w, append(append([]string{"message", "from"}, v.Relays...), "verdict", "operators", "text"), rows)
+	})
+	if len(v.Relays) == 1 {
+		a.Say("One relay: nothing is compared.")
+	} else {
+		a.Say("%s the same on this relay   %s another one   %s it did not open   %s nothing when its time had passed   %s nothing yet", markMatched, markWrong, markFailed, markSilent, markNothing)
+	}
+	if digests {
+		a.Say("%s its digest is the same on this relay: others carry the message", markDigest)
+	}
+	if len(v.Aside) > 0 {
+		a.Say("%s %s set aside: compared, and not counted.", and(v.Aside), plural(v.Aside, "is", "are"))
+	}
+	return err
 }

@@ -184,12 +184,35 @@ func TestEventLines(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := "2026-11-01 09:00:00 Bob: one\n    2026-11-01 09:00:00 Ann: forged\ufffd[A  ✓✓✗ 1f\n" +
-		"2026-11-01 09:00:00 you (late): late  ·✓· 2f\n" +
+	want := "2026-11-01 09:00:00 Bob: one\n    2026-11-01 09:00:00 Ann: forged\ufffd[A  ✓✓! 1f\n" +
+		"2026-11-01 09:00:00 you (late): late  ·✓– 2f\n" +
 		"2026-11-01 09:00:00 + Cat is in the group: agreed on 3 of 3 relays.\n" +
 		"2026-11-01 09:00:00 ! Relay R2 is convicted. (parallax evidence ab12)\n"
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}
+
+// TestPathsShown: each status has a sign of its own, the verdict stands beside, and
+// operators are counted, those of relays that are set aside left out.
+func TestPathsShown(t *testing.T) {
+	a, out, talk := newApp()
+	err := a.paths(member.Paths{Relays: []string{"R1", "R2", "R3", "R4"}, Aside: []string{"R4"}, Messages: []member.PathsRow{
+		{ID: "1f", Member: "Bob", Text: "one", Verdict: "agreed", Operators: 2, Of: 2, Digests: []string{"R3"},
+			Marks: map[string]member.Mark{"R1": "matched", "R2": "silent", "R3": "matched", "R4": "matched"}},
+		{ID: "2f", Member: "Cy", Text: "two", Verdict: "unconfirmed", Operators: 1, Of: 2,
+			Marks: map[string]member.Mark{"R1": "matched", "R2": "dissented", "R3": "awaiting", "R4": "failed"}},
+	}})
+	want := "message  from  R1  R2  R3  R4  verdict      operators  text\n" +
+		"1f       Bob   ✓   –   =   ✓   agreed       2 of 2     one\n" +
+		"2f       Cy    ✓   ✗   ·   !   unconfirmed  1 of 2     two\n"
+	if err != nil || out.String() != want {
+		t.Errorf("%v\n%swant\n%s", err, out, want)
+	}
+	for _, sign := range []string{"✓ the same", "✗ another", "! it did not open", "– nothing when", "· nothing yet", "= its digest", "R4 is set aside"} {
+		if !strings.Contains(talk.String(), sign) {
+			t.Errorf("%q is not explained in\n%s", sign, talk)
+		}
 	}
 }
 
