@@ -161,6 +161,7 @@ type Machine struct {
 	lacking     map[wire.Seat]*seatState  // that a hello may be for
 	evidence    []*evidenceRecord
 	exchange    []exchangeDue
+	reference   *reference           // nil: no board is read now, or none was yet
 	shared      map[wire.Digest]bool // statements sent in an exchange already
 	counters    counters
 	waiting     []waiter
@@ -415,6 +416,7 @@ func (m *Machine) settle() {
 			m.subjectChanged(s)
 		}
 	}
+	m.stepBoards()
 	m.unstash()
 	m.readUnread()
 	m.tellHidden()
@@ -526,6 +528,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.rotateAt())
 	soonest(m.relaysWake())
 	soonest(m.unstashAt())
+	soonest(m.boardsWake())
 	if m.resealDue() {
 		soonest(m.resealAt)
 	}
