@@ -460,7 +460,7 @@ func TestBoardChangesUnderWalk(t *testing.T) {
 		t.Error("a board that changed three times is listed")
 	}
 
-	m, list = boards(t, 300)
+	_, list = boards(t, 300)
 	b, more = list[1], 0
 	b.put("note/7", 2, "newer")
 	b.before = func() {
