@@ -26,12 +26,13 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 	if len(p.read.board) == 0 {
 		p.read.root = f.Statement.Root
 	}
+	p.read.reading.page = m.now
 	p.read.board = append(p.read.board, f.Entries...)
 	for _, e := range f.Entries {
 		p.read.bytes += len(e.Value)
 	}
 	if len(p.read.board) > maxBoardEntries || p.read.bytes > maxBoardBytes || (f.More && len(f.Entries) == 0) {
-		m.pathFailed(p, "board", fmt.Sprintf("relay %s shows a board of more than %d entries or %d bytes", p.label(), maxBoardEntries, maxBoardBytes))
+		m.tooLarge(p)
 		return
 	}
 	if f.Statement.Root != p.read.root || f.Statement.N < p.position && f.Statement.Root != p.root {
@@ -53,29 +54,37 @@ func (m *Machine) boardPage(p *path, f proto.BoardPage) {
 		tree.Put(crossverify.Leaf{Name: e.Name, Version: e.Version, Value: crossverify.ValueDigest(e.Value)})
 	}
 	if tree.Root() != f.Statement.Root {
-		m.pathFailed(p, "board root", fmt.Sprintf("relay %s signed a board root that is not the root of what it shows", p.label()))
+		m.wrongRoot(p)
 		return
 	}
 	m.checkHead(p, f.Statement)
 	m.keepStatement(p, f.Statement)
+	board, bytes := p.read.board, p.read.bytes
+	p.read.board = nil
+	m.boardRead(p, tree, board, f.Statement)
+	m.refer(p, board, bytes)
+}
+
+// boardRead takes the board that a relay has under the root of a statement:
+// tree, and of its entries those that this path has not shown before.
+func (m *Machine) boardRead(p *path, tree crossverify.Tree, board []proto.BoardEntry, s crossverify.Statement) {
 	for _, l := range p.tree.Leaves() { // what a relay lost that lost data
 		if _, ok := tree.Get(l.Name); !ok {
 			m.del(m.key(keyBoard, []byte{byte(p.index)}, l.Name[:]))
 		}
 	}
 	p.tree = tree
-	p.listed, p.listedAt = true, f.Statement.N
-	for _, e := range p.read.board {
+	p.listed, p.listedAt = true, s.N
+	p.read.reading.listing, p.read.reading.walk, p.read.reading.expect, p.read.reading.pushed = false, nil, nil, nil
+	for _, e := range board {
 		m.saveBoardEntry(p, e.Name, e.Version, crossverify.ValueDigest(e.Value))
 	}
-	board := p.read.board
-	p.read.board = nil
 	m.savePath(p)
 	p.opened, p.openedAt = map[wire.Digest]uint64{}, m.now
 	m.readBoard(p, board)
 	m.absences(p)
 	m.readToEnd(p)
-	m.compareReceipts(p, f.Statement)
+	m.compareReceipts(p, s)
 	m.putMissing(p)
 }
 
@@ -114,6 +123,10 @@ func (m *Machine) entry(p *path, f proto.Entry) {
 	if !had || old.Version < f.Version {
 		p.tree.Put(crossverify.Leaf{Name: f.Name, Version: f.Version, Value: value})
 		m.saveBoardEntry(p, f.Name, f.Version, value)
+		m.refersTo(p, f.BoardEntry)
+		if r := &p.read.reading; r.wanted && !p.listed && len(r.pushed) < maxPushed {
+			r.pushed = append(r.pushed, crossverify.Leaf{Name: f.Name, Version: f.Version, Value: value})
+		}
 	}
 	m.checkRoot(p, f.N, f.Root)
 	m.readBoard(p, []proto.BoardEntry{{Name: f.Name, Version: f.Version, Value: f.Value}})

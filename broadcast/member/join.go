@@ -198,7 +198,7 @@ func (m *Machine) resume() {
 	}
 	m.deadline = m.now.Add(m.joinWait())
 	for _, p := range m.paths {
-		p.listed = false // what was read of the board before is read again
+		p.listed, p.taken = false, false // what was read of the board before is read again
 		p.post.founded = m.genesis != nil && !slices.ContainsFunc(p.queue, func(q *postItem) bool { return q.kind == postCreate })
 	}
 }

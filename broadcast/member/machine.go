@@ -163,6 +163,7 @@ type Machine struct {
 	lacking     map[wire.Seat]*seatState  // that a hello may be for
 	evidence    []*evidenceRecord
 	exchange    []exchangeDue
+	reference   *reference           // nil: no board is read now, or none was yet
 	shared      map[wire.Digest]bool // statements sent in an exchange already
 	counters    counters
 	waiting     []waiter
@@ -420,6 +421,7 @@ func (m *Machine) settle() {
 			m.subjectChanged(s)
 		}
 	}
+	m.stepBoards()
 	m.unstash()
 	m.readUnread()
 	m.tellHidden()
@@ -532,6 +534,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.rotateAt())
 	soonest(m.relaysWake())
 	soonest(m.unstashAt())
+	soonest(m.boardsWake())
 	if m.resealDue() {
 		soonest(m.resealAt)
 	}

@@ -47,6 +47,8 @@ type path struct {
 	shared    time.Time       // when evidence about it was last sent or came, in this opening
 	noted     map[string]bool // relay events shown since opening: once for one cause
 	stash     stash
+	taken     bool                   // all that tree has was taken in, even if the board is not known any more
+	walkless  bool                   // its relay did not answer a walk, in this opening
 	opened    map[wire.Digest]uint64 // versions of what opened by masked name, a while after the board was read
 	openedAt  time.Time              // when that was
 	orphans   int                    // admissions of its board that wait for their invite, announcements for a key
@@ -114,6 +116,7 @@ func (m *Machine) loadPath(key, value []byte) error {
 	}
 	r := wire.NewReader(value)
 	p.registered, p.listed, p.listedAt = r.Bool(), r.Bool(), r.U64()
+	p.taken = p.listed
 	r.Fixed(p.lineage[:])
 	p.position = r.U64()
 	r.Fixed(p.head[:])
@@ -176,7 +179,8 @@ func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	p.root = wire.Digest{}
 	p.newest = crossverify.Statement{}
 	p.heads, p.ownHead = nil, map[uint64]crossverify.Statement{}
-	p.listed, p.listedAt = false, 0
+	m.unlist(p)
+	p.listedAt = 0
 	p.missed = nil
 	m.saveMissed(p)
 	m.forgetClaims(p)
@@ -228,15 +232,17 @@ type readLink struct {
 	link   broadcast.Link
 	nonce  [32]byte
 	opened bool
-	board  []proto.BoardEntry // pages so far
-	bytes  int                // of their values
-	root   wire.Digest        // that the first page was signed under
-	tries  int                // listings that the board changed under
-	tell   time.Time          // when what it does not show is told; zero: it was not read to its end
-	told   bool
-	acked  uint64
-	shown  crossverify.Position // what Open showed
-	shownS crossverify.Statement
+
+	reading boardReading
+	board   []proto.BoardEntry // pages so far
+	bytes   int                // of their values
+	root    wire.Digest        // that the first page was signed under
+	tries   int                // listings that the board changed under
+	tell    time.Time          // when what it does not show is told; zero: it was not read to its end
+	told    bool
+	acked   uint64
+	shown   crossverify.Position // what Open showed
+	shownS  crossverify.Statement
 
 	compared comparedRoot
 	fetch    *fetching // nil: nothing is read once more
@@ -384,6 +390,8 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 		}
 	case proto.BoardPage:
 		m.boardPage(p, f)
+	case proto.BoardNodes:
+		m.boardNodes(p, f)
 	case proto.BoardProof:
 		m.boardProof(p, f)
 	case proto.StatementIs:
@@ -391,6 +399,10 @@ func (m *Machine) onRead(p *path, msg proto.Message) {
 	case proto.Refused:
 		if f.Of == proto.TypeFetch || f.Of == proto.TypeStatementOf {
 			m.fetchRefused(p, f)
+			return
+		}
+		if f.Of == proto.TypeBoardWalk {
+			m.walkRefused(p)
 			return
 		}
 		p.problem = fmt.Sprintf("relay %s refused: %s", p.label(), f.Text)
@@ -444,7 +456,7 @@ func (m *Machine) registered(p *path, f proto.Registered) {
 	case again && s.Lineage == p.lineage:
 		m.checkHead(p, s)
 		m.relayEvent(p, "mailbox", "", fmt.Sprintf("Relay %s had forgotten your mailbox. What it took in between is read from the other relays. Nothing for you to do.", p.name()))
-		p.listed = false // board writes in between were not seen
+		m.unlist(p) // board writes in between were not seen
 		p.position, p.head, p.root = s.N, s.H, s.Root
 	case again && s.Lineage.Ordinal() <= p.lineage.Ordinal():
 		m.pathFailed(p, "register", fmt.Sprintf("relay %s registered the mailbox in a log that is older than the one it showed", p.label()))
@@ -517,14 +529,8 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 	m.keepStatement(p, s)
 	m.hint(Event{Kind: EventLink, Relay: p.label(), Text: fmt.Sprintf("Relay %s is connected.", p.name())})
 	if !p.listed {
-		m.listBoard(p)
+		m.wantBoard(p)
 	}
-}
-
-// listBoard asks for the board from its beginning.
-func (m *Machine) listBoard(p *path) {
-	p.read.board, p.read.bytes, p.read.root = nil, 0, wire.Digest{}
-	m.send(p.read.link, proto.BoardList{Limit: proto.MaxBoardPage})
 }
 
 // trimmed: numbers before f.First are gone at the relay, by its own policy.
@@ -535,10 +541,10 @@ func (m *Machine) trimmed(p *path, f proto.Trimmed) {
 		return
 	}
 	p.position, p.head = f.First-1, f.H
-	p.listed = false // board writes in between were not seen
+	m.unlist(p) // board writes in between were not seen
 	m.savePath(p)
 	m.relayEvent(p, "trimmed", "", fmt.Sprintf("Relay %s does not keep messages before number %d any more.", p.name(), f.First))
-	m.listBoard(p)
+	m.wantBoard(p)
 }
 
 // next checks that number n with digest d and root continues the path's chain

@@ -346,7 +346,7 @@ func (m *Machine) closeRetired() {
 		for _, leaf := range p.tree.Leaves() {
 			m.del(m.key(keyBoard, []byte{byte(p.index)}, leaf.Name[:]))
 		}
-		p.tree, p.listed, p.caughtUp, p.stash = crossverify.Tree{}, false, false, stash{}
+		p.tree, p.listed, p.taken, p.caughtUp, p.stash = crossverify.Tree{}, false, false, false, stash{}
 		m.savePath(p)
 		m.setStanding(p, closed)
 	}

@@ -32,7 +32,7 @@ func (m *Machine) putAside(p *path, entries []proto.BoardEntry) {
 	}
 	s.entries, s.turns = append(s.entries, entries...), m.keyring.turns
 	if len(s.entries) > 2*maxBoardEntries {
-		*s, p.listed = stash{}, false
+		*s, p.listed, p.taken = stash{}, false, false
 		m.pathFailed(p, "stash", fmt.Sprintf("relay %s writes its board over and over", p.label()))
 		return
 	}
@@ -49,8 +49,8 @@ func (m *Machine) unstash() {
 		s := &p.stash
 		if s.turns != m.keyring.turns {
 			if s.missed && p.read.opened && p.listed {
-				s.missed, p.listed = false, false
-				m.listBoard(p)
+				s.missed, p.listed, p.taken = false, false, false
+				m.wantBoard(p)
 			}
 			items, until := s.entries, s.until
 			s.entries, s.turns = nil, m.keyring.turns

@@ -40,6 +40,7 @@ const (
 	TypePing        uint8 = 0x10
 	TypeBye         uint8 = 0x11
 	TypeRotate      uint8 = 0x12
+	TypeBoardWalk   uint8 = 0x13
 	TypePostDigest  uint8 = 0x14
 )
 
@@ -65,6 +66,7 @@ const (
 	TypeLeaving     uint8 = 0x52
 
 	TypeDeliverDigest uint8 = 0x53
+	TypeBoardNodes    uint8 = 0x54
 )
 
 // Message is one frame's content: a value of one of the structs of this package.

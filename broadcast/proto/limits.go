@@ -51,6 +51,12 @@ const (
 	MaxBoardEntries = (MaxBoardPage - BoardPageSize) / minEntry
 	// BoardPageSize is the length of a BoardPage without entries.
 	BoardPageSize = 4 + 1 + crossverify.StatementSize
+	// MaxWalk is how many places of the board's tree one BoardWalk asks for: as
+	// many reads of a value may follow at the relay.
+	MaxWalk = 64
+	// MaxBoardNodes is the longest body of a BoardNodes: an entry or nodes for
+	// each place, and as many bytes of values as a page has.
+	MaxBoardNodes = MaxBoardPage
 )
 
 // Sizes of parts, in bytes.
@@ -63,6 +69,8 @@ const (
 	maxList       = 4 + MaxMailboxes*mailboxSize
 	maxPut        = 16 + 32 + 8 + 4 + MaxBoardValue + 32 + sigSize + 32 + sigSize
 	maxPost       = 16 + 8 + 24 + 32 + maxList + 4 + MaxExceptions + 4 + MaxEnvelope + 4 + MaxSlots + sigSize
+	maxPrefix     = 2 + 32
+	maxNodes      = crossverify.MaxNodes + 32<<crossverify.WalkLevels
 	maxBlock      = 8 + maxList + 4 + MaxExceptions + 4 + MaxSlots
 )
 
@@ -71,6 +79,9 @@ const (
 	_ = uint(MaxFrame - 1 - maxPost)
 	_ = uint(MaxFrame - 1 - maxBlock)
 )
+
+// Nodes for the most places, and one entry more, always fit into MaxBoardNodes.
+const _ = uint(MaxBoardNodes - statementSize - 1 - MaxWalk*(1+maxNodes) - minEntry - MaxBoardValue)
 
 // MaxBody is the longest body in bytes that a frame of this type can have; a
 // driver refuses a longer one before it reads it.

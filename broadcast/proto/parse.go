@@ -27,6 +27,9 @@ var (
 	// ErrAdmins: admin keys that are too many, not strictly ascending, of a rank
 	// that there is not, or without an owner.
 	ErrAdmins = errors.New("list of admin keys that no channel can have")
+	// ErrPlaces: a walk that asks for no place, too many, one twice, or one
+	// below another.
+	ErrPlaces = errors.New("list of places that no walk asks for")
 	// ErrSlots: a slot block of another length than its fan-out list and
 	// exceptions make.
 	ErrSlots = errors.New("slot block does not fit the fan-out list")
@@ -58,6 +61,7 @@ var layouts = [256]layout{
 	TypePing:        {"Ping", 8, parsePing},
 	TypeBye:         {"Bye", 0, parseBye},
 	TypeRotate:      {"Rotate", 16 + 32 + 8 + 32 + 1 + MaxAdmins*33 + 4 + MaxEnded*mailboxSize + sigSize, parseRotate},
+	TypeBoardWalk:   {"BoardWalk", 32 + 1 + MaxWalk*maxPrefix, parseBoardWalk},
 	TypePostDigest:  {"PostDigest", 16 + 8 + 24 + broadcast.SealedDigestSize + sigSize, parsePostDigest},
 
 	TypeWelcome:     {"Welcome", 2 + 8 + 4 + 4 + 4 + 32, parseWelcome},
@@ -80,6 +84,7 @@ var layouts = [256]layout{
 	TypeLeaving:     {"Leaving", 2 + 4 + 4 + MaxText, parseLeaving},
 
 	TypeDeliverDigest: {"DeliverDigest", 8 + 32 + sigSize + 8 + 24 + broadcast.SealedDigestSize, parseDeliverDigest},
+	TypeBoardNodes:    {"BoardNodes", MaxBoardNodes, parseBoardNodes},
 }
 
 // Encode makes a frame of a message.

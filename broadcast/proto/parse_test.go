@@ -48,10 +48,10 @@ func TestTypes(t *testing.T) {
 	for i, want := range []string{
 		0x01: "Hello", 0x02: "Info", 0x03: "Create", 0x04: "Grant", 0x05: "Register", 0x06: "Open", 0x07: "Ack",
 		0x08: "Fetch", 0x09: "Post", 0x0a: "BoardPut", 0x0b: "Admit", 0x0c: "BoardList", 0x0d: "BoardProve",
-		0x0e: "StatementOf", 0x0f: "SlotBlock", 0x10: "Ping", 0x11: "Bye", 0x12: "Rotate", 0x14: "PostDigest", 0x41: "Welcome", 0x42: "InfoIs",
+		0x0e: "StatementOf", 0x0f: "SlotBlock", 0x10: "Ping", 0x11: "Bye", 0x12: "Rotate", 0x13: "BoardWalk", 0x14: "PostDigest", 0x41: "Welcome", 0x42: "InfoIs",
 		0x43: "Registered", 0x44: "Opened", 0x45: "Deliver", 0x46: "Bare", 0x47: "Entry", 0x48: "Trimmed",
 		0x49: "CaughtUp", 0x4a: "Receipt", 0x4b: "NeedFanout", 0x4c: "BoardPage", 0x4d: "BoardProof",
-		0x4e: "StatementIs", 0x4f: "SlotBlockIs", 0x50: "Pong", 0x51: "Refused", 0x52: "Leaving", 0x53: "DeliverDigest", 0xff: "unknown",
+		0x4e: "StatementIs", 0x4f: "SlotBlockIs", 0x50: "Pong", 0x51: "Refused", 0x52: "Leaving", 0x53: "DeliverDigest", 0x54: "BoardNodes", 0xff: "unknown",
 	} {
 		if want == "" {
 			want = "unknown"
@@ -125,6 +125,13 @@ func TestRefusedLayouts(t *testing.T) {
 		admins[i] = Admin{fill32(byte(i)), RankOwner}
 	}
 	entry := func(name byte) BoardEntry { return BoardEntry{Name: fill32(name)} }
+	places := func(n int) (w BoardWalk) {
+		for i := range n {
+			w.Places = append(w.Places, crossverify.Prefix{Len: 8, Bits: wire.Digest{byte(i)}})
+		}
+		return w
+	}
+	nodes := func(n ...crossverify.Node) Message { return BoardNodes{Places: []Subtree{{Nodes: n}}} }
 	for what, c := range map[string]struct {
 		m    Message
 		want error // nil: accepted
@@ -169,6 +176,20 @@ func TestRefusedLayouts(t *testing.T) {
 		"page unsorted":                 {BoardPage{Entries: []BoardEntry{entry(2), entry(1)}}, ErrUnsorted},
 		"entry twice":                   {BoardPage{Entries: []BoardEntry{entry(1), entry(1)}}, ErrUnsorted},
 		"page of values too long":       {BoardPage{Entries: []BoardEntry{{Value: make([]byte, MaxBoardValue+1)}}}, wire.ErrTooLong},
+		"most places":                   {places(MaxWalk), nil},
+		"no place":                      {places(0), ErrPlaces},
+		"too many places":               {places(MaxWalk + 1), ErrPlaces},
+		"a place twice":                 {BoardWalk{Places: make([]crossverify.Prefix, 2)}, ErrPlaces},
+		"a place below another":         {BoardWalk{Places: []crossverify.Prefix{{}, {Len: 1}}}, ErrPlaces},
+		"places descending":             {BoardWalk{Places: []crossverify.Prefix{{Len: 1, Bits: wire.Digest{0x80}}, {Len: 1}}}, ErrPlaces},
+		"the two halves":                {BoardWalk{Places: []crossverify.Prefix{{Len: 1}, {Len: 1, Bits: wire.Digest{0x80}}}}, nil},
+		"bits beyond the place":         {BoardWalk{Places: []crossverify.Prefix{{Len: 1, Bits: wire.Digest{0x40}}}}, crossverify.ErrPrefix},
+		"nothing there":                 {nodes(crossverify.Node{}), nil},
+		"one entry as nodes":            {nodes(crossverify.Node{Kind: crossverify.NodeLeaf}), crossverify.ErrNodes},
+		"a fork of nothing":             {nodes(crossverify.Node{Kind: crossverify.NodeFork}, crossverify.Node{}, crossverify.Node{}), crossverify.ErrNodes},
+		"longest entry there":           {BoardNodes{Places: []Subtree{{Entry: &BoardEntry{Value: make([]byte, MaxBoardValue)}}}}, nil},
+		"entry there too long":          {BoardNodes{Places: []Subtree{{Entry: &BoardEntry{Value: make([]byte, MaxBoardValue+1)}}}}, wire.ErrTooLong},
+		"too many answers":              {BoardNodes{Places: make([]Subtree, MaxWalk+1)}, ErrPlaces},
 		"zeros shown":                   {Opened{Shown: &crossverify.Position{}}, wire.ErrFormat},
 		"name not in UTF-8":             {InfoIs{Name: "\xff"}, wire.ErrFormat},
 		"name too long":                 {InfoIs{Name: string(fill('n', MaxName+1))}, wire.ErrTooLong},
@@ -283,6 +304,32 @@ func drawExceptions(t *rapid.T, count int) (e broadcast.Exceptions) {
 	return e
 }
 
+// drawWalk is a request, and an answer of another board.
+func drawWalk(t *rapid.T) (w BoardWalk, n BoardNodes) {
+	w.Root, n.Statement = digest(t, "root"), someStatement()
+	var tree crossverify.Tree
+	for range rapid.IntRange(0, 30).Draw(t, "leaves") {
+		tree.Put(crossverify.Leaf{Name: digest(t, "leaf")})
+	}
+	for i := range rapid.IntRange(1, 6).Draw(t, "places") {
+		p := crossverify.Prefix{Len: uint16(rapid.IntRange(8, 256).Draw(t, "bits")), Bits: wire.Digest{byte(i)}}
+		w.Places = append(w.Places, p)
+		switch rapid.IntRange(0, 2).Draw(t, "kind") {
+		case 0:
+			n.Places = append(n.Places, Subtree{})
+		case 1:
+			n.Places = append(n.Places, Subtree{Entry: &BoardEntry{digest(t, "name"), rapid.Uint64().Draw(t, "version"), bytesN(t, 0, 40, "value")}})
+		default:
+			nodes := tree.Nodes(crossverify.Prefix{})
+			if len(nodes) == 1 {
+				nodes[0] = crossverify.Node{}
+			}
+			n.Places = append(n.Places, Subtree{Nodes: nodes})
+		}
+	}
+	return w, n
+}
+
 func TestRoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		list := drawMailboxes(t, 1)
@@ -300,6 +347,7 @@ func TestRoundTrips(t *testing.T) {
 		}
 		page.More = rapid.Bool().Draw(t, "more")
 		page.Statement = someStatement()
+		walk, shown := drawWalk(t)
 		messages := []Message{
 			Hello{rapid.Uint16().Draw(t, "min"), rapid.Uint16().Draw(t, "max"), rapid.Uint64().Draw(t, "features"), wire.ChannelID(digest(t, "channel"))},
 			Create{Token: bytesN(t, 0, MaxToken, "token"), Posting: fill32(1)},
@@ -312,6 +360,7 @@ func TestRoundTrips(t *testing.T) {
 			BoardPut{Version: rapid.Uint64().Draw(t, "version"), Value: bytesN(t, 0, 60, "value")},
 			Deliver{N: rapid.Uint64().Draw(t, "n"), Envelope: bytesN(t, 0, 60, "envelope"), Offset: rapid.Uint32().Draw(t, "offset"), Slot: bytesN(t, 0, 136, "slot")},
 			page,
+			walk, shown,
 			Refused{
 				Of: rapid.Byte().Draw(t, "of"), Code: Code(rapid.Uint16().Draw(t, "code")),
 				Limit: rapid.StringN(0, -1, MaxName).Draw(t, "limit"), Text: rapid.StringN(0, -1, MaxText).Draw(t, "text"),

@@ -74,6 +74,11 @@ func samples() []sample {
 		{Admit{put}, putLayout},
 		{BoardList{fill32(1), 2}, "01*32 00000002"},
 		{BoardProve{fill32(1)}, "01*32"},
+		{BoardWalk{fill32(1), []crossverify.Prefix{{}}}, "01*32 01 0000"},
+		{
+			BoardWalk{fill32(1), []crossverify.Prefix{{Len: 4, Bits: wire.Digest{0x20}}, {Len: 9, Bits: wire.Digest{0x30, 0x80}}, {Len: 256, Bits: fill32(0x31)}}},
+			"01*32 03 0004 20 0009 3080 0100 31*32",
+		},
 		{StatementOf{1}, "00*7 01"},
 		{SlotBlock{1}, "00*7 01"},
 		{Ping{1}, "00*7 01"},
@@ -119,6 +124,16 @@ func samples() []sample {
 				Leaf: crossverify.Leaf{Name: fill32(3), Version: 4, Value: fill32(5)},
 			}, s},
 			"01*32 0000006b 0001 02*32 01 03*32 00*7 04 05*32 S",
+		},
+		{BoardNodes{Statement: s}, "S 00"},
+		{
+			BoardNodes{s, []Subtree{
+				{Nodes: crossverify.Nodes{{Kind: crossverify.NodeEmpty}}},
+				{Entry: &BoardEntry{fill32(1), 2, []byte{3}}},
+				{},
+				{Nodes: crossverify.Nodes{{Kind: crossverify.NodeFork}, {Kind: crossverify.NodeLeaf, Hash: fill32(4)}, {Kind: crossverify.NodeLeaf, Hash: fill32(5)}}},
+			}},
+			"S 04 00 00 01 01*32 00*7 02 00000001 03 02 00 03 01 04*32 01 05*32",
 		},
 		{StatementIs{s}, "S"},
 		{

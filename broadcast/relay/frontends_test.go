@@ -92,8 +92,11 @@ type schedule struct {
 	renews  bool                        // a reader will show a future, once
 	renewed bool                        // it did
 	curious *conn
-	listing bool // it waits for a page
-	paged   bool // of more than one
+	listing bool              // it waits for a page
+	paged   bool              // of more than one
+	top     wire.Digest       // the root that it was told last
+	walk    *crossverify.Walk // of the whole board, from nothing; nil: none
+	walks   int
 	err     error
 }
 
@@ -322,19 +325,28 @@ func (s *schedule) wonder() {
 				} else if s.listing = false; !s.paged && tree.Root() != st.Root {
 					s.fail("a page does not make the root at %d", st.N)
 				}
+			case proto.BoardNodes:
+				st = msg.Statement
+				s.walked(c, msg)
 			case proto.StatementIs:
 				st = msg.Statement
 			default:
 				return
 			}
+			s.top = st.Root
 			if err := s.shown.statement(st); err != nil {
 				s.fail("%T: %w", msg, err)
 			}
 		}
-		s.listing = false
+		s.listing, s.walk = false, nil
 	}
 	receipts, leaves := s.board()
-	switch s.r.IntN(3) {
+	switch s.r.IntN(4) {
+	case 3:
+		if s.walk == nil && s.top != (wire.Digest{}) {
+			s.walk = crossverify.NewWalk(new(crossverify.Tree), s.top)
+			s.curious.send(proto.BoardWalk{Root: s.top, Places: s.walk.Ask(3)})
+		}
 	case 0:
 		if len(leaves) > 0 {
 			s.curious.send(proto.BoardProve{Name: leaves[s.r.IntN(len(receipts))].Name})
@@ -346,6 +358,38 @@ func (s *schedule) wonder() {
 			s.listing, s.paged = true, false
 			s.curious.send(proto.BoardList{Limit: 1 << 20})
 		}
+	}
+}
+
+// walked goes on with a walk: what it finds must lead to the root.
+func (s *schedule) walked(c *conn, msg proto.BoardNodes) {
+	w := s.walk
+	switch {
+	case w == nil:
+	case len(msg.Places) == 0:
+		if msg.Statement.Root == w.Root() {
+			s.fail("nothing is said of the root that is signed")
+		}
+		s.walk = nil
+	case msg.Statement.Root != w.Root():
+		s.fail("an answer under another root")
+	default:
+		var answers []crossverify.Subtree
+		for _, p := range msg.Places {
+			a := crossverify.Subtree{Nodes: p.Nodes}
+			if e := p.Entry; e != nil {
+				a.Entry = &crossverify.Leaf{Name: e.Name, Version: e.Version, Value: crossverify.ValueDigest(e.Value)}
+			}
+			answers = append(answers, a)
+		}
+		if err := w.Take(answers); err != nil {
+			s.fail("%w", err)
+		}
+		if s.walks++; w.Done() {
+			s.walk = nil
+			return
+		}
+		c.send(proto.BoardWalk{Root: w.Root(), Places: w.Ask(3)})
 	}
 }
 
@@ -509,7 +553,7 @@ func frontendPosts() []proto.Message {
 // every mailbox gets each in order.
 func TestFrontends(t *testing.T) {
 	bundles := frontendPosts()
-	conflicts := 0
+	conflicts, walks := 0, 0
 	for seed := range uint64(*seeds) {
 		s := newSchedule(seed, true, 3, bundles)
 		if err := s.run(500); err != nil {
@@ -518,8 +562,12 @@ func TestFrontends(t *testing.T) {
 		for _, f := range s.fronts {
 			conflicts += f.conflicts
 		}
+		walks += s.walks
 	}
-	t.Logf("%d schedules, %d conflicts", *seeds, conflicts)
+	t.Logf("%d schedules, %d conflicts, %d answers to walks", *seeds, conflicts, walks)
+	if *seeds > 0 && walks == 0 {
+		t.Error("no schedule had a walk")
+	}
 	if *seeds > 0 && conflicts == 0 {
 		t.Error("no schedule had a conflict")
 	}

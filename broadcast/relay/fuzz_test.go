@@ -22,7 +22,7 @@ func FuzzStep(f *testing.F) {
 	for _, msg := range []proto.Message{
 		proto.Info{}, createFrame(), grantFrame("g", "i", 1, 1, start, false), registerFrame("a", thePosting),
 		proto.Open{Window: 3}, proto.Ack{UpTo: 3}, proto.Fetch{From: 1, To: 3}, postFrame("p", nil, 0, "a"), digestFrame("d"), putFrame("b", "x", 1, "v", "o"),
-		admitFrame("c", "i", "x"), proto.BoardList{Limit: 3}, proto.BoardProve{}, proto.StatementOf{N: 1}, proto.SlotBlock{N: 2}, proto.Ping{}, proto.Bye{},
+		admitFrame("c", "i", "x"), proto.BoardList{Limit: 3}, proto.BoardProve{}, proto.BoardWalk{Places: make([]crossverify.Prefix, 1)}, proto.StatementOf{N: 1}, proto.SlotBlock{N: 2}, proto.Ping{}, proto.Bye{},
 		rotateFrame("r", 1, "1", "", ""),
 	} {
 		fr := proto.Encode(msg)

@@ -343,7 +343,7 @@ func (m *machine) reload(r store.Reader) error {
 	m.sweep()
 	m.queue = m.queue[:0]
 	for _, q := range m.live {
-		q.got, q.turn, q.confirmed = nil, 0, true
+		q.got, q.reads, q.turn, q.confirmed = nil, 0, 0, true
 		m.queue = append(m.queue, q)
 	}
 	m.reader = r

@@ -30,6 +30,7 @@ type request struct {
 	d, slots  wire.Digest
 	head      uint64            // durable when got was asked for
 	got       map[string]answer // what was read for it, by first key
+	reads     int               // under way for it
 	onApplied func()
 }
 
@@ -184,6 +185,7 @@ func (m *machine) scan(q *request, from, to []byte, limit int) (a answer, ready 
 			q.head = m.durable.head.N
 		}
 		m.issue(read{req: q, from: string(from)}, from, to, limit)
+		q.reads++
 		return answer{}, false
 	}
 	var err error
@@ -214,7 +216,7 @@ func (m *machine) get(q *request, key []byte) (value []byte, ready bool) {
 }
 
 func (m *machine) loadedRequest(q *request, from string, in broadcast.Loaded) {
-	if q.done {
+	if q.reads--; q.done {
 		return
 	}
 	if in.Err != nil {
@@ -225,7 +227,9 @@ func (m *machine) loadedRequest(q *request, from string, in broadcast.Loaded) {
 		q.got = map[string]answer{}
 	}
 	q.got[from] = answer{in.KVs, in.More}
-	m.queue = append(m.queue, q)
+	if q.reads == 0 {
+		m.queue = append(m.queue, q)
+	}
 }
 
 // unreadable gives a request up: the store could not be read.
@@ -283,6 +287,8 @@ func (m *machine) exec(q *request) {
 		m.boardList(q, msg)
 	case proto.BoardProve:
 		m.reply(q, proto.BoardProof{Name: msg.Name, Proof: m.st.board.tree.Prove(msg.Name), Statement: m.st.meta.head})
+	case proto.BoardWalk:
+		m.boardWalk(q, msg)
 	case proto.StatementOf:
 		m.statementOf(q, msg.N)
 	case proto.SlotBlock:

@@ -223,6 +223,8 @@ func (m *rewriting) learn(sends []broadcast.Send) {
 			m.u.know(msg.Statement)
 		case proto.BoardPage:
 			m.u.know(msg.Statement)
+		case proto.BoardNodes:
+			m.u.know(msg.Statement)
 		}
 	}
 }
@@ -290,6 +292,9 @@ func (m *rewriting) answer(l *rewrittenLink, msg proto.Message) []proto.Message 
 		swap(&msg.Statement)
 		return []proto.Message{msg}
 	case proto.BoardPage:
+		swap(&msg.Statement)
+		return []proto.Message{msg}
+	case proto.BoardNodes:
 		swap(&msg.Statement)
 		return []proto.Message{msg}
 	case proto.Receipt:
