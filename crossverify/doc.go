@@ -6,7 +6,7 @@
 //
 // No majority of relays outvotes a signature, and nobody is convicted by what
 // others say. testdata has both as models for Spin; TestModel runs them, and
-// TestHonestNeverConvicted and TestOpenFacts ask the code the same.
+// TestHonestNeverConvicted and TestModelLedger ask the code the same.
 //
 // Everything here is a pure value or a pure function of its arguments: times
 // and signature checks come in from outside. A Tree and a Ledger belong to one

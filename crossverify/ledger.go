@@ -88,7 +88,7 @@ func NewLedger(policy Policy) *Ledger {
 // those there are, or with others of them Outside. What there is of the paths
 // stays, and paths that the new policy leaves off are Outside. Announcements and
 // all other facts count by the new policy at once; a message by the one of its
-// time (Era). A policy under which the same count as before begins no era.
+// time (Era), but what that one holds for a path that is gone is freed. A policy under which the same count as before begins no era.
 func (l *Ledger) SetPolicy(policy Policy) {
 	n, had := len(l.aside), len(policy.Operators)
 	if n > had {
@@ -112,7 +112,7 @@ func (l *Ledger) SetPolicy(policy Policy) {
 	l.take(policy)
 	l.changes++
 	for s, e := range l.entries {
-		if s.Kind != Message {
+		if s.Kind != Message || l.in(s, e).strict {
 			l.dirty[s] = struct{}{}
 		}
 		l.queue(s, e)

@@ -7,17 +7,17 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"parallax/internal/needs"
 )
 
 // TestModel verifies the Spin models of evidence and of open facts, and that
 // every switch that weakens a rule breaks a claim: a model that cannot fail
 // says nothing. The table that the model of open facts prints is what the Ledger
-// does (TestOpenFacts), and what T3 says.
+// does (TestModelLedger), and what T3 says.
 func TestModel(t *testing.T) {
 	for _, tool := range []string{"spin", "gcc"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("SKIPPED: %s is not installed, so the models were not verified (Debian, Ubuntu: apt-get install spin gcc)", tool)
-		}
+		needs.Tool(t, tool, "the models were not verified (Debian, Ubuntu: apt-get install spin gcc)")
 	}
 	for name, switches := range map[string]int{"evidence.pml": 12, "open.pml": 8} {
 		source, err := os.ReadFile(filepath.Join("testdata", name))

@@ -285,8 +285,8 @@ func copyOf(l *Ledger) *Ledger {
 	return &k
 }
 
-// TestOpenFacts is T3 of the Ledger itself, exhaustively for R to 5.
-func TestOpenFacts(t *testing.T) {
+// TestModelLedger is T3 of the Ledger itself, exhaustively for R to 5.
+func TestModelLedger(t *testing.T) {
 	got, states := table{}, 0
 	for r := 1; r <= 5; r++ {
 		for bad := range r + 1 {
@@ -303,9 +303,9 @@ func TestOpenFacts(t *testing.T) {
 	}
 }
 
-// TestOpenFactsWeakened weakens one rule each, in a member around the Ledger,
+// TestModelLedgerWeakened weakens one rule each, in a member around the Ledger,
 // and sees the table change.
-func TestOpenFactsWeakened(t *testing.T) {
+func TestModelLedgerWeakened(t *testing.T) {
 	// reading makes another Ledger of the same state, with another quorum and
 	// with others set aside.
 	reading := func(l *Ledger, q int, aside []bool) *Ledger {

@@ -41,11 +41,32 @@ func (l *Ledger) report(s Subject, e *entry) Report {
 	case s.Kind == Open && r.Settled:
 		r.Verdict = Contested
 	}
-	r.Usable = r.Verdict == Agreed || s.Kind == Message && named != nil && !in.strict
+	r.Usable = r.Verdict == Agreed || s.Kind == Message && named != nil && (!in.strict || in != l.voters && l.freed(in, matched))
 	if in.alone && r.Verdict == Agreed {
 		r.Verdict = Unconfirmed
 	}
 	return r
+}
+
+// freed tells whether a message that its own time's policy would hold for ever is
+// held no more: the policy in force holds nothing, or of the paths that counted then
+// all that count still have it, and one does. A relay that is replaced, or a policy
+// that changes, is a signed act of the group's admins.
+func (l *Ledger) freed(in *voters, matched tally) bool {
+	if !l.voters.strict {
+		return true
+	}
+	one := false
+	for i, class := range in.class {
+		if l.aside[i] || in.outside[i] || l.voters.outside[i] {
+			continue
+		}
+		if !matched.by[class] {
+			return false
+		}
+		one = true
+	}
+	return one
 }
 
 // nothing is what a path said that was not there when e was last written.

@@ -27,6 +27,8 @@ type outcome struct {
 	lost      []string // TEXT>MEMBER: honest texts that an honest member of that time was not shown
 	kept      string   // honest members that could not join
 	unnoticed bool     // no honest member was told of anything
+	unaware   []string // RELAY>MEMBER: honest members in the group without the evidence
+	told      string   // what somebody honest is told, among other things: the forgery got as far as it should
 }
 
 // outcomes of the attacks. Where something leaks or is lost, the coalition is as
@@ -65,8 +67,8 @@ var outcomes = map[string]outcome{
 	"noreceipt-insider":  {},
 	"downgrade":          {convicted: "R2"},
 	"downgrade-insider":  {kept: "erin"},
-	"poison":             {},
-	"poison-insider":     {},
+	"poison":             {told: "another one under its number that does not open"},
+	"poison-insider":     {told: "another one under its number that does not open"},
 
 	// Over five relays, three of which carry each text.
 	"withhold-carriers":         {unnoticed: true},
@@ -106,8 +108,12 @@ func TestAttacks(t *testing.T) {
 			}
 			got := x.s.outcome(t)
 			same := got.convicted == want.convicted && got.blamed == want.blamed && slices.Equal(got.leaked, want.leaked) &&
-				slices.Equal(got.lost, want.lost) && got.kept == want.kept && got.unnoticed == want.unnoticed
+				slices.Equal(got.lost, want.lost) && got.kept == want.kept && got.unnoticed == want.unnoticed && slices.Equal(got.unaware, want.unaware)
+			if !strings.Contains(got.told, want.told) {
+				t.Errorf("nobody was told %q", want.told)
+			}
 			if !same {
+				got.told = ""
 				t.Errorf("it ended otherwise:\n%+v, not\n%+v", got, want)
 			}
 		})
@@ -125,6 +131,7 @@ func (s *Scenario) outcome(t *testing.T) (o outcome) {
 	}
 	var texts []text
 	var convicted, blamed, kept []string
+	holds := map[string]map[string]bool{} // relay, member
 	for _, n := range s.Members {
 		events, err := s.History(n, 0)
 		if err != nil {
@@ -132,6 +139,9 @@ func (s *Scenario) outcome(t *testing.T) (o outcome) {
 		}
 		shown[n.name] = map[string]bool{}
 		for _, e := range events {
+			if !s.Foes[n.name] {
+				o.told += e.Text + "\n"
+			}
 			switch e.Kind {
 			case member.EventMessage:
 				if shown[n.name][e.ID] {
@@ -150,6 +160,10 @@ func (s *Scenario) outcome(t *testing.T) (o outcome) {
 			case member.EventEvidence:
 				if !s.Foes[n.name] {
 					convicted = append(convicted, e.Relay)
+					if holds[e.Relay] == nil {
+						holds[e.Relay] = map[string]bool{}
+					}
+					holds[e.Relay][n.name] = true
 				}
 			case member.EventBlame:
 				if who := s.seats[e.Seat[:8]]; s.Foes[who] {
@@ -189,6 +203,14 @@ func (s *Scenario) outcome(t *testing.T) (o outcome) {
 			}
 		}
 	}
+	for relay, by := range holds {
+		for _, n := range s.Members {
+			if _, in := joined[n.name]; in && !s.Foes[n.name] && !by[n.name] {
+				o.unaware = append(o.unaware, relay+">"+n.name)
+			}
+		}
+	}
+	slices.Sort(o.unaware)
 	list := func(names []string) string {
 		slices.Sort(names)
 		return strings.Join(slices.Compact(names), " ")

@@ -201,7 +201,7 @@ func (s *Scenario) Forge(reader *Relay, to []*Relay, from, text string) error {
 		return err
 	}
 	c := member.Content{Kind: member.KindText, Sent: s.cfg.Start, Body: []byte(text)}
-	h := broadcast.Header{Seat: victim.Seat, Incarnation: victim.Incarnation, Sequence: max(1, x.next[victim.Seat])}
+	h := broadcast.Header{Epoch: member.FirstEpoch, Seat: victim.Seat, Incarnation: victim.Incarnation, Sequence: max(1, x.next[victim.Seat])}
 	envelope, _, err := broadcast.SealEnvelope(x.Group, x.Epoch[0], h, &content, c.Append(nil))
 	if err != nil {
 		return err

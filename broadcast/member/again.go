@@ -155,7 +155,7 @@ func (m *Machine) runAnswers() {
 // sendAgain sends messages once more, in as many envelopes as it takes; what does
 // not go into the outbox is asked for again.
 func (m *Machine) sendAgain(list []*Again, nothing []Span) (envelopes int) {
-	for len(list)+len(nothing) > 0 && m.mayAsk() && m.waitingBundles() < m.cfg.Limits.Outbox {
+	for len(list)+len(nothing) > 0 && m.mayAsk() && !m.outboxFull(0) {
 		a, size := &Answer{Nothing: nothing}, 0
 		for len(list) > 0 && len(a.Messages) < MaxAgain && (size == 0 || size+list[0].size() <= answerBytes) {
 			size += list[0].size()

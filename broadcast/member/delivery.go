@@ -171,7 +171,7 @@ func (m *Machine) relayOf(dl *delivery, p *path) RelayDelivery {
 	case waiting:
 		v.State, v.Why = RelayWaiting, "It has not given its receipt yet: the message is sent again until it does."
 	default:
-		v.State, v.Why = RelayNothing, "It gave no receipt, and the message is not in the outbox any more, as after a restore."
+		v.State, v.Why = RelayNothing, "It gave no receipt, and the message is not in the outbox any more: that relay took nothing for too long, or a backup was restored."
 	}
 	return v
 }

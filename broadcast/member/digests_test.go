@@ -355,7 +355,7 @@ func TestRepairs(t *testing.T) {
 		t.Fatalf("in full on %d, digests on %d", len(full), len(digests))
 	}
 	quiet(b)
-	if m.bundles[b.order] == nil || m.waitingBundles() != 0 {
+	if m.bundles[b.order] == nil || m.untaken() != 0 {
 		t.Fatal("it is not kept, or it counts for the outbox")
 	}
 	m.askedForCopies(m.seatOf(wire.Seat{9}), []wire.Digest{msg.d})

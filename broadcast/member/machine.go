@@ -24,7 +24,9 @@ type Config struct {
 type Limits struct {
 	Window         uint32        // entries a relay may push ahead of acks. Default: 256
 	InFlight       int           // posts without an answer on one link. Default: 64
-	Outbox         int           // bundles that wait for receipts. Default: 256
+	Outbox         int           // bundles that not enough relays took. Default: 256
+	Backlog        int           // bundles in the outbox, with those that enough relays took. Default: 4,096
+	BacklogBytes   int           // of all of them. Default: 64 MiB
 	Held           int           // undelivered items kept per membership. Default: 4,096
 	OpenMessages   int           // messages whose paths may still answer. Default: 65,536
 	Heads          int           // newest statements per path kept in memory. Default: 4,096
@@ -57,6 +59,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Window, 256)
 	set(&l.InFlight, 64)
 	set(&l.Outbox, 256)
+	set(&l.Backlog, 4096)
+	set(&l.BacklogBytes, 64<<20)
 	set(&l.Held, 4096)
 	set(&l.OpenMessages, 65536)
 	set(&l.Heads, 4096)
@@ -218,15 +222,18 @@ type Machine struct {
 
 	fresh       []*logged // of log, that came in this opening and that too few boards show
 	exchanged   exchangeOfOperations
-	endsUnknown bool      // no epoch in force was begun by who knew of somebody's end
-	leaveAt     time.Time // when a member that left ends, at the latest
+	stale       map[[16]byte]bool // Roster.staleInvites
+	endsUnknown bool              // no epoch in force was begun by who knew of somebody's end
+	leaveAt     time.Time         // when a member that left ends, at the latest
 
 	founder   wire.Seat // by founderOf
 	founderOf *Genesis
 
 	changeUntil  time.Time // when whoever waits for a change of the relays is told
 	announceAt   time.Time // when the own announcement follows the lists of relays
-	readingSince time.Time // since when enough relays are read, in this opening
+	readingSince time.Time // since when some relay is read, in this opening
+	bundleBytes  int       // of the bundles in the outbox
+	backlogAt    time.Time // when the oldest of them gets too old; zero: there is none
 	ledgerEra    []int     // number in the ledger of each era in meta.Lists
 
 	lives map[claimant]wire.Lineage // that seats' newest views named, where they are not the paths'
@@ -425,6 +432,7 @@ func (m *Machine) settle() {
 	m.revive()
 	m.helpBack()
 	m.rotate()
+	m.trimBacklog()
 	m.eraseEpochs()
 	m.sweep()
 	m.refuseTexts()
@@ -535,6 +543,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.governAt())
 	soonest(m.teachAt())
 	soonest(m.nextEpochErase())
+	soonest(m.backlogAt)
 	soonest(m.nextErase())
 	soonest(m.sweepAt)
 	soonest(m.mendAt())

@@ -20,6 +20,7 @@ type bundleRecord struct {
 	key      messageKey
 	d        wire.Digest
 	epoch    uint64 // number
+	sent     int64  // Unix seconds
 	set      wire.Digest
 	classes  []broadcast.Class // by seat of the set
 	envelope []byte
@@ -148,17 +149,8 @@ func (m *Machine) forgetPost(p *path, q *postItem) {
 
 func (m *Machine) forgetBundle(b *bundleRecord) {
 	delete(m.bundles, b.order)
+	m.bundleBytes -= b.size()
 	m.del(m.key(keyBundle, wire.U64(b.order)))
-}
-
-// waitingBundles is how many bundles have posts without receipt.
-func (m *Machine) waitingBundles() (n int) {
-	for _, b := range m.bundles {
-		if b.pending > 0 {
-			n++
-		}
-	}
-	return n
 }
 
 // appendHead begins the record of a bundle: what stands before the slots, which
@@ -166,13 +158,14 @@ func (m *Machine) waitingBundles() (n int) {
 // firsts is how many of them begin a session, as far as is known.
 func (b *bundleRecord) appendHead(firsts int) (record []byte, at int) {
 	seats := len(b.classes)
-	v := make([]byte, 0, len(b.key.seat)+len(b.key.incarnation)+8+len(b.d)+8+len(b.set)+4+seats+4+len(b.envelope)+4+
+	v := make([]byte, 0, len(b.key.seat)+len(b.key.incarnation)+8+len(b.d)+8+8+len(b.set)+4+seats+4+len(b.envelope)+4+
 		seats*broadcast.StandingSize+firsts*(broadcast.FirstContactSize-broadcast.StandingSize+4+MaxRelays*ratchet.ShareSize)+4)
 	v = append(v, b.key.seat[:]...)
 	v = append(v, b.key.incarnation[:]...)
 	v = wire.AppendU64(v, b.key.sequence)
 	v = append(v, b.d[:]...)
 	v = wire.AppendU64(v, b.epoch)
+	v = wire.AppendU64(v, uint64(b.sent))
 	v = append(v, b.set[:]...)
 	v = wire.AppendU32(v, uint32(seats))
 	v = append(v, make([]byte, seats)...) // classes, when all slots are there
@@ -205,6 +198,7 @@ func (m *Machine) loadBundle(key, value []byte) error {
 	b.key.sequence = r.U64()
 	r.Fixed(b.d[:])
 	b.epoch = r.U64()
+	b.sent = int64(r.U64())
 	r.Fixed(b.set[:])
 	for range r.Count(broadcast.MaxMailboxes, 1) {
 		b.classes = append(b.classes, broadcast.Class(r.U8()))
@@ -220,6 +214,7 @@ func (m *Machine) loadBundle(key, value []byte) error {
 		return fmt.Errorf("a bundle names a set that is not there: %w", wire.ErrFormat)
 	}
 	m.bundles[b.order] = b
+	m.bundleBytes += b.size()
 	return nil
 }
 

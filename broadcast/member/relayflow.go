@@ -233,8 +233,10 @@ func (m *Machine) stepRelays() {
 
 // listHolds tells whether the next list takes the place of the one in use: enough
 // of its relays show the operation, and enough of those before, and the own
-// announcement names mailboxes on it. A relay that goes can hinder it for a
-// deadline only.
+// announcement names mailboxes on it. A relay that goes and does not answer can
+// hinder it for a deadline, one that answers and does not show it for
+// Limits.GoneAfter: nobody makes a list that the relays before it never showed
+// anybody, and nobody is kept by relays that hide it.
 func (m *Machine) listHolds(next *nextList) bool {
 	if m.unannounced() && !m.meta.Restored && !m.meta.Superseded && !m.silent() {
 		return false // nothing that is sent would come back on the new ones
@@ -243,11 +245,26 @@ func (m *Machine) listHolds(next *nextList) bool {
 	if !m.enoughOf(relayEra{Relays: next.Relays, Policy: now.Policy}, shown, 0) {
 		return false
 	}
-	return m.enoughOf(now, shown, 0) || !m.now.Before(m.listWait(next)) && m.enoughOf(now, shown, now.Relays&^next.Relays)
+	return m.enoughOf(now, shown, m.hinderNot(next, now.Relays&^next.Relays))
 }
 
 func (m *Machine) listWait(next *nextList) time.Time {
 	return next.since.Add(m.rules().Deadline)
+}
+
+func (m *Machine) listForced(next *nextList) time.Time {
+	return next.since.Add(m.cfg.Limits.GoneAfter)
+}
+
+// hinderNot are the relays that go and do not hinder the next list any more.
+func (m *Machine) hinderNot(next *nextList, goes relayMask) (without relayMask) {
+	for i, p := range m.paths {
+		answers := p.read.opened && p.caughtUp
+		if goes.has(i) && (!answers && !m.now.Before(m.listWait(next)) || !m.now.Before(m.listForced(next))) {
+			without |= 1 << i
+		}
+	}
+	return without
 }
 
 // takeList makes the next list the one in use.
@@ -348,10 +365,11 @@ func (m *Machine) announcedOn(p *path) bool {
 	return slices.ContainsFunc(m.keyring.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key && b.ID == p.mailbox })
 }
 
-// missRelays notices relays that do not answer while enough others do, and tells of
-// each once when it has been so for Limits.GoneAfter.
+// missRelays notices relays that do not answer while another does, and tells of
+// each once when it has been so for Limits.GoneAfter. One other is enough: a strict
+// group cannot read at all meanwhile, and needs to know why.
 func (m *Machine) missRelays() {
-	if !m.isMember() || !m.reading() {
+	if !m.isMember() || !slices.ContainsFunc(m.used(), func(p *path) bool { return p.read.opened && p.caughtUp }) {
 		m.readingSince = time.Time{}
 		return
 	}
@@ -367,17 +385,25 @@ func (m *Machine) missRelays() {
 			}
 			rec.Missing, rec.Told = 0, false
 			m.saveMeta()
-		case p.read.opened || m.now.Before(m.missingFrom()):
+		case p.read.opened || p.problem == "" && m.now.Before(m.missingFrom()):
 		case rec.Missing == 0:
 			rec.Missing = m.now.Unix()
 			m.saveMeta()
 		case !rec.Told && !m.now.Before(time.Unix(rec.Missing, 0).Add(m.cfg.Limits.GoneAfter)):
 			rec.Told = true
 			m.saveMeta()
-			m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s has been gone for %s, while others answered. They carry the messages. %s",
-				p.name(), days(m.now.Sub(time.Unix(rec.Missing, 0))), m.offer(p))})
+			m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s has been gone for %s, while others answered. %s %s",
+				p.name(), days(m.now.Sub(time.Unix(rec.Missing, 0))), m.withoutIt(p), m.offer(p))})
 		}
 	}
+}
+
+// withoutIt says what a relay's absence means for messages.
+func (m *Machine) withoutIt(gone *path) string {
+	if m.enough(func(p *path) bool { return p != gone && p.read.opened }) {
+		return "They carry the messages."
+	}
+	return "They are too few for this group: messages wait until it is back, or another has its place."
 }
 
 // missingFrom is from when on a relay without a link counts as missing: the
@@ -406,6 +432,7 @@ func (m *Machine) relaysWake() (t time.Time) {
 	soonest(m.sparesWake())
 	if next := m.meta.Lists.Next; next != nil {
 		soonest(m.listWait(next))
+		soonest(m.listForced(next))
 	}
 	for _, p := range m.paths {
 		rec := &m.meta.Relays[p.index]

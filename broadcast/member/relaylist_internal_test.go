@@ -188,24 +188,33 @@ func TestListHolds(t *testing.T) {
 		shown  []int
 		late   bool
 		want   bool
+		read   []int // that go and answer
+		days   int   // later
 	}{
-		{"nobody shows it", false, nil, []int{0, 2}, 1, nil, true, false},
-		{"q of the old, one of the new", false, nil, []int{0}, 2, []int{0, 1, 2}, true, false},
-		{"q of both", false, nil, []int{0, 2}, 1, []int{0, 2}, false, true},
-		{"the one that goes counts with the old", false, nil, []int{0, 2}, 1, []int{0, 1, 3}, false, true},
-		{"q of the new, one of the old", false, nil, []int{0, 2}, 1, []int{0, 3}, false, false},
-		{"one of the old hides it for good", false, nil, []int{0, 2}, 1, []int{0, 3}, true, false},
-		{"two go and show nothing", false, nil, []int{0}, 2, []int{0, 3, 4}, false, false},
-		{"two go and showed nothing for long", false, nil, []int{0}, 2, []int{0, 3, 4}, true, true},
-		{"all go and showed nothing for long", false, nil, nil, 2, []int{3, 4}, true, true},
-		{"all go, and one of the new shows it", false, nil, nil, 2, []int{3}, true, false},
-		{"strict: all", true, nil, []int{0, 2}, 1, []int{0, 1, 2, 3}, false, true},
-		{"strict: the one that goes is silent", true, nil, []int{0, 2}, 1, []int{0, 2, 3}, false, false},
-		{"strict: it was silent for long", true, nil, []int{0, 2}, 1, []int{0, 2, 3}, true, true},
-		{"strict: one that stays is silent", true, nil, []int{0, 2}, 1, []int{0, 1, 3}, true, false},
-		{"convicted ones do not count", false, []int{2}, []int{0, 2}, 1, []int{0, 3}, true, true},
-		{"a relay goes without another", false, nil, []int{0, 2}, 0, []int{0, 2}, false, true},
-		{"and only one shows it", false, nil, []int{0, 2}, 0, []int{0, 1}, true, false},
+		{"nobody shows it", false, nil, []int{0, 2}, 1, nil, true, false, nil, 0},
+		{"q of the old, one of the new", false, nil, []int{0}, 2, []int{0, 1, 2}, true, false, nil, 0},
+		{"q of both", false, nil, []int{0, 2}, 1, []int{0, 2}, false, true, nil, 0},
+		{"the one that goes counts with the old", false, nil, []int{0, 2}, 1, []int{0, 1, 3}, false, true, nil, 0},
+		{"q of the new, one of the old", false, nil, []int{0, 2}, 1, []int{0, 3}, false, false, nil, 0},
+		{"one of the old hides it for good", false, nil, []int{0, 2}, 1, []int{0, 3}, true, false, nil, 0},
+		{"two go and show nothing", false, nil, []int{0}, 2, []int{0, 3, 4}, false, false, nil, 0},
+		{"two go and showed nothing for long", false, nil, []int{0}, 2, []int{0, 3, 4}, true, true, nil, 0},
+		{"all go and showed nothing for long", false, nil, nil, 2, []int{3, 4}, true, true, nil, 0},
+		{"all go, and one of the new shows it", false, nil, nil, 2, []int{3}, true, false, nil, 0},
+		{"strict: all", true, nil, []int{0, 2}, 1, []int{0, 1, 2, 3}, false, true, nil, 0},
+		{"strict: the one that goes is silent", true, nil, []int{0, 2}, 1, []int{0, 2, 3}, false, false, nil, 0},
+		{"strict: it was silent for long", true, nil, []int{0, 2}, 1, []int{0, 2, 3}, true, true, nil, 0},
+		{"strict: one that stays is silent", true, nil, []int{0, 2}, 1, []int{0, 1, 3}, true, false, nil, 0},
+		{"convicted ones do not count", false, []int{2}, []int{0, 2}, 1, []int{0, 3}, true, true, nil, 0},
+		{"a relay goes without another", false, nil, []int{0, 2}, 0, []int{0, 2}, false, true, nil, 0},
+		{"and only one shows it", false, nil, []int{0, 2}, 0, []int{0, 1}, true, false, nil, 0},
+		{"two go, answer and hide it", false, nil, []int{0}, 2, []int{0, 3, 4}, true, false, []int{1, 2}, 0},
+		{"two go, one answers and shows it", false, nil, []int{0}, 2, []int{0, 2, 3, 4}, true, true, []int{2}, 0},
+		{"two go, one answers and hides it", false, nil, []int{0}, 2, []int{0, 3, 4}, true, false, []int{2}, 0},
+		{"two go, answer and hid it for days", false, nil, []int{0}, 2, []int{0, 3, 4}, true, true, []int{1, 2}, 3},
+		{"all go, answer and hide it", false, nil, nil, 2, []int{3, 4}, true, false, []int{0, 1, 2}, 0},
+		{"all go, answer, and one hides it", false, nil, nil, 2, []int{0, 1, 3, 4}, true, true, []int{0, 1, 2}, 0},
+		{"strict: the one that goes answers and hides it", true, nil, []int{0, 2}, 1, []int{0, 2, 3}, true, false, []int{1}, 0},
 	} {
 		m := laidDown(t, 1)
 		m.state.Policy.Strict, m.genesis.Policy.Strict, m.voting = c.strict, c.strict, nil
@@ -224,6 +233,10 @@ func TestListHolds(t *testing.T) {
 		}
 		if c.late {
 			m.now = m.now.Add(m.rules().Deadline)
+		}
+		m.now = m.now.Add(time.Duration(c.days) * 24 * time.Hour)
+		for _, i := range c.read {
+			m.paths[i].read.opened, m.paths[i].caughtUp = true, true
 		}
 		m.stepRelays()
 		if got := m.meta.Lists.Next == nil; got != c.want {

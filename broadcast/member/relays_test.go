@@ -2,6 +2,7 @@ package member_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,15 @@ func TestReplaceRelay(t *testing.T) {
 		for i := range 3 {
 			w.relays[i].stop()
 			w.run(time.Second)
+			for _, n := range w.nodes { // held in a strict group until the relay has a successor
+				n.must(member.SendText{Text: fmt.Sprintf("meanwhile %d", i), Wait: member.WaitNone})
+			}
+			w.run(time.Second)
+			for _, n := range w.nodes {
+				if had := len(n.history()); strict == (had == 6*i+6) {
+					t.Errorf("strict %v: %s has %d messages while R%d is gone", strict, n.name, had, i+1)
+				}
+			}
 			v := w.nodes[0].must(member.ReplaceRelay{Relay: w.nodes[0].must(member.GetStatus{}).(member.Status).Relays[0].Label, By: w.spot(3 + i)}).(member.RelayChange)
 			if v.Ordinal != uint32(i+1) {
 				t.Errorf("strict %v: list %d: %+v", strict, i+1, v)
@@ -135,8 +145,8 @@ func TestReplaceRelay(t *testing.T) {
 		w.run(25 * time.Hour)
 		w.wantRelays("R4 in use", "R5 in use", "R6 in use", "R1 closed", "R2 closed", "R3 closed")
 		for _, n := range w.nodes {
-			if len(n.history()) != 12 {
-				t.Errorf("%s has %d messages of history", n.name, len(n.history()))
+			if len(n.history()) != 21 {
+				t.Errorf("%s has %d messages of history: %q", n.name, len(n.history()), n.history())
 			}
 			for _, want := range n.want {
 				if want.Relay == w.relays[0].key.Public() {

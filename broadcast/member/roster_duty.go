@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parallax/crossverify"
+	"parallax/internal/wire"
 )
 
 // What an admin's machine does without being asked (docs/protocol.md section 8.1,
@@ -36,13 +37,25 @@ func (m *Machine) doDuty() {
 		return
 	}
 	m.duty.at = time.Time{}
-	list := m.adopt(m.adoptable)
-	if m.epochDue() {
+	c := &change{m: m, list: m.adopt(m.adoptable)}
+	switch {
+	case m.epochDue(): // no link opens the door that comes
+		c.adoptAll(wire.Seat{})
+		c.ended = m.liveInvites()
+		c.revoke(c.ended)
 		if l, err := m.newEpoch(); err == nil {
-			list = append(list, l)
+			c.list = append(c.list, l)
 		}
+	case len(m.staleInvites()) > 0:
+		c.adoptAll(wire.Seat{})
+		c.ended = m.staleInvites()
+		c.revoke(c.ended)
 	}
-	m.publish(list...)
+	m.publish(c.list...)
+	m.endGrants(nil)
+	if n := m.ownAmong(c.ended); n > 0 {
+		m.show(Event{Kind: EventRoster, Text: m.endedText(n, wire.Seat{}) + " The group's keys changed, since somebody went."})
+	}
 	m.carry(m.uncarried()...)
 	if m.toDo() {
 		m.duty.at = m.now.Add(m.dutyWait())
@@ -56,12 +69,29 @@ func (m *Machine) toDo() bool {
 			return true
 		}
 	}
-	return m.epochDue() || len(m.uncarried()) > 0
+	return m.epochDue() || len(m.staleInvites()) > 0 || len(m.uncarried()) > 0
 }
 
 // epochDue tells whether somebody is out who has the keys of an epoch in force, or
 // several epochs are in force at once.
 func (m *Machine) epochDue() bool { return len(m.state.Epochs) > 1 || m.endsUnknown }
+
+// staleInvites lists, ascending, the invites that are neither revoked nor over, and
+// that an epoch in force was begun without: their links open another door, and its
+// Rotate ended their grants.
+func (m *Machine) staleInvites() [][16]byte {
+	return slices.DeleteFunc(m.liveInvites(), func(id [16]byte) bool { return !m.stale[id] })
+}
+
+// ownAmong counts those of these invites that this member made.
+func (m *Machine) ownAmong(ids [][16]byte) (n int) {
+	for i := range m.state.Invites {
+		if inv := &m.state.Invites[i]; inv.By == m.self && slices.Contains(ids, inv.ID) {
+			n++
+		}
+	}
+	return n
+}
 
 // uncarried lists operations that came a while ago and that too few boards show:
 // whoever made them may be gone.

@@ -93,6 +93,24 @@ func EpochInUse(gid wire.GroupID, heads []EpochHead, list []keys.EpochKey) (Epoc
 	return e, nil
 }
 
+// staleInvites are the invites that some epoch in force was begun without knowing
+// of, nor they of it: a link leads to the epoch that it was made in.
+func (r *Roster) staleInvites(heads []EpochHead) (stale map[[16]byte]bool) {
+	for _, i := range r.lists[opInvite] {
+		n := r.ops[i]
+		for h := range heads {
+			e, begun := r.index[heads[h].Operation]
+			if begun && r.ops[e].kind == opEpoch && !n.past.has(e) {
+				if stale == nil {
+					stale = map[[16]byte]bool{}
+				}
+				stale[InviteID(n.op.Body.(OpInvite).Record.Key)] = true
+			}
+		}
+	}
+	return stale
+}
+
 // endsUnknown tells whether somebody's end (a removal, or leaving) is in the past
 // of no epoch head: who is out would have the keys in use.
 func (r *Roster) endsUnknown() bool {

@@ -24,7 +24,7 @@ func (m *Machine) rosterChanged(before, after *State) {
 	m.governed, m.revoking.look, m.askedLook = false, true, true
 	m.current = nil
 	m.noteDigest()
-	m.endsUnknown = m.roster.endsUnknown()
+	m.endsUnknown, m.stale = m.roster.endsUnknown(), m.roster.staleInvites(after.Epochs)
 	invites := m.readInvites()
 	for _, seat := range changedSeats(before, after) {
 		if st := m.seats[seat]; st != nil {
@@ -241,7 +241,39 @@ func (m *Machine) tellRoster(before, after *State) {
 		}
 		return fmt.Sprintf("Whoever let %s in was removed at the same time: an admin has to approve %s again.", m.called(s), m.called(s))
 	}, "have to be approved: who let them in was removed at the same time, or the group was shut")
+	m.tellInvites(before, after)
 	m.tellLists(before, after)
+}
+
+// tellInvites tells whoever made an invitation that another ended it.
+func (m *Machine) tellInvites(before, after *State) {
+	n, by := 0, wire.Seat{}
+	for i := range after.Invites {
+		inv := &after.Invites[i]
+		if !inv.Revoked || inv.By != m.self || !m.now.Before(inv.Record.Expires) ||
+			slices.ContainsFunc(before.Invites, func(o Invite) bool { return o.ID == inv.ID && o.Revoked }) {
+			continue
+		}
+		for _, r := range m.roster.lists[opRevoke] {
+			if n, o := m.roster.ops[r], m.roster.ops[r].op.Body.(OpRevoke); o.Invite == inv.ID {
+				by = n.seat
+			}
+		}
+		if by != m.self { // who ends its own is answered
+			n++
+		}
+	}
+	if n > 0 {
+		m.show(Event{Kind: EventRoster, Text: m.endedText(n, by)})
+	}
+}
+
+// endedText says that own invitations ended.
+func (m *Machine) endedText(n int, by wire.Seat) string {
+	if n == 1 {
+		return fmt.Sprintf("An invitation of yours ended%s: its link lets nobody in any more. `parallax invite` makes a new one.", m.byWhom(by))
+	}
+	return fmt.Sprintf("%d invitations of yours ended%s: their links let nobody in any more. `parallax invite` makes a new one.", n, m.byWhom(by))
 }
 
 // tellSeats shows what happened to seats: one line each, or one for many.

@@ -188,7 +188,7 @@ func (m *Machine) finishLog() error {
 		}
 	}
 	m.state = m.roster.State()
-	m.endsUnknown = m.roster.endsUnknown()
+	m.endsUnknown, m.stale = m.roster.endsUnknown(), m.roster.staleInvites(m.state.Epochs)
 	m.readInvites()
 	return nil
 }

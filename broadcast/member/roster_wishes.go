@@ -59,7 +59,8 @@ type change struct {
 	inv   *Invitation
 	rec   *InviteRecord
 	posts map[wire.PostID]*path
-	also  func() // posts what goes with it, once all is published
+	also  func()     // posts what goes with it, once all is published
+	ended [][16]byte // invitations, by duty
 }
 
 func (c *change) make(body OperationBody) *logged {

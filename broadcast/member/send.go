@@ -63,7 +63,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	if err != nil {
 		panic("member: content was checked before: " + err.Error())
 	}
-	b := &bundleRecord{key: k, d: d, epoch: epoch.Number, set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
+	b := &bundleRecord{key: k, d: d, epoch: epoch.Number, sent: m.now.Unix(), set: set.hash, envelope: envelope, classes: make([]broadcast.Class, len(set.seats))}
 	record, at := b.appendHead(len(m.starting.begun))
 	var own wire.Digest
 	var begun []*seatState
@@ -117,6 +117,7 @@ func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	}
 	m.bundles[b.order] = b
 	m.put(m.key(keyBundle, wire.U64(b.order)), b.finish(record, at))
+	m.bundleBytes += b.size()
 	if full != 0 {
 		m.keepForRepair(b, full)
 	}
@@ -234,8 +235,8 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	case m.mute() != nil:
 		fail(m.mute())
 		return
-	case m.waitingBundles()+len(m.starting.texts) >= m.cfg.Limits.Outbox:
-		fail(fmt.Errorf("%w: %d", ErrOutboxFull, m.waitingBundles()+len(m.starting.texts)))
+	case m.outboxFull(len(m.starting.texts)):
+		fail(fmt.Errorf("%w: %d", ErrOutboxFull, m.untaken()+len(m.starting.texts)))
 		return
 	}
 	if m.textsWait() {

@@ -2,24 +2,26 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"parallax/internal/needs"
 )
 
 // TestFullDisk: a member's disk fills up. Sends fail with an error that says
 // so; what was acknowledged before is there when there is room again, and the
 // same folder goes on.
 //
-// The disk is a small tmpfs, and mounting one needs root: this is the one test
-// that is skipped elsewhere.
+// The disk is a small tmpfs, and mounting one needs root.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
-		t.Skipf("SKIPPED, NOT TESTED: a full disk. Mounting a small tmpfs needs root: %v", err)
+		needs.Missing(t, fmt.Sprintf("a full disk. Mounting a small tmpfs needs root: %v", err))
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {

@@ -31,7 +31,7 @@ var floors = map[string]int{
 	"ratchet": 2, "crossverify": 2, "broadcast": 2,
 	"broadcast/proto":  3,
 	"broadcast/member": 4, "broadcast/relay": 4,
-	"node": 5, "simnet": 5, "internal/store/memory": 5, "internal/store/pebble": 5, "internal/store/guarded": 5, "internal/store/sealed": 5, "internal/store/storetest": 5,
+	"node": 5, "simnet": 5, "internal/store/memory": 5, "internal/store/pebble": 5, "internal/store/guarded": 5, "internal/store/sealed": 5, "internal/store/storetest": 5, "internal/needs": 5,
 	"internal/cli": 6, "cmd": 6,
 }
 
