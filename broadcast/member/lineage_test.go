@@ -19,7 +19,9 @@ func (a *accused) of(l wire.Lineage, n uint64, head byte) crossverify.Statement 
 	return crossverify.SignStatement(a.key, a.p.channel, l, n, wire.Digest{head}, wire.Digest{head}, wire.Digest{})
 }
 
-func life(ordinal, random byte) wire.Lineage { return wire.NewLineage(uint64(ordinal), [8]byte{random}) }
+func life(ordinal, random byte) wire.Lineage {
+	return wire.NewLineage(uint64(ordinal), [8]byte{random})
+}
 
 // connect makes a link and takes the Open that goes out on it.
 func (a *accused) connect(link broadcast.Link) (o proto.Open) {
