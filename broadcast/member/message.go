@@ -53,6 +53,7 @@ type message struct {
 	digests  uint64    // paths, by index, that match it by its digest alone
 	known    time.Time // first, in this opening
 	era      int       // who counted when it came
+	beyond   bool      // it is told that its sender was out by then, in this opening
 }
 
 // showMessage hands a message to the application, once.

@@ -40,6 +40,9 @@ func (m *Machine) rosterChanged(before, after *State) {
 	}
 	m.turnEpoch(after.Epochs)
 	m.tellRoster(before, after)
+	for _, seat := range changedSeats(before, after) {
+		m.beyondCut(seat)
+	}
 	for _, seat := range letInAgain(before, after) {
 		m.asksBack(m.seats[seat])
 	}

@@ -70,11 +70,30 @@ func (m *Machine) heard(st *seatState, msg *message, c *Content) bool {
 	return false
 }
 
-// unheard shows what somebody sent after it was removed as just that.
-func (m *Machine) unheard(st *seatState, msg *message, c *Content) {
-	if c.Kind != KindText {
+// beyondCut tells of texts of a seat that were shown as its word and do not count
+// any more: its removal came here after them.
+func (m *Machine) beyondCut(seat wire.Seat) {
+	st := m.seats[seat]
+	if st == nil || !m.out(seat) || m.leftItself(seat) {
 		return
 	}
+	for _, msg := range m.recent {
+		if msg.key.seat != seat || msg.own || msg.kind != KindText || msg.event == 0 || msg.beyond || m.counts(st, msg.key) {
+			continue
+		}
+		msg.beyond = true
+		m.tellUnheard(st, msg, msg.text)
+	}
+}
+
+// unheard shows what somebody sent after it was removed as just that.
+func (m *Machine) unheard(st *seatState, msg *message, c *Content) {
+	if c.Kind == KindText {
+		m.tellUnheard(st, msg, textOf(c.Body))
+	}
+}
+
+func (m *Machine) tellUnheard(st *seatState, msg *message, text string) {
 	st.unheard++
 	switch name := m.display(st); {
 	case st.unheard > maxUnheard+1:
@@ -83,6 +102,6 @@ func (m *Machine) unheard(st *seatState, msg *message, c *Content) {
 			Text: fmt.Sprintf("%s goes on sending after it was removed%s. More of it is not shown.", name, m.byWhom(m.removedBy(st.seat)))})
 	default:
 		m.show(Event{Kind: EventSilent, ID: msg.d.Short(), Seat: st.seat.String(), Member: name, Sent: unixSeconds(msg.sent),
-			Text: fmt.Sprintf("Sent after %s was removed%s: %q", name, m.byWhom(m.removedBy(st.seat)), preview(textOf(c.Body)))})
+			Text: fmt.Sprintf("Sent after %s was removed%s: %q", name, m.byWhom(m.removedBy(st.seat)), preview(text))})
 	}
 }

@@ -212,8 +212,8 @@ func TestSentAfterRemoval(t *testing.T) {
 		ann.offline = false
 		w.run(time.Minute)
 		w.agree(ann, cy)
-		for _, n := range []*memberNode{ann} {
-			if !slices.Contains(n.texts(), "Bob: counts") || slices.Contains(n.texts(), "Bob: too late") {
+		for _, n := range []*memberNode{ann, cy} { // Cy had it before the removal came
+			if !slices.Contains(n.texts(), "Bob: counts") || slices.Contains(n.texts(), "Bob: too late") != (n == cy) {
 				t.Errorf("strict %v: %s has %q", strict, n.name, n.texts())
 			}
 			if got := n.told(member.EventSilent); len(got) != 1 || !strings.Contains(got[0], "too late") || !strings.Contains(got[0], "removed by") {
