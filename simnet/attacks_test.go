@@ -57,6 +57,7 @@ var outcomes = map[string]outcome{
 	"rollback-board":        {convicted: "R2"},
 	"split":                 {convicted: "R2"},
 	"split-insider":         {convicted: "R2"},
+	"split-restart":         {convicted: "R2"},
 	"split-lineage":         {convicted: "R2"},
 	"split-lineage-insider": {convicted: "R2"},
 	"split-lineage-leaps":   {}, // what a relay that loses data again and again would do
