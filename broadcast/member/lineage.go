@@ -145,9 +145,24 @@ func (m *Machine) strays(p *path, seat wire.Seat, v RelayView) {
 	if !m.tells(p, v.Lineage) || slices.ContainsFunc(m.exchange, func(e exchangeDue) bool { return e.path == p.index && e.lineage }) {
 		return
 	}
-	wait := lineageWait << min(m.strayed[by], lineageMost)
-	m.strayed[by]++
+	x := m.strayed[by]
+	if x.theirs != v.Lineage || x.best != p.best().Lineage {
+		x.theirs, x.best, x.same = v.Lineage, p.best().Lineage, 0
+	}
+	if x.same >= maxReshares {
+		return // it has the statement by now, and may be cut off from the relay
+	}
+	wait := lineageWait << min(x.times, lineageMost)
+	x.same, x.times = x.same+1, x.times+1
+	m.strayed[by] = x
 	m.exchange = append(m.exchange, exchangeDue{at: m.now.Add(wait + m.shareJitter()), path: p.index, lineage: true})
+}
+
+// stray is how often views of a seat in another lineage led to an exchange, in this
+// opening.
+type stray struct {
+	theirs, best wire.Lineage
+	same, times  int // for these two lineages, and in all
 }
 
 // tells tells whether what is known of a path is news for who is in a lineage, or

@@ -234,13 +234,18 @@ func TestStrayViews(t *testing.T) {
 	if view(life(3, 1)); exchanges(10*time.Minute) != 0 {
 		t.Error("an exchange for who is ahead, as this member knows")
 	}
-	sent, begun := 0, m.now
-	for range 60 { // an insider names lineage after lineage
-		view(life(1, 1))
-		sent += exchanges(time.Minute)
+	hour := func(of func(i byte) wire.Lineage) (sent int) {
+		for i := range byte(60) {
+			view(of(i))
+			sent += exchanges(time.Minute)
+		}
+		return sent
 	}
-	if sent == 0 || sent > 12 {
-		t.Errorf("%d exchanges within %v", sent, m.now.Sub(begun))
+	if n := hour(func(byte) wire.Lineage { return life(1, 1) }); n == 0 || n > maxReshares {
+		t.Errorf("%d exchanges in an hour for who is cut off from the relay", n)
+	}
+	if n := hour(func(i byte) wire.Lineage { return life(2, i+20) }); n == 0 || n > 8 {
+		t.Errorf("%d exchanges in an hour for an insider that names lineage after lineage", n)
 	}
 	if len(m.evidence) > 0 || m.told(EventRelay, "")+m.told(EventDispute, "") > 0 {
 		t.Errorf("%q", m.textsTold())

@@ -174,7 +174,7 @@ type Machine struct {
 	claims      map[claimant][]uint64 // numbers in views, by who claimed them
 	reshared    map[claimant]int      // how often evidence was shared again for a seat, in this opening
 	accused     map[wire.Seat]note    // what a seat said that had no proof
-	strayed     map[claimant]int      // how often its lineage led to an exchange, in this opening
+	strayed     map[claimant]stray    // in another lineage
 	declined    map[wire.PostID]bool  // posts refused while a command waits for them
 	alarms      map[alarmKey]*gathered
 	spareDue    time.Time // when a spare relay takes a place by itself
@@ -286,7 +286,7 @@ func (m *Machine) reset() {
 		reshared: map[claimant]int{},
 		accused:  map[wire.Seat]note{},
 		lives:    map[claimant]wire.Lineage{},
-		strayed:  map[claimant]int{},
+		strayed:  map[claimant]stray{},
 		declined: map[wire.PostID]bool{},
 		answered: map[uint64]broadcast.Answer{},
 		durable:  map[uint64]*answerRecord{},
