@@ -163,3 +163,45 @@ func TestHonestRestores(t *testing.T) {
 		})
 	}
 }
+
+// TestMailboxLostTwice: a relay that is restored twice from one copy, of before a
+// member registered, has two lineages of one ordinal: the member shows it the one
+// that it read, and no path fails.
+func TestMailboxLostTwice(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob")
+	ann, bob := w.nodes[0], w.nodes[1]
+	var spots []member.FoundingSpot
+	for _, r := range w.relays {
+		spots = append(spots, member.FoundingSpot{Key: r.key.Public(), Addrs: []string{"/memory/" + r.operator}, Token: "token"})
+	}
+	ann.must(member.CreateGroup{Group: "Test", Name: "Ann", Relays: spots, Deadline: 3 * time.Second})
+	link := ann.must(member.MakeInvite{}).(member.InviteInfo).Link
+	w.run(time.Second)
+	h := &honestRestores{world: w, relay: w.relays[2], copy: w.relays[2].store.Snapshot()}
+	bob.must(member.JoinGroup{Link: link, Name: "Bob"})
+	bob.must(member.SendText{Text: "one", Wait: member.WaitAll})
+	for range 2 {
+		ann.offline = true // Bob comes first
+		h.restore(true)
+		w.run(10 * time.Second)
+		ann.offline = false
+		w.run(10 * time.Second)
+	}
+	ann.must(member.SendText{Text: "two", Wait: member.WaitAll})
+	bob.must(member.SendText{Text: "three", Wait: member.WaitAll})
+	w.run(30 * time.Second)
+	w.everybody("Bob: one", "Ann: two", "Bob: three")
+	w.quiet()
+	for _, n := range w.nodes {
+		for _, e := range n.events {
+			if strings.Contains(e.Text, "failed") {
+				t.Errorf("%s is told: %s", n.name, e.Text)
+			}
+		}
+		for _, r := range n.must(member.GetStatus{}).(member.Status).Relays {
+			if !r.CaughtUp || r.Failed > 0 {
+				t.Errorf("%s: %+v", n.name, r)
+			}
+		}
+	}
+}

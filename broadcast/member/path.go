@@ -428,7 +428,11 @@ func (m *Machine) registered(p *path, f proto.Registered) {
 		p.listed = false // board writes in between were not seen
 		p.position, p.head, p.root = s.N, s.H, s.Root
 	case again && s.Lineage.Ordinal() <= p.lineage.Ordinal():
-		m.pathFailed(p, "register", fmt.Sprintf("relay %s registered the mailbox in a log that is older than the one it showed", p.label()))
+		// It lost data once more, and has not heard of the lineage that this
+		// member reads: Open shows it.
+		p.registered = true
+		m.savePath(p)
+		m.openMailbox(p)
 		return
 	default:
 		m.beginLineage(p, s.Lineage)
