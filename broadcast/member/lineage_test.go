@@ -435,3 +435,47 @@ func TestNotesAreBounded(t *testing.T) {
 }
 
 func (p *path) bitMask() relayMask { return 1 << p.index }
+
+// TestHeadAndNoteRecords: records of heads and of what was told that are cut,
+// longer, or of a part that is not known, are not read.
+func TestHeadAndNoteRecords(t *testing.T) {
+	a := newAccused(t)
+	a.read(a.sign(5, wire.Digest{1}, a.p.tree.Root()))
+	a.sawStatement(a.p, a.of(life(4, 4), 2, 1))
+	a.badHeader(a.p)
+	st := a.sortedSeats()[0]
+	a.setHidden(st, 3)
+	a.accuses(st.seat)
+	k := alarmKey{exchanges, 2}
+	g := a.alarmOf(k)
+	a.saveAlarm(k, g)
+	g.alone = aloneAlarms
+	a.alarm(k, st)
+	seen := map[string]bool{}
+	for _, o := range a.ops {
+		var load func(key, value []byte) error
+		var part string
+		switch kind := o.Key[16]; {
+		case kind == keyHead && o.Value != nil:
+			load, part = a.loadHead, fmt.Sprint("head ", len(o.Key))
+		case kind == keyNoted:
+			load, part = a.loadNoted, string(o.Key[16:18])
+		default:
+			continue
+		}
+		seen[part] = true
+		key := o.Key[17:]
+		if err := load(key, o.Value); err != nil {
+			t.Fatalf("record %q: %v", part, err)
+		}
+		if load(key, append(slices.Clone(o.Value), 0)) == nil || len(o.Value) > 0 && load(key, o.Value[1:]) == nil || load(append(slices.Clone(key), 0), o.Value) == nil || load(nil, o.Value) == nil {
+			t.Errorf("record %q is read when it is cut or longer", part)
+		}
+	}
+	if len(seen) != 2+5 {
+		t.Errorf("%d kinds of records: %v", len(seen), seen)
+	}
+	if a.loadNoted([]byte{'?'}, nil) == nil || a.loadNoted(append([]byte{partWaits}, make([]byte, 41)...), nil) != nil || a.loadNoted(append(append([]byte{partWaits}, make([]byte, 32)...), 9, 0, 0, 0, 0, 0, 0, 0, 0), nil) == nil {
+		t.Error("a part or a cause that there is not")
+	}
+}
