@@ -49,7 +49,11 @@ func (x *Script) lieAt(r *Relay, kind, victim string, w words) error {
 	s := x.s
 	switch kind {
 	case "split":
-		s.Split(r, victim, w.named["drop"])
+		life, known := map[string]adversary.Life{"": adversary.SameLife, "new": adversary.NewLife, "twin": adversary.TwinLife}[w.named["life"]]
+		if !known {
+			return fmt.Errorf("%w: a life is new or twin", ErrDirective)
+		}
+		s.Split(r, victim, w.named["drop"], life, w.has("leaps"))
 		return nil
 	case "unask":
 		s.Unask(r, victim, w.named["drop"])

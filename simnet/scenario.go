@@ -427,9 +427,13 @@ func hides(i *adversary.Insider, hidden map[wire.Seat]bool, name string, m proto
 	return false
 }
 
-// Split makes a relay show victim, from now on, a log without what drop posts.
-func (s *Scenario) Split(r *Relay, victim, drop string) {
+// Split makes a relay show victim, from now on, a log without what drop posts, of
+// another life if that is not the same one. Shown a statement of one life, the
+// relay goes on with the other all the same, unless it leaps: then it begins one
+// more each time.
+func (s *Scenario) Split(r *Relay, victim, drop string, life adversary.Life, leaps bool) {
 	s.lies(r)
+	r.Fork.Life, r.Rollback.Armed = life, life != adversary.SameLife && !leaps
 	r.Fork.Choose = s.shownTo(victim)
 	r.Fork.Pass = func(to adversary.Side, from adversary.Place, m proto.Message) proto.Message {
 		switch m.(type) {

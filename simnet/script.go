@@ -33,7 +33,9 @@ import (
 //	                                        relay N signed what it never signed
 //	lie N,N substitute victim=NAME hide=NAME with=NAME [alone]
 //	                                        alone: nothing crosses between the views
-//	lie N,N split victim=NAME drop=NAME
+//	lie N,N split victim=NAME drop=NAME [life=new|twin [leaps]]
+//	                                        life: the second log has another lineage; leaps:
+//	                                        asked about it, the relay begins one more
 //	lie N,N unask victim=NAME drop=NAME     another log, in which a newcomer did not ask
 //	lie N,N forget victim=NAME              its board entries are gone
 //	lie N,N alter|spoil|replay|withhold|blank|renumber|omit victim=NAME [from=NAME] [first=N] [count=N] [clumsy]

@@ -27,7 +27,7 @@ const (
 
 const (
 	// aloneAlarms is how many seats are told of one by one, for one cause and
-	// the same relays, in one opening. Default: 3.
+	// the same relays, until there is nothing to tell of it for notedFor. Default: 3.
 	aloneAlarms = 3
 	// alarmRest is how long no further one may come until the rest is told.
 	// Default: 5 s, doubled with each telling, up to 43 min: a liar can invent
@@ -44,9 +44,10 @@ type alarmKey struct {
 	relays relayMask
 }
 
-// gathered is what came of one cause in this opening.
+// gathered is what came of one cause.
 type gathered struct {
-	alone       int // told one by one
+	told        int64 // Unix seconds
+	alone       int   // told one by one
 	rest        time.Duration
 	seats       []wire.Seat
 	since, last time.Time // when the first and the newest of seats came
@@ -76,16 +77,14 @@ func (m *Machine) causeOf(st *seatState) (k alarmKey) {
 
 // alarm tells of one seat, now or with others.
 func (m *Machine) alarm(k alarmKey, st *seatState) {
-	g := m.alarms[k]
-	if g == nil {
-		if m.alarms == nil {
-			m.alarms = map[alarmKey]*gathered{}
-		}
-		g = &gathered{rest: alarmRest}
-		m.alarms[k] = g
+	g := m.alarmOf(k)
+	if g.told != 0 && m.over(g.told) {
+		g.alone, g.rest = 0, alarmRest
 	}
 	if g.alone < aloneAlarms && len(g.seats) == 0 {
 		g.alone++
+		g.told = m.now.Unix()
+		m.saveAlarm(k, g)
 		m.tellOne(k, st)
 		return
 	}
@@ -94,7 +93,21 @@ func (m *Machine) alarm(k alarmKey, st *seatState) {
 	}
 	if !slices.Contains(g.seats, st.seat) {
 		g.seats, g.last = append(g.seats, st.seat), m.now
+		m.put(m.waitsKey(k, st.seat), nil)
 	}
+}
+
+// alarmOf is what came of a cause so far.
+func (m *Machine) alarmOf(k alarmKey) *gathered {
+	g := m.alarms[k]
+	if g == nil {
+		if m.alarms == nil {
+			m.alarms = map[alarmKey]*gathered{}
+		}
+		g = &gathered{rest: alarmRest}
+		m.alarms[k] = g
+	}
+	return g
 }
 
 func (g *gathered) due() time.Time {
@@ -113,8 +126,16 @@ func (m *Machine) tellGathered() {
 			continue
 		}
 		seats := g.seats
-		g.seats, g.rest = nil, min(2*g.rest, maxAlarmRest)
-		seats = slices.DeleteFunc(seats, func(s wire.Seat) bool { return !m.stillSo(k, m.seats[s]) })
+		g.seats, g.rest, g.told = nil, min(2*g.rest, maxAlarmRest), m.now.Unix()
+		m.saveAlarm(k, g)
+		seats = slices.DeleteFunc(seats, func(s wire.Seat) bool {
+			m.del(m.waitsKey(k, s))
+			so := m.stillSo(k, m.seats[s])
+			if !so && k.cause == hidesSeats { // told when it is so again
+				m.setHidden(m.seats[s], m.seats[s].hidden&^k.relays)
+			}
+			return !so
+		})
 		switch {
 		case len(seats) == 0:
 		case len(seats) == 1:

@@ -37,6 +37,8 @@ var kinds = []struct {
 	{keyAsked, false, true}, // versions of own decisions
 	{keyRevoked, false, true},
 	{keyReceipt, false, true},
+	{keyHead, false, true},  // as the path's newest statement
+	{keyNoted, false, true}, // as history
 }
 
 // LiveKinds are the kinds of records with live ratchet state, each the byte

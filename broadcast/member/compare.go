@@ -239,7 +239,7 @@ type claimant struct {
 // Bounds of what one member's views can make others keep, tell and send.
 const (
 	maxClaims      = 2  // heads for numbers not read yet, for each path: the first and the newest
-	maxAccusations = 16 // told or answered in one opening, of those without proof
+	maxAccusations = 16 // told or answered, of those without proof, until none came for notedFor
 )
 
 // claim keeps a head for a number that was not read yet.
@@ -279,8 +279,13 @@ func (m *Machine) forgetClaims(p *path) {
 // accuses counts what a seat says without proof, and tells whether it still
 // counts.
 func (m *Machine) accuses(seat wire.Seat) bool {
-	m.accused[seat]++
-	return m.accused[seat] <= maxAccusations
+	n := m.accused[seat]
+	if n.times++; n.times <= maxAccusations {
+		n.last = m.now.Unix()
+		m.accused[seat] = n
+		m.saveAccused(seat, n)
+	}
+	return n.times <= maxAccusations
 }
 
 // compareView holds what a sender saw against what this member saw.
@@ -290,7 +295,10 @@ func (m *Machine) compareView(st *seatState, v View) {
 		if p != nil && p.aside && !rv.Convicted {
 			m.lacksEvidence(p, st.seat)
 		}
-		if p == nil || rv.Lineage != p.lineage || rv.N == 0 {
+		if p == nil || rv.N == 0 {
+			continue
+		}
+		if m.strays(p, st.seat, rv); rv.Lineage != p.lineage {
 			continue
 		}
 		if own, ok := p.heads[rv.N]; ok {

@@ -37,7 +37,6 @@ type digestsSeen struct {
 	open  map[wire.Digest]*seenDigest // under which nothing has
 	next  time.Time                   // first due; zero: none
 	asked []time.Time                 // own questions of the last hour
-	told  bool                        // that something did not come, in this opening
 	salt  wire.Digest                 // drawn when first needed: nobody can place a digest before others
 }
 
@@ -267,8 +266,7 @@ func (m *Machine) askMissing() {
 		ds.asked = append(ds.asked, m.now)
 		m.sendBundle(KindRefetch, AppendRefetch(nil, &Refetch{Copies: list}))
 	}
-	if len(lost) > 0 && !ds.told {
-		ds.told = true
+	if len(lost) > 0 && m.newCause(nil, "digests") {
 		m.notCome(lost)
 	}
 }

@@ -37,6 +37,7 @@ type exchangeDue struct {
 	path     int
 	differ   crossverify.Statement
 	evidence *evidenceRecord // nil: differ
+	lineage  bool            // for members in another lineage: the newest statement known
 	enough   int             // so many others, sharing it first, make this one needless
 }
 
@@ -62,6 +63,17 @@ func (m *Machine) runExchanges() {
 		case e.evidence != nil:
 			x.Evidence, p.shared = []string{e.evidence.Text}, m.now
 			m.putEvidence(e.evidence)
+		case e.lineage:
+			s, due := m.lineageDue(p)
+			if !due {
+				continue
+			}
+			if !m.drained() { // a newer view of theirs may be on its way
+				e.at = m.now.Add(lineageWait)
+				m.exchange = append(m.exchange, e)
+				continue
+			}
+			x.Statements = []crossverify.Statement{s}
 		case p.aside || m.shared[e.differ.H]:
 			continue
 		default:
@@ -97,12 +109,9 @@ func (m *Machine) sawExchange(body []byte) {
 				m.convict(p, e)
 			}
 		}
-		if s.Lineage != p.lineage {
-			continue
-		}
-		m.checkHead(p, s)
-		m.keepStatement(p, s)
-		if own, ok := p.heads[s.N]; ok && own.H == s.H {
+		m.sawStatement(p, s)
+		m.lineageShared(p, s)
+		if own, ok := p.heads[s.N]; ok && s.Lineage == p.lineage && own.H == s.H {
 			m.shared[s.H] = true
 		}
 	}

@@ -34,9 +34,10 @@ func (m *Machine) hides(st *seatState) {
 	if !r.Settled || len(shown) == 0 || st.own {
 		return
 	}
+	m.setHidden(st, st.hidden&^maskOf(shown))
 	for _, p := range missing {
 		if !st.hidden.has(p.index) && p.read.told && p.read.opened && p.listed && p.caughtUp && m.expected(p, st) {
-			st.hidden |= 1 << p.index
+			m.setHidden(st, st.hidden|1<<p.index)
 			m.alarm(alarmKey{hidesSeats, 1 << p.index}, st)
 		}
 	}

@@ -158,7 +158,7 @@ type Machine struct {
 	asking      map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
 	duty        duty                      // of an admin
 	resealAt    time.Time                 // when an admin looks for what newcomers cannot read much longer
-	toldOnce    map[string]bool           // events about the roster shown since opening
+	noted       notes                     // what was told (noted.go)
 	seen        map[wire.Digest]helloSeen // transcripts of hellos
 	lacking     map[wire.Seat]*seatState  // that a hello may be for
 	evidence    []*evidenceRecord
@@ -176,7 +176,8 @@ type Machine struct {
 	views       map[viewKey][]claimedHead
 	claims      map[claimant][]uint64 // numbers in views, by who claimed them
 	reshared    map[claimant]int      // how often evidence was shared again for a seat, in this opening
-	accused     map[wire.Seat]int     // what a seat said that had no proof, in this opening
+	accused     map[wire.Seat]note    // what a seat said that had no proof
+	strayed     map[claimant]stray    // in another lineage
 	declined    map[wire.PostID]bool  // posts refused while a command waits for them
 	alarms      map[alarmKey]*gathered
 	spareDue    time.Time // when a spare relay takes a place by itself
@@ -238,6 +239,8 @@ type Machine struct {
 	bundleBytes  int       // of the bundles in the outbox
 	backlogAt    time.Time // when the oldest of them gets too old; zero: there is none
 	ledgerEra    []int     // number in the ledger of each era in meta.Lists
+
+	lives map[claimant]wire.Lineage // that seats' newest views named, where they are not the paths'
 }
 
 // waiter is a command that is answered when done says so.
@@ -287,14 +290,16 @@ func (m *Machine) reset() {
 		views:      map[viewKey][]claimedHead{},
 		claims:     map[claimant][]uint64{},
 		reshared:   map[claimant]int{},
-		accused:    map[wire.Seat]int{},
+		accused:    map[wire.Seat]note{},
+		lives:      map[claimant]wire.Lineage{},
+		strayed:    map[claimant]stray{},
 		declined:   map[wire.PostID]bool{},
 		answered:   map[uint64]broadcast.Answer{},
 		durable:    map[uint64]*answerRecord{},
 		wishes:     map[uint64]Wish{},
 		acked:      map[string]uint64{},
 		log:        map[wire.Digest]*logged{},
-		toldOnce:   map[string]bool{},
+		noted:      notes{map[noteKey]note{}, map[byte]int{}},
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
 			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
 		asking:   map[wire.Seat]*seatState{},
@@ -365,6 +370,7 @@ func (m *Machine) wakeUp() {
 		return
 	}
 	m.awake = true
+	m.wakeNotes()
 	m.resume()
 	if m.ledger == nil {
 		return
@@ -426,6 +432,7 @@ func (m *Machine) settle() {
 	m.readUnread()
 	m.tellHidden()
 	m.tellHiddenOperations()
+	m.stepLineages()
 	m.tellGathered()
 	m.noReceipts()
 	m.stepFounding()
@@ -542,6 +549,7 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.helpBackAt())
 	soonest(m.alarmsAt())
 	soonest(m.hiddenOperationsAt())
+	soonest(m.lineagesAt())
 	soonest(m.governAt())
 	soonest(m.teachAt())
 	soonest(m.nextEpochErase())

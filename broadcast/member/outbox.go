@@ -389,10 +389,7 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 	if q.kind == postRotate {
 		m.rotated(p, q)
 	}
-	if s.Lineage == p.lineage {
-		m.checkHead(p, s)
-		m.keepStatement(p, s)
-	}
+	m.sawStatement(p, s)
 	m.keepReceipt(p, q, s)
 }
 

@@ -3,7 +3,6 @@ package member
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -32,6 +31,10 @@ type path struct {
 	ownHead map[uint64]crossverify.Statement
 	heads   map[uint64]crossverify.Statement // newest ones, for views and evidence
 	oldest  uint64                           // smallest number kept in heads
+	past    map[uint64]crossverify.Statement // likewise of the lineage before
+	ahead   crossverify.Statement            // of a newer lineage than this path's; zero: none is known
+	aheadAt time.Time                        // when the relay is asked about it, on a link that stands
+	asked   int                              // times that it was, in this opening
 
 	receipts receipts // of own board writes
 
@@ -44,8 +47,7 @@ type path struct {
 	delays    crossverify.Delays // of messages, in this opening
 	problem   string
 	aside     bool
-	shared    time.Time       // when evidence about it was last sent or came, in this opening
-	noted     map[string]bool // relay events shown since opening: once for one cause
+	shared    time.Time // when evidence about it was last sent or came, in this opening
 	stash     stash
 	taken     bool                   // all that tree has was taken in, even if the board is not known any more
 	walkless  bool                   // its relay did not answer a walk, in this opening
@@ -145,35 +147,16 @@ func (m *Machine) pathAt(key []byte) (*path, error) {
 	return m.paths[key[0]], nil
 }
 
-// keepHead remembers a statement for as long as views may ask for it.
-func (p *path) keepHead(s crossverify.Statement, limit int) {
-	if p.heads == nil {
-		p.heads = map[uint64]crossverify.Statement{}
-		p.oldest = s.N
-	}
-	p.heads[s.N] = s
-	p.oldest = min(p.oldest, s.N)
-	for len(p.heads) > limit {
-		if _, ok := p.heads[p.oldest]; !ok { // a gap, as long as the relay likes
-			p.oldest = slices.Min(slices.Collect(maps.Keys(p.heads)))
-		}
-		delete(p.heads, p.oldest)
-		p.oldest++
-	}
-}
-
 // syncRoot prepares a path after loading.
 func (p *path) syncRoot() {
 	if p.ownHead == nil {
 		p.ownHead = map[uint64]crossverify.Statement{}
 	}
-	if p.noted == nil {
-		p.noted = map[string]bool{}
-	}
 }
 
 // startLineage begins to read a log from its first number.
 func (m *Machine) startLineage(p *path, l wire.Lineage) {
+	m.endHeads(p)
 	p.lineage, p.position, p.read.acked = l, 0, 0
 	p.head = crossverify.ChainStart(p.ref.Key, p.channel, l)
 	p.root = wire.Digest{}
@@ -459,31 +442,20 @@ func (m *Machine) registered(p *path, f proto.Registered) {
 		m.unlist(p) // board writes in between were not seen
 		p.position, p.head, p.root = s.N, s.H, s.Root
 	case again && s.Lineage.Ordinal() <= p.lineage.Ordinal():
-		m.pathFailed(p, "register", fmt.Sprintf("relay %s registered the mailbox in a log that is older than the one it showed", p.label()))
+		// It lost data once more, and has not heard of the lineage that this
+		// member reads: Open shows it.
+		p.registered = true
+		m.savePath(p)
+		m.openMailbox(p)
 		return
 	default:
-		if again {
-			m.lostData(p)
-		}
-		m.startLineage(p, s.Lineage)
+		m.beginLineage(p, s.Lineage)
 		p.position, p.head, p.root = s.N, s.H, s.Root
 	}
 	p.registered = true
 	m.keepRead(p, s)
 	m.savePath(p)
 	m.openMailbox(p)
-}
-
-// keepRead keeps a statement of a number that was read.
-func (m *Machine) keepRead(p *path, s crossverify.Statement) {
-	p.keepHead(s, m.cfg.Limits.Heads)
-	if s.N > p.newest.N {
-		p.newest = s
-	}
-}
-
-func (m *Machine) lostData(p *path) {
-	m.relayEvent(p, "lineage", "", fmt.Sprintf("Relay %s lost data and started again. What other relays keep is read from them. Nothing for you to do.", p.name()))
 }
 
 // ours tells whether s is a statement of this path's relay and channel.
@@ -494,10 +466,13 @@ func (m *Machine) ours(p *path, s crossverify.Statement) bool {
 func (m *Machine) openMailbox(p *path) {
 	o := proto.Open{Mailbox: p.mailbox, Lineage: p.lineage, After: p.position, Window: m.cfg.Limits.Window}
 	p.read.shown, p.read.shownS = crossverify.Position{}, crossverify.Statement{}
-	if p.newest.N > 0 {
-		known := p.newest
+	known := p.newest
+	if p.ahead.N > 0 {
+		known = p.ahead
+	}
+	if known.N > 0 {
 		o.Known = &known
-		p.read.shown, p.read.shownS = p.newest.Position(), p.newest
+		p.read.shown, p.read.shownS = known.Position(), known
 	}
 	p.read.acked = p.position
 	o.Sign(p.box, p.ref.Key, p.channel, p.read.nonce)
@@ -518,11 +493,11 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 		}
 	}
 	p.read.opened, p.ended = true, false
-	if s.Lineage != p.lineage {
-		if p.newest.N > 0 {
-			m.lostData(p)
-		}
-		m.startLineage(p, s.Lineage)
+	switch {
+	case s.Lineage != p.lineage:
+		m.beginLineage(p, s.Lineage)
+	case p.read.shownS == p.ahead: // it convicted itself: nothing is left to ask
+		m.setAhead(p, crossverify.Statement{})
 	}
 	p.read.from, p.read.target = p.position, s.N
 	m.checkHead(p, s)
@@ -587,16 +562,11 @@ func (m *Machine) pathFailed(p *path, cause, why string) {
 	m.closeLink(p, p.read.link, why)
 }
 
-// maxNoted is how many events about one path are shown in one opening.
-const maxNoted = 256
-
 // relayEvent shows an event about a path once for one cause.
 func (m *Machine) relayEvent(p *path, cause, member, text string) {
-	if p.noted[cause] || len(p.noted) >= maxNoted {
-		return
+	if m.newCause(p, cause) {
+		m.show(Event{Kind: EventRelay, Relay: p.label(), Member: member, Text: text})
 	}
-	p.noted[cause] = true
-	m.show(Event{Kind: EventRelay, Relay: p.label(), Member: member, Text: text})
 }
 
 func (m *Machine) bare(p *path, f proto.Bare) {

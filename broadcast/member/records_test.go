@@ -10,7 +10,10 @@ import (
 )
 
 // reopened is the membership as its store has it after what was written.
-func reopened(t *testing.T, m *Machine) *Machine {
+func reopened(t *testing.T, m *Machine) *Machine { return reopenedOn(t, memory.New(), m) }
+
+// reopenedOn is the same on a store that has what was written before.
+func reopenedOn(t *testing.T, s *memory.Store, m *Machine) *Machine {
 	t.Helper()
 	m.saveMeta()
 	m.saveVector()
@@ -20,9 +23,11 @@ func reopened(t *testing.T, m *Machine) *Machine {
 	for _, l := range m.sortedLog() {
 		m.saveLogged(l)
 	}
-	s := memory.New()
 	w := m.Ready().Write
-	w.Base = 0
+	var err error
+	if w.Base, err = s.Revision(m.unit); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Apply([]store.Batch{*w})[0]; err != nil {
 		t.Fatal(err)
 	}

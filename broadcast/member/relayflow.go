@@ -347,6 +347,7 @@ func (m *Machine) closeRetired() {
 			m.del(m.key(keyBoard, []byte{byte(p.index)}, leaf.Name[:]))
 		}
 		p.tree, p.listed, p.taken, p.caughtUp, p.stash = crossverify.Tree{}, false, false, false, stash{}
+		m.dropHeads(p)
 		m.savePath(p)
 		m.setStanding(p, closed)
 	}

@@ -216,10 +216,9 @@ func (m *Machine) sortedLog() []*logged {
 	return slices.SortedFunc(maps.Values(m.log), func(a, b *logged) int { return cmp.Compare(a.order, b.order) })
 }
 
-// tellOnce shows an event once in one opening.
+// tellOnce shows an event once for one cause.
 func (m *Machine) tellOnce(cause string, e Event) {
-	if !m.toldOnce[cause] && len(m.toldOnce) < maxNoted {
-		m.toldOnce[cause] = true
+	if m.newCause(nil, cause) {
 		m.show(e)
 	}
 }

@@ -24,7 +24,7 @@ type seatState struct {
 	initial bool          // it was on a board when we joined: we start the session
 	shown   bool          // its joining was told, or it was there before us
 	dispute bool          // the dispute was told
-	hidden  relayMask     // that these do not show it was told, in this opening
+	hidden  relayMask     // that these do not show it was told
 	claimed bool          // that it names another's mailbox was told, in this opening
 	since   time.Time     // when it became usable, in this opening
 	annAt   time.Time     // when a later version of ann came, in this opening

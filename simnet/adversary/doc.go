@@ -5,7 +5,8 @@
 //
 // A Fork runs two honest machines under one relay key and shows one to its
 // victims and the other to everybody else: each is consistent in itself, and
-// only a message that crosses between the two views gives it away. A Rewriter
+// only a message that crosses between the two views gives it away; the second may
+// have a lineage of its own. A Rewriter
 // changes what single readers get of one honest log, and signs again what its
 // lie makes necessary, so that the reader's chain of this relay stays whole. A
 // Forgetter goes on with a board from which entries it took are gone.

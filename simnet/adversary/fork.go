@@ -21,8 +21,8 @@ const (
 	Forked                // the machine over a private one
 )
 
-// Fork is a relay that keeps two logs of one channel under one key and one
-// lineage. The links that Choose gives to Forked see the second one; everything
+// Fork is a relay that keeps two logs of one channel under one key, and under one
+// lineage unless Life says otherwise. The links that Choose gives to Forked see the second one; everything
 // written on either side is copied to the other, as far as Pass lets it. The
 // zero value with Relay set is honest until Arm.
 type Fork struct {
@@ -41,6 +41,7 @@ type Fork struct {
 	// board for long can be hidden from who comes later. Otherwise the two
 	// logs are the same up to Arm.
 	FromBirth bool
+	Life      Life
 
 	armed bool
 	units map[store.Unit]*forkedUnit
@@ -51,6 +52,7 @@ type forkedUnit struct {
 	birth   *memory.Store // nil: the channel does not exist yet
 	private *memory.Store // nil: not forked yet
 	history []contribution
+	create  *contribution // nil: it was not seen
 	lists   map[wire.Digest][]wire.MailboxID
 	hello   broadcast.Frame // what greets for copies
 	channel wire.ChannelID
@@ -193,6 +195,7 @@ func (m *forked) received(now time.Time, l *forkedLink, in broadcast.Received) e
 		}
 	}
 	m.choose(l, msg)
+	m.created(l.place, msg)
 	if written(msg) {
 		c := contribution{l.place, msg}
 		m.history = append(m.history, c)
@@ -290,10 +293,16 @@ func (m *forked) arm(now time.Time) (err error) {
 	} else if m.private, err = copyUnit(m.unit, m.reader); err != nil {
 		return err
 	}
+	if err := m.revive(); err != nil {
+		return fmt.Errorf("adversary: the fork begins no life: %w", err)
+	}
 	if m.lie, err = openInner(m.open, m.unit, m.private, m.entropy.Entropy); err != nil {
 		return fmt.Errorf("adversary: the fork does not open: %w", err)
 	}
-	if m.fork.FromBirth {
+	if err := m.born(now); err != nil {
+		return err
+	}
+	if m.fork.FromBirth || m.fork.Life == TwinLife {
 		for _, c := range m.history {
 			if err := m.hand(now, Forked, c); err != nil {
 				return err

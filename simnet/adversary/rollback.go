@@ -8,11 +8,12 @@ import (
 	"parallax/crossverify"
 	"parallax/internal/keys"
 	"parallax/internal/store"
+	"parallax/internal/wire"
 )
 
 // Rollback is a relay on an older copy of its disk that does not admit it: when
-// a member shows a statement that the log does not reach any more, it goes on
-// in the same lineage instead of beginning a new one, and signs that it was
+// a member shows a statement that the log does not reach any more, or one of
+// another lineage, it goes on in its own instead of beginning a new one, and signs that it was
 // shown what it was shown, as the member demands. The machine inside must check
 // no signatures on Open while Armed (Verify), since what it is handed was
 // changed. The zero value with Key set is honest.
@@ -48,6 +49,7 @@ type rolledLink struct {
 	nonce proto.Nonce
 	shown *crossverify.Statement // by the member; nil: nothing was changed
 	after uint64                 // the member has read up to here
+	of    wire.Lineage           // in this lineage
 }
 
 // Step implements broadcast.Machine.
@@ -64,7 +66,7 @@ func (m *rolledBack) Step(now time.Time, in broadcast.Input) error {
 		if err != nil || !ok || l == nil || !m.back.Armed || o.Known == nil {
 			break
 		}
-		l.shown, l.after = o.Known, o.After
+		l.shown, l.after, l.of = o.Known, o.After, o.Lineage
 		o.Known, o.After = nil, 0
 		return m.Machine.Step(now, broadcast.Received{Link: in.Link, Frame: proto.Encode(o)})
 	}
@@ -93,6 +95,9 @@ func (m *rolledBack) rewrite(sends []broadcast.Send) []broadcast.Send {
 		case proto.Opened:
 			if l.shown != nil {
 				st := msg.Statement
+				if st.Lineage != l.of {
+					l.after = 0 // another log: the member has read nothing of it
+				}
 				o := crossverify.SignOpened(m.back.Key, st.Channel, l.nonce, l.shown.Position(), st.Lineage, st.N, st.H)
 				s.Frame = proto.Encode(proto.OpenedFrame(st, o))
 			}
