@@ -158,7 +158,7 @@ func (k alarmKey) append(b []byte) []byte {
 
 func readAlarmKey(r *wire.Reader) alarmKey {
 	k := alarmKey{cause: alarmCause(r.U8()), relays: relayMask(r.U64())}
-	if k.cause > alone {
+	if k.cause > twoOfOne {
 		r.Fail(wire.ErrFormat)
 	}
 	return k
