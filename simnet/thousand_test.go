@@ -43,13 +43,26 @@ func TestThousand(t *testing.T) {
 	if per := compared.sent / 5; per > alone.sent+views {
 		t.Errorf("a text costs its sender %d bytes on each of five relays, %d on one alone", per, alone.sent)
 	}
+	t.Logf("of them to %d relays that carry the digest only: sender %d (%.2f %%), receiver %d", compared.digests, compared.sentDigests,
+		100*float64(compared.sentDigests)/float64(compared.sent), compared.gotDigests)
+	if compared.digests != 2 || compared.sentDigests*20 >= compared.sent {
+		t.Errorf("a text costs its sender %d bytes, %d of them on %d relays that carry its digest: 5 %% or more", compared.sent, compared.sentDigests, compared.digests)
+	}
+	if per := compared.gotDigests / uint64(max(1, compared.digests)); per > 200 || per == 0 {
+		t.Errorf("a text costs its receiver %d bytes from a relay that carries its digest", per)
+	}
 	if per := compared.got / 5; per > alone.got+views {
 		t.Errorf("a text costs its receiver %d bytes from each of five relays, %d from one alone", per, alone.got)
 	}
 }
 
-// bytes of one text and of one join: altogether, over all relays.
-type thousandBytes struct{ sent, got, joined, read, told uint64 }
+// bytes of one text and of one join: altogether, over all relays. Of the text also
+// those of the relays that carry its digest only, a receiver of them the average.
+type thousandBytes struct {
+	sent, got, joined, read, told uint64
+	digests                       int // relays
+	sentDigests, gotDigests       uint64
+}
 
 func thousand(t *testing.T, relays, colluding int) (b thousandBytes) {
 	begun := time.Now()
@@ -105,13 +118,30 @@ func thousand(t *testing.T, relays, colluding int) (b thousandBytes) {
 	// mailboxes, which relays keep.
 	say(l.founder)
 	step(s.Run(2 * time.Second))
-	up, _ := total(l.founder)
-	_, down := total(members[1:]...)
+	at := func(r *Relay, nodes ...*Node) (up, down uint64) {
+		for _, n := range nodes {
+			x := s.Traffic(n.name, r.name)
+			up, down = up+x.Up, down+x.Down
+		}
+		return up, down
+	}
+	up, down := make([]uint64, relays), make([]uint64, relays)
+	for i, r := range s.Relays {
+		up[i], _ = at(r, l.founder)
+		_, down[i] = at(r, members[1:]...)
+	}
 	say(l.founder)
 	step(s.Run(2 * time.Second))
-	up1, _ := total(l.founder)
-	_, down1 := total(members[1:]...)
-	b.sent, b.got = up1-up, (down1-down)/uint64(len(members)-1)
+	for i, r := range s.Relays {
+		sent, _ := at(r, l.founder)
+		_, got := at(r, members[1:]...)
+		sent, got = sent-up[i], (got-down[i])/uint64(len(members)-1)
+		b.sent, b.got = b.sent+sent, b.got+got
+		if sent < 1024 { // no slots
+			b.digests++
+			b.sentDigests, b.gotDigests = b.sentDigests+sent, b.gotDigests+got
+		}
+	}
 	lap("first text")
 
 	// Joins, with texts between them.
@@ -241,6 +271,9 @@ func (e *thousandEnds) of(t *testing.T, n *Node, since, out time.Duration, victi
 	}
 	for i, p := range st.Relays {
 		lies := i >= len(st.Relays)-colluding
+		if lies && !p.SetAside {
+			t.Errorf("%s has not set %s aside", n.name, p.Label)
+		}
 		if p.SetAside && !lies || !p.CaughtUp || p.Outbox > 0 {
 			t.Errorf("%s, honest relay %s: %+v", n.name, p.Label, p)
 		}
