@@ -228,3 +228,24 @@ func TestTwoSuccessors(t *testing.T) {
 		}
 	}
 }
+
+// TestEarlierKeyDoesNotContinue: where the version before is known, only its key signs
+// the next one: neither the first key, for another, nor any earlier one.
+func TestEarlierKeyDoesNotContinue(t *testing.T) {
+	m := laidDown(t, 2)
+	f := newFamily(t, m, true)
+	p := m.paths[0]
+	m.sawAnnouncement(p, f.v1.Seat, f.v1.Append(nil))
+	m.sawAnnouncement(p, f.v1.Seat, f.other.Append(nil)) // carries another key
+	forged := *f.afterOther
+	forged.Sign(f.keys[0])
+	m.sawAnnouncement(p, f.v1.Seat, forged.Append(nil))
+	st := m.seats[f.v1.Seat]
+	if st.ann.Version != 2 || p.stats[crossverify.Failed] != 1 || len(m.unproven) != 0 {
+		t.Errorf("version %d, %d failures", st.ann.Version, p.stats[crossverify.Failed])
+	}
+	m.sawAnnouncement(p, f.v1.Seat, f.afterOther.Append(nil))
+	if st.ann.Version != 3 || p.stats[crossverify.Failed] != 1 {
+		t.Errorf("the true one: version %d, %d failures", st.ann.Version, p.stats[crossverify.Failed])
+	}
+}
