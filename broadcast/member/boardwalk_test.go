@@ -22,15 +22,16 @@ type shownBoard struct {
 	entries map[wire.Digest]proto.BoardEntry
 	tree    crossverify.Tree
 
-	page    int                                       // entries of one page; 0: all
-	mute    bool                                      // it answers nothing
-	noWalk  bool                                      // it refuses walks
-	lie     func(f proto.BoardNodes) proto.BoardNodes // nil: none
-	before  func()                                    // happens before each answer to a walk
-	pages   int                                       // bytes of them
-	nodes   int                                       // bytes of answers to walks
-	asked   int                                       // walks' questions
-	waiting []proto.Message                           // questions kept while mute
+	page      int                                       // entries of one page; 0: all
+	mute      bool                                      // it answers nothing
+	noWalk    bool                                      // it refuses walks
+	lie       func(f proto.BoardNodes) proto.BoardNodes // nil: none
+	before    func()                                    // happens before each answer to a walk
+	pages     int                                       // bytes of them
+	nodes     int                                       // bytes of answers to walks
+	entrySent int                                       // in answers to walks
+	asked     int                                       // walks' questions
+	waiting   []proto.Message                           // questions kept while mute
 }
 
 func (b *shownBoard) add(e proto.BoardEntry) {
@@ -77,6 +78,7 @@ func (b *shownBoard) answer(msg proto.Message) proto.Message {
 				if l, only := b.tree.Only(p); only {
 					e := b.entries[l.Name]
 					a.Places = append(a.Places, proto.Subtree{Entry: &e})
+					b.entrySent++
 				} else {
 					a.Places = append(a.Places, proto.Subtree{Nodes: b.tree.Nodes(p)})
 				}
@@ -447,7 +449,7 @@ func TestBoardsTooDifferent(t *testing.T) {
 // TestBoardChangesUnderWalk: a walk goes on with what it found, or ends when what
 // is written explains the difference; one that never comes to an end is left.
 func TestBoardChangesUnderWalk(t *testing.T) {
-	m, list := boards(t, 300)
+	_, list := boards(t, 300)
 	b, more := list[1], 0
 	b.put("note/7", 2, "newer")
 	b.before = func() { // and it does not tell
@@ -472,9 +474,27 @@ func TestBoardChangesUnderWalk(t *testing.T) {
 		t.Errorf("a board that changes always: %d bytes of pages, %d questions", b.pages, b.asked)
 	}
 
+	// What was found before it changed is not asked for again.
+	_, list = boards(t, 600)
+	b, more = list[1], 0
+	for i := range 90 {
+		b.put(fmt.Sprintf("note/%d", i), 2, "newer")
+	}
+	b.before = func() {
+		if b.entrySent > 30 && more == 0 {
+			more = b.entrySent
+			b.put("more", 1, "x")
+		}
+	}
+	openAll(list)
+	if b.read(t); more == 0 || b.entrySent > 91+more/2 || b.pages > 0 {
+		t.Errorf("%d entries were sent for 91, %d before the board changed; %d bytes of pages", b.entrySent, more, b.pages)
+	}
+
 	// What the reference lacked is written there while the walk is under way.
-	m, list = boards(t, 300)
+	_, list = boards(t, 300)
 	b = list[1]
+	m := b.m
 	b.put("note/7", 2, "newer")
 	b.mute = true
 	openAll(list)
