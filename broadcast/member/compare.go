@@ -55,6 +55,10 @@ func (m *Machine) seatChanged(st *seatState) {
 		st.came = m.counters.messages + 1
 		m.put(m.key(keyLack, []byte{partCame}, st.seat[:]), wire.AppendU64(nil, st.came))
 	}
+	if m.isMember() && !usable && !st.own && m.usedUp(st) {
+		m.tellOnce("used up "+st.seat.String(), Event{Kind: EventRoster, Seat: st.seat.String(), Member: m.display(st),
+			Text: fmt.Sprintf("%s came by an invitation that was used up. Nothing is sent to this member until an admin approves it.", m.display(st))})
+	}
 	m.review(st)
 	if m.isMember() && usable && !st.shown && !st.own {
 		st.shown = true

@@ -226,6 +226,7 @@ type Machine struct {
 
 	fresh       []*logged // of log, that came in this opening and that too few boards show
 	exchanged   exchangeOfOperations
+	adopted     map[[16]byte]int  // by invite: seats that came by it, as the roster has them
 	stale       map[[16]byte]bool // Roster.staleInvites
 	endsUnknown bool              // no epoch in force was begun by who knew of somebody's end
 	leaveAt     time.Time         // when a member that left ends, at the latest
@@ -563,6 +564,7 @@ func (m *Machine) wake() (t time.Time) {
 		soonest(m.revoking.at)
 		if m.roster != nil && m.admin() {
 			soonest(m.nextUncarried())
+			soonest(m.nextAdoptLate())
 		}
 		if m.isMember() && m.mayTell() {
 			if m.drained() {

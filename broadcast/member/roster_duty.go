@@ -118,6 +118,17 @@ func (m *Machine) nextUncarried() time.Time {
 	return time.Time{}
 }
 
+// nextAdoptLate is when the next seat that some relay does not show is adopted all
+// the same; zero: none waits.
+func (m *Machine) nextAdoptLate() (t time.Time) {
+	for _, st := range m.asking {
+		if at := st.since.Add(m.cfg.Limits.AdoptLate); at.After(m.now) && (t.IsZero() || at.Before(t)) {
+			t = at
+		}
+	}
+	return t
+}
+
 // adoptable tells whether a seat's complete admission may be made a signed fact
 // now. A quorum shows it; as long as a relay that was read does not, which is how
 // a coalition that puts seats in the place of others looks to those it did not cut

@@ -101,6 +101,16 @@ func (m *Machine) readInvites() (changed bool) {
 			changed = changed || !m.live[inv.ID]
 		}
 	}
+	m.adopted = map[[16]byte]int{}
+	once := map[wire.Seat]bool{}
+	for _, i := range m.roster.lists[opAdopt] {
+		for _, a := range m.roster.ops[i].op.Body.(OpAdopt).Seats {
+			if !once[a.Seat] {
+				once[a.Seat] = true
+				m.adopted[a.Invite]++
+			}
+		}
+	}
 	changed = changed || len(live) != len(m.live)
 	m.live = live
 	rooms := 0

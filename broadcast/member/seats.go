@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -162,7 +163,40 @@ func (m *Machine) usable(st *seatState) bool {
 // none revoked.
 func (m *Machine) complete(st *seatState) bool {
 	adm, r := m.admission(st)
-	return adm != nil && r.Usable && m.letsIn(st, adm)
+	return adm != nil && r.Usable && m.letsIn(st, adm) && m.leavesRoom(st, adm)
+}
+
+// leavesRoom tells whether an invitation is not used up without a seat. Every relay
+// counts uses by itself, and a quorum is enough to be in: newcomers who each go by
+// other relays, or by one that does not count, could be more than it allows. Those
+// adopted count, and of the others those that came here before.
+func (m *Machine) leavesRoom(st *seatState, adm *Admission) bool {
+	rec, n := m.invites[adm.Invite], m.adopted[adm.Invite]
+	if rec == nil || n+len(m.asking) < int(rec.Uses) {
+		return true
+	}
+	_, here := m.asking[st.seat]
+	for _, o := range m.asking {
+		if o == st || here && cameBefore(st, o) < 0 {
+			continue
+		}
+		if a, _ := m.admission(o); a != nil && a.Invite == adm.Invite {
+			n++
+		}
+	}
+	return n < int(rec.Uses)
+}
+
+// cameBefore orders seats by when they became usable here.
+func cameBefore(a, b *seatState) int {
+	return cmp.Or(cmp.Compare(a.came-1, b.came-1), cmp.Compare(a.order, b.order), compareSeats(a.seat, b.seat))
+}
+
+// usedUp tells whether a seat would be in if its invitation were not used up.
+func (m *Machine) usedUp(st *seatState) bool {
+	adm, r := m.admission(st)
+	s := m.standing(st.seat)
+	return adm != nil && r.Usable && !s.in && !s.gone && s.pending < 0 && m.letsIn(st, adm) && !m.leavesRoom(st, adm)
 }
 
 // saveSeat writes a seat's record: announcement, admissions, flags and how the

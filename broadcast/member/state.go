@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -315,7 +316,7 @@ func (m *Machine) setUp() (err error) {
 
 // finishLoad rebuilds what follows from the records.
 func (m *Machine) finishLoad() {
-	for _, st := range m.seats {
+	for _, st := range slices.SortedFunc(maps.Values(m.seats), cameBefore) {
 		m.review(st)
 		if m.usable(st) && !st.own && !m.standing(st.seat).in {
 			m.asking[st.seat] = st
