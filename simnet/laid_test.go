@@ -67,6 +67,11 @@ func layDown(s *Scenario, n int, founding member.CreateGroup) (*laid, error) {
 	if err := s.Found(l.founder, founding); err != nil {
 		return nil, err
 	}
+	v, err := s.Do(l.founder, member.MakeInvite{Uses: uint32(n + 100)}) // all come by it
+	if err != nil {
+		return nil, err
+	}
+	s.Link = v.(member.InviteInfo).Link
 	l.founder.Stop()
 	group, err := l.metaOf(l.founder)
 	if err != nil {
