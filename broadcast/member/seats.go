@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 
+	"golang.org/x/text/unicode/norm"
+
 	"parallax/broadcast"
 	"parallax/crossverify"
 	"parallax/internal/wire"
@@ -466,7 +468,8 @@ func (m *Machine) namesakes(st *seatState) []*seatState {
 }
 
 // plainName is the name without what people do not see or easily overlook:
-// case, marks, characters without a shape.
+// case, marks, characters without a shape, and other ways to write a character
+// (Unicode's compatibility decomposition).
 func (st *seatState) plainName() string {
 	if st.plainOf != st.ann {
 		st.plainOf = st.ann
@@ -478,7 +481,7 @@ func (st *seatState) plainName() string {
 				return ' '
 			}
 			return unicode.ToLower(unicode.ToUpper(r))
-		}, st.ann.Name)
+		}, norm.NFKD.String(st.ann.Name))
 	}
 	return st.plain
 }
