@@ -225,6 +225,7 @@ func (m *Machine) walkOn(p *path, s crossverify.Statement) {
 	if !w.Done() {
 		w.turns++
 		w.until = m.now.Add(boardWait)
+		p.read.asked++
 		m.send(p.read.link, proto.BoardWalk{Root: w.Root(), Places: w.Ask(proto.MaxWalk)})
 		return
 	}
@@ -245,8 +246,8 @@ func (m *Machine) walkOn(p *path, s crossverify.Statement) {
 func (m *Machine) boardNodes(p *path, f proto.BoardNodes) {
 	r := &p.read.reading
 	w := r.walk
-	if p.listed || !p.read.opened || w == nil {
-		return
+	if p.read.asked = max(0, p.read.asked-1); p.read.asked != 0 || p.listed || !p.read.opened || w == nil {
+		return // what was asked in a walk that was given up, as for a new lineage
 	}
 	if !m.ours(p, f.Statement) || f.Statement.Lineage != p.lineage {
 		m.pathFailed(p, "board", fmt.Sprintf("relay %s showed a board under a statement that is not its own", p.label()))
@@ -299,7 +300,7 @@ func (m *Machine) wrongRoot(p *path) {
 
 // walkRefused: the relay does not let its board be walked now, or never does.
 func (m *Machine) walkRefused(p *path) {
-	if p.read.reading.walk != nil {
+	if p.read.asked = max(0, p.read.asked-1); p.read.asked == 0 && p.read.reading.walk != nil {
 		p.walkless = true
 		m.nextBoard(p)
 	}

@@ -579,3 +579,33 @@ func TestOldRootIsNoBoard(t *testing.T) {
 		t.Error("the board of an older number is taken for the one of now")
 	}
 }
+
+// TestAnswerToAWalkBefore: reading a board begins again on a link that stands, as for a
+// new lineage, with a question under way. Its answer is not one to the new walk's, and
+// the relay is not to blame.
+func TestAnswerToAWalkBefore(t *testing.T) {
+	m, list := boards(t, 300)
+	b := list[1]
+	for i := range 5 {
+		b.put(fmt.Sprintf("other/%d", i), 1, "only here")
+	}
+	b.before = func() { b.mute = b.asked == 1 } // the next question waits
+	openAll(list)
+	if len(b.waiting) != 1 || b.p.listed {
+		t.Fatalf("%d questions wait, listed %v", len(b.waiting), b.p.listed)
+	}
+	if q := b.waiting[0].(proto.BoardWalk); len(q.Places) < 2 {
+		t.Fatalf("it asks for %d places", len(q.Places))
+	}
+	m.wantBoard(b.p)
+	exchangeBoards(list)
+	if len(b.waiting) != 2 {
+		t.Fatalf("%d questions wait", len(b.waiting))
+	}
+	b.mute, b.before = false, nil
+	exchangeBoards(list)
+	if b.p.stats[crossverify.Failed] != 0 || b.pages != 0 {
+		t.Errorf("%d failures, %d bytes of pages", b.p.stats[crossverify.Failed], b.pages)
+	}
+	b.read(t)
+}

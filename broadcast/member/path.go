@@ -230,6 +230,7 @@ type readLink struct {
 	compared comparedRoot
 	fetch    *fetching // nil: nothing is read once more
 	stalls   map[wire.Seat]stalled
+	asked    int    // questions of walks without an answer; they come in the order asked
 	from     uint64 // position when the mailbox was opened
 	target   uint64 // and the relay's newest number then
 }
