@@ -775,7 +775,7 @@ func (y *year) bounded(p *person) error {
 	}
 	n, relays := y.all, len(y.used)+1 // and one that is retired
 	for kind, most := range map[byte]int{
-		'b': 64, 'q': 64, 'p': 256, 'f': 8, 'o': 8, 'w': 8 * n, 'h': n, 's': n, 'n': n, 'a': relays * (24 + 6*n), 't': relays * (16 + 2*n),
+		'b': 64, 'q': 64, 'p': 256, 'f': 8, 'o': 8, 'w': 8 * n, 'h': n, 's': n, 'n': n, 'a': relays * (24 + 8*n), 't': relays * (16 + 2*n),
 	} {
 		if count[kind] > most {
 			return fmt.Errorf("%s keeps %d records of kind %c, with %d people", p.name, count[kind], kind, n)

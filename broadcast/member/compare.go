@@ -129,13 +129,17 @@ func (m *Machine) disputes(st *seatState, usable bool) {
 
 // expected tells whether an honest relay shows a seat by now: its newest
 // announcement names a mailbox there, and is known for a deadline. Who was away
-// when the relay came puts itself there when it is back; and so does, for a
-// relay that shows an older one, who was away when the relay was there again.
+// when the relay came puts itself there when it is back; and so does, where an
+// older one is shown, who was away when the relay was there again, or cut off
+// from it: for that it has Limits.AdoptLate.
 func (m *Machine) expected(p *path, st *seatState) bool {
-	if m.showsOlder(p, st) && m.now.Before(p.read.tell.Add(m.cfg.Limits.AdoptLate)) {
-		return false
+	from, wait := st.annAt, m.rules().Deadline
+	if m.showsOlder(p, st) {
+		if wait = m.cfg.Limits.AdoptLate; p.read.tell.After(from) {
+			from = p.read.tell
+		}
 	}
-	return (st.annAt.IsZero() || !m.now.Before(st.annAt.Add(m.rules().Deadline))) &&
+	return (from.IsZero() || !m.now.Before(from.Add(wait))) &&
 		slices.ContainsFunc(st.ann.Mailboxes, func(b Mailbox) bool { return b.Relay == p.ref.Key })
 }
 

@@ -19,17 +19,24 @@ import (
 // key is not here: its name is one that the group has a use for, the roster has
 // such an epoch, and no other relay shows what opens under that name, in this
 // version or an older one. An admission has one version on all relays, whatever
-// epoch it was put there in.
+// epoch it was put there in; of pages, and what is carried, the version names the
+// generation, and it is asked for that one's key instead.
 func (m *Machine) ofEndedEpoch(p *path, e proto.BoardEntry, names map[wire.Digest]boardName) bool {
 	if newest, ok := p.tree.Get(e.Name); ok && newest.Version > e.Version {
 		return true // it was replaced meanwhile
 	}
 	name, known := names[e.Name]
-	if !known || !m.lacksEpochs() {
+	kind, _, _ := strings.Cut(name.plain, "/")
+	switch {
+	case !known || !m.lacksEpochs(func(uint64) bool { return true }):
 		return false
+	case kind == "admission":
+		return true
+	case kind == "roster" || kind == "carried" || kind == "evidence": // the version says it
+		return m.lacksEpochs(func(number uint64) bool { return generation(number) == generation(e.Version) })
 	}
 	for _, q := range m.paths {
-		if q == p || strings.HasPrefix(name.plain, "admission/") {
+		if q == p {
 			continue
 		}
 		if version, opened := q.opened[m.maskedName(q, name)]; opened && version <= e.Version {
@@ -39,10 +46,11 @@ func (m *Machine) ofEndedEpoch(p *path, e proto.BoardEntry, names map[wire.Diges
 	return true
 }
 
-// lacksEpochs tells whether the roster has an epoch whose key is not here.
-func (m *Machine) lacksEpochs() bool {
+// lacksEpochs tells whether the roster has an epoch, of those numbers, whose key is
+// not here.
+func (m *Machine) lacksEpochs(of func(number uint64) bool) bool {
 	for _, i := range m.roster.lists[opEpoch] {
-		if l := m.log[m.roster.ops[i].digest]; l != nil {
+		if l := m.log[m.roster.ops[i].digest]; l != nil && of(l.op.Body.(OpEpoch).Number) {
 			if _, here := m.epochSecret(l); !here {
 				return true
 			}

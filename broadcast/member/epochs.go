@@ -242,11 +242,11 @@ func (m *Machine) sealAgain() {
 	stays := m.staying(m.retention() / 2)
 	m.sealEvidence(stays)
 	for i := range m.pages {
-		if stays[m.sealedIn(i)] {
-			continue
-		}
+		all := !stays[m.sealedIn(i)]
 		for _, p := range m.paths {
-			if p.keepsBoard() {
+			// On a relay that came earlier or later it may be of another generation.
+			v := m.shownVersion(p, pageName(m.self, i))
+			if p.keepsBoard() && (all || v > 0 && !stays[generation(v)]) {
 				m.putPage(p, i)
 			}
 		}

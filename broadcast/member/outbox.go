@@ -450,6 +450,7 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 	case !m.isMember():
 		m.noteRefusal(p, f)
 	case m.out(m.self): // and so it should be
+	case m.meta.Asked > 0 && f.Code == proto.CodeNotAllowed: // it came after the backup: no mailbox of this one is there
 	default:
 		m.relayEvent(p, "refused "+row.Label, "", fmt.Sprintf("Relay %s refused what was posted: %s. The other relays carry it.", p.name(), f.Text))
 	}
