@@ -560,7 +560,7 @@ func (y *year) loseDevice() error {
 	}
 	p.disk = d
 	p.Start()
-	if err := y.s.Run(5 * time.Minute); err != nil {
+	if err := y.s.Run(30 * time.Minute); err != nil { // a way back takes that long
 		return err
 	}
 	p.missing = append(p.missing, stretch{p.backed - time.Hour, y.s.Elapsed(), nil})

@@ -199,7 +199,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 		return
 	}
 	if m.ledger == nil || len(m.keyring.epochs) == 0 {
-		m.putAside(p, rest)
+		m.putAside(p, rest, m.keyring.turns)
 		return
 	}
 	entries = entries[:0]
@@ -251,8 +251,7 @@ func (m *Machine) readBoard(p *path, items []proto.BoardEntry) {
 	}
 	m.follow()
 	if rest = m.readRooms(p, rest); len(rest) > 0 {
-		m.putAside(p, rest)
-		p.stash.turns = turns
+		m.putAside(p, rest, turns)
 	}
 }
 

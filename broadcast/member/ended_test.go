@@ -57,7 +57,7 @@ func TestWhatNoKeyOpens(t *testing.T) {
 			q.opened, q.openedAt = map[wire.Digest]uint64{m.entryName(q, "announcement/"+seat): x.opened}, m.now
 		}
 		before := p.stats[crossverify.Failed]
-		m.putAside(p, []proto.BoardEntry{{Name: x.name(m, seat), Version: 7, Value: make([]byte, 200)}})
+		m.putAside(p, []proto.BoardEntry{{Name: x.name(m, seat), Version: 7, Value: make([]byte, 200)}}, m.keyring.turns)
 		m.now = m.now.Add(m.joinWait() - time.Second)
 		m.unstash()
 		if len(p.stash.entries) != 1 {
@@ -68,5 +68,18 @@ func TestWhatNoKeyOpens(t *testing.T) {
 		if n := p.stats[crossverify.Failed] - before; n != x.failed || len(p.stash.entries) != 0 {
 			t.Errorf("%s: %d failures, want %d; %d wait", x.what, n, x.failed, len(p.stash.entries))
 		}
+	}
+}
+
+// TestStashKeepsWhatWasTriedLess: what came before a key did is tried with it, though
+// more is put aside that was tried with it already.
+func TestStashKeepsWhatWasTriedLess(t *testing.T) {
+	m := laidDown(t, 1)
+	p := m.paths[0]
+	entry := proto.BoardEntry{Version: 1, Value: make([]byte, 64)}
+	m.putAside(p, []proto.BoardEntry{entry}, 3)
+	m.putAside(p, []proto.BoardEntry{entry}, 5)
+	if p.stash.turns != 3 || len(p.stash.entries) != 2 {
+		t.Errorf("%d entries of turn %d", len(p.stash.entries), p.stash.turns)
 	}
 }

@@ -21,8 +21,9 @@ type stash struct {
 	missed  bool      // some were given up since the board was read
 }
 
-// putAside keeps entries that did not open.
-func (m *Machine) putAside(p *path, entries []proto.BoardEntry) {
+// putAside keeps entries that did not open with the keys of these turns. What was
+// there before may have been tried with fewer.
+func (m *Machine) putAside(p *path, entries []proto.BoardEntry, turns int) {
 	s := &p.stash
 	if len(entries) == 0 {
 		return
@@ -30,7 +31,10 @@ func (m *Machine) putAside(p *path, entries []proto.BoardEntry) {
 	if len(s.entries) == 0 {
 		s.until = m.now.Add(m.joinWait())
 	}
-	s.entries, s.turns = append(s.entries, entries...), m.keyring.turns
+	if len(s.entries) == 0 || turns < s.turns {
+		s.turns = turns
+	}
+	s.entries = append(s.entries, entries...)
 	if len(s.entries) > 2*maxBoardEntries {
 		*s, p.listed, p.taken = stash{}, false, false
 		m.pathFailed(p, "stash", fmt.Sprintf("relay %s writes its board over and over", p.label()))
