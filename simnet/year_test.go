@@ -563,7 +563,13 @@ func (y *year) loseDevice() error {
 	if err := y.s.Run(30 * time.Minute); err != nil { // a way back takes that long
 		return err
 	}
-	p.missing = append(p.missing, stretch{p.backed - time.Hour, y.s.Elapsed(), nil})
+	until := y.s.Elapsed()
+	if !slices.Equal(p.knows, y.used) {
+		// Who began a first contact before it had announced mailboxes on the relays
+		// that came since begins again, when that had no answer for long.
+		until += day
+	}
+	p.missing = append(p.missing, stretch{p.backed - time.Hour, until, nil})
 	p.began = y.s.Elapsed()
 	p.backup = nil // of an installation that is no more
 	return nil

@@ -88,7 +88,7 @@ func laidDownSeatsOver(tb testing.TB, n, relays int) *Machine {
 		p.queue, p.registered, p.listed = nil, true, true
 	}
 	m.meta.Phase = phaseMember
-	inv := &InviteRecord{Group: m.gid, Key: keys.NewPrivate[keys.RoleInvite](draw()).Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
+	inv := &InviteRecord{Group: m.gid, Key: keys.NewPrivate[keys.RoleInvite](draw()).Public(), Uses: 2048, PerHour: 2048, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	inv.Sign(m.keyring.signing)
 	m.invite(inv)
 	kem, err := mlkem.GenerateKey768()

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -19,9 +20,11 @@ func TestWhatNoKeyOpens(t *testing.T) {
 		held   bool   // every epoch's key is here
 		opened uint64 // version that another relay showed, which opened; 0: none did
 		failed uint64
+		first  bool // its version names the first generation
 	}{
 		{what: "an announcement", name: func(m *Machine, s string) wire.Digest { return name(m, "announcement/"+s) }},
 		{what: "an admission", name: func(m *Machine, s string) wire.Digest { return name(m, "admission/"+s) }},
+		{what: "a page of a generation whose key is here", name: func(m *Machine, _ string) wire.Digest { return name(m, pageName(m.self, 1)) }, failed: 1, first: true},
 		{what: "a page", name: func(m *Machine, _ string) wire.Digest { return name(m, pageName(m.self, 1)) }},
 		{what: "a welcome", name: func(m *Machine, _ string) wire.Digest {
 			return m.maskedName(m.paths[0], boardName{welcomeName(m.self), doorKey})
@@ -44,6 +47,7 @@ func TestWhatNoKeyOpens(t *testing.T) {
 			m.keyring.epochs = m.keyring.epochs[:1]
 			m.keyring.turns++
 		}
+		of := m.roster.ops[m.roster.lists[opEpoch][0]].op.Body.(OpEpoch).Number
 		m.keyring.inUse = FirstEpoch
 		var seat string
 		for _, st := range m.sortedSeats() {
@@ -57,7 +61,11 @@ func TestWhatNoKeyOpens(t *testing.T) {
 			q.opened, q.openedAt = map[wire.Digest]uint64{m.entryName(q, "announcement/"+seat): x.opened}, m.now
 		}
 		before := p.stats[crossverify.Failed]
-		m.putAside(p, []proto.BoardEntry{{Name: x.name(m, seat), Version: 7, Value: make([]byte, 200)}}, m.keyring.turns)
+		version := uint64(7)
+		if strings.HasPrefix(x.what, "a page") && !x.first {
+			version |= generation(of) << 32
+		}
+		m.putAside(p, []proto.BoardEntry{{Name: x.name(m, seat), Version: version, Value: make([]byte, 200)}}, m.keyring.turns)
 		m.now = m.now.Add(m.joinWait() - time.Second)
 		m.unstash()
 		if len(p.stash.entries) != 1 {

@@ -69,7 +69,7 @@ func TestOpenFacts(t *testing.T) {
 	m := laidDown(t, 2)
 	secret := keys.NewSecret[keys.RoleInviting]([32]byte{5})
 	inv := Invitation{Secret: secret}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 2048, PerHour: 2048, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(m.keyring.signing)
 	m.invite(rec)
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
@@ -170,7 +170,7 @@ func TestRecordsRoundTrip(t *testing.T) {
 func TestAddedNamesake(t *testing.T) {
 	m := laidDown(t, 2)
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 2048, PerHour: 2048, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(m.keyring.signing)
 	m.invite(rec)
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})

@@ -334,7 +334,7 @@ func TestMailboxClaimed(t *testing.T) {
 func TestOneRelayCannotBlockAJoin(t *testing.T) {
 	m := laidDown(t, 2)
 	inv := Invitation{Secret: keys.NewSecret[keys.RoleInviting]([32]byte{5})}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 2048, PerHour: 2048, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(m.keyring.signing)
 	m.invite(rec)
 	signing := keys.NewPrivate[keys.RoleMember]([32]byte{6})
@@ -827,7 +827,7 @@ func TestOrphansAreReadAgain(t *testing.T) {
 	before := listed()
 	m.sawAdmission(p, adm.Seat, adm.Append(nil))
 	waits := listed()
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: 2048, PerHour: 2048, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(m.keyring.signing)
 	m.invite(rec)
 	if !before || waits || !listed() {

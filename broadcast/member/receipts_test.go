@@ -439,7 +439,7 @@ func TestMissingIsPutOnce(t *testing.T) {
 	a := newAccused(t)
 	a.p.receipts = receipts{}
 	a.meta.Welcomed = 1
-	rec := &InviteRecord{Group: a.gid, Key: keys.NewPrivate[keys.RoleInvite]([32]byte{7}).Public(), Uses: 1, PerHour: 1, Expires: a.now, Role: RoleMember, Mode: ModeOpen}
+	rec := &InviteRecord{Group: a.gid, Key: keys.NewPrivate[keys.RoleInvite]([32]byte{7}).Public(), Uses: 2048, PerHour: 2048, Expires: a.now, Role: RoleMember, Mode: ModeOpen}
 	rec.Sign(a.keyring.signing)
 	a.invite(rec)
 	a.carry(a.sortedLog()...)

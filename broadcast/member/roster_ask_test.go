@@ -123,7 +123,7 @@ func TestUnknownRosterIsAskedFor(t *testing.T) {
 	st := seatByName(t, m, "M0")
 	before := m.roster.Digest()
 	m.noteDigest()
-	inv := &InviteRecord{Group: m.gid, Key: keys.NewPrivate[keys.RoleInvite]([32]byte{7}).Public(), Uses: 1, PerHour: 1, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
+	inv := &InviteRecord{Group: m.gid, Key: keys.NewPrivate[keys.RoleInvite]([32]byte{7}).Public(), Uses: 2048, PerHour: 2048, Expires: m.now.AddDate(1, 0, 0), Role: RoleMember, Mode: ModeOpen}
 	inv.Sign(m.keyring.signing)
 	m.invite(inv)
 	m.compareRosters(st, before)
