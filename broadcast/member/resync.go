@@ -233,7 +233,7 @@ func (m *Machine) notes() (list []HelloNote) {
 		if !m.usable(st) || !m.starts(st) {
 			continue
 		}
-		n := HelloNote{Seat: [8]byte(st.seat[:8]), Missed: !slices.ContainsFunc(st.session.list, (*session).answered) && m.holds(st.seat)}
+		n := HelloNote{Seat: [8]byte(st.seat[:8]), Missed: len(st.session.list) == 0 && m.holds(st.seat)}
 		if s := m.sender(st); s != nil {
 			n.Replaces = s.Transcript()
 		}
