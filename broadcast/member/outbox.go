@@ -450,7 +450,7 @@ func (m *Machine) refusedPost(p *path, f proto.Refused) {
 	case !m.isMember():
 		m.noteRefusal(p, f)
 	case m.out(m.self): // and so it should be
-	case m.meta.Asked > 0 && f.Code == proto.CodeNotAllowed: // it came after the backup: no mailbox of this one is there
+	case q.kind == postBoard && q.signed == 0 && f.Code == proto.CodeNotAllowed: // by a mailbox that the relay does not know: it came after the backup
 	default:
 		m.relayEvent(p, "refused "+row.Label, "", fmt.Sprintf("Relay %s refused what was posted: %s. The other relays carry it.", p.name(), f.Text))
 	}
