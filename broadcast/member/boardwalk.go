@@ -225,7 +225,7 @@ func (m *Machine) walkOn(p *path, s crossverify.Statement) {
 	if !w.Done() {
 		w.turns++
 		w.until = m.now.Add(boardWait)
-		p.read.asked++
+		p.read.questions++
 		m.send(p.read.link, proto.BoardWalk{Root: w.Root(), Places: w.Ask(proto.MaxWalk)})
 		return
 	}
@@ -246,7 +246,7 @@ func (m *Machine) walkOn(p *path, s crossverify.Statement) {
 func (m *Machine) boardNodes(p *path, f proto.BoardNodes) {
 	r := &p.read.reading
 	w := r.walk
-	if p.read.asked = max(0, p.read.asked-1); p.read.asked != 0 || p.listed || !p.read.opened || w == nil {
+	if p.read.questions = max(0, p.read.questions-1); p.read.questions != 0 || p.listed || !p.read.opened || w == nil {
 		return // what was asked in a walk that was given up, as for a new lineage
 	}
 	if !m.ours(p, f.Statement) || f.Statement.Lineage != p.lineage {
@@ -300,7 +300,7 @@ func (m *Machine) wrongRoot(p *path) {
 
 // walkRefused: the relay does not let its board be walked now, or never does.
 func (m *Machine) walkRefused(p *path) {
-	if p.read.asked = max(0, p.read.asked-1); p.read.asked == 0 && p.read.reading.walk != nil {
+	if p.read.questions = max(0, p.read.questions-1); p.read.questions == 0 && p.read.reading.walk != nil {
 		p.walkless = true
 		m.nextBoard(p)
 	}

@@ -227,12 +227,12 @@ type readLink struct {
 	shown   crossverify.Position // what Open showed
 	shownS  crossverify.Statement
 
-	compared comparedRoot
-	fetch    *fetching // nil: nothing is read once more
-	stalls   map[wire.Seat]stalled
-	asked    int    // questions of walks without an answer; they come in the order asked
-	from     uint64 // position when the mailbox was opened
-	target   uint64 // and the relay's newest number then
+	compared  comparedRoot
+	fetch     *fetching // nil: nothing is read once more
+	stalls    map[wire.Seat]stalled
+	questions int    // of walks without an answer; they come in the order asked
+	from      uint64 // position when the mailbox was opened
+	target    uint64 // and the relay's newest number then
 }
 
 // postLink is the state of the link that posts.
