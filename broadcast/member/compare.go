@@ -46,11 +46,7 @@ func (m *Machine) seatChanged(st *seatState) {
 	case !usable:
 		st.since = time.Time{}
 	}
-	if usable && !st.own && !m.standing(st.seat).in {
-		m.asking[st.seat] = st
-	} else {
-		delete(m.asking, st.seat)
-	}
+	m.setUnadopted(st, usable && !st.own && !m.standing(st.seat).in)
 	if usable && st.came == 0 && !st.own {
 		st.came = m.counters.messages + 1
 		m.put(m.key(keyLack, []byte{partCame}, st.seat[:]), wire.AppendU64(nil, st.came))

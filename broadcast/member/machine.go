@@ -155,7 +155,8 @@ type Machine struct {
 	log         map[wire.Digest]*logged   // what roster has and what waits in it
 	pages       [][]*logged               // what the own roster pages carry
 	live        map[[16]byte]bool         // invites that count and are not revoked
-	asking      map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	unadopted   map[wire.Seat]*seatState  // in by a complete admission alone: an admin adopts them
+	unadoptedBy map[[16]byte]int          // how many of them, by invite
 	duty        duty                      // of an admin
 	resealAt    time.Time                 // when an admin looks for what newcomers cannot read much longer
 	noted       notes                     // what was told (noted.go)
@@ -303,7 +304,7 @@ func (m *Machine) reset() {
 		noted:      notes{map[noteKey]note{}, map[byte]int{}},
 		exchanged: exchangeOfOperations{due: map[wire.Digest]*logged{}, differ: map[wire.Seat]time.Time{},
 			had: map[wire.Digest]bool{}, spent: map[wire.Seat]int{}},
-		asking:   map[wire.Seat]*seatState{},
+		unadopted: map[wire.Seat]*seatState{}, unadoptedBy: map[[16]byte]int{},
 		requests: map[wire.Seat]*askedSeat{}, askedLook: true,
 		revoking: revoking{told: map[[16]byte]relayMask{}, look: true},
 		lacks:    map[source]*lack{},

@@ -52,7 +52,9 @@ func (m *Machine) doDuty() {
 		c.revoke(c.ended)
 	}
 	m.publish(c.list...)
-	m.endGrants(nil)
+	if len(c.ended) > 0 {
+		m.endGrants(nil)
+	}
 	if n := m.ownAmong(c.ended); n > 0 {
 		m.show(Event{Kind: EventRoster, Text: m.endedText(n, wire.Seat{}) + " The group's keys changed, since somebody went."})
 	}
@@ -64,7 +66,7 @@ func (m *Machine) doDuty() {
 
 // toDo tells whether there is anything to do.
 func (m *Machine) toDo() bool {
-	for _, st := range m.asking {
+	for _, st := range m.unadopted {
 		if m.adoptable(st) {
 			return true
 		}
@@ -121,7 +123,7 @@ func (m *Machine) nextUncarried() time.Time {
 // nextAdoptLate is when the next seat that some relay does not show is adopted all
 // the same; zero: none waits.
 func (m *Machine) nextAdoptLate() (t time.Time) {
-	for _, st := range m.asking {
+	for _, st := range m.unadopted {
 		if at := st.since.Add(m.cfg.Limits.AdoptLate); at.After(m.now) && (t.IsZero() || at.Before(t)) {
 			t = at
 		}
@@ -168,8 +170,8 @@ const maxRank = 8
 // their invite and whatever relays keep of them: up to MaxAdopted at a time.
 func (m *Machine) adopt(may func(*seatState) bool) []*logged {
 	var body OpAdopt
-	for _, seat := range slices.SortedFunc(maps.Keys(m.asking), compareSeats) {
-		st := m.asking[seat]
+	for _, seat := range slices.SortedFunc(maps.Keys(m.unadopted), compareSeats) {
+		st := m.unadopted[seat]
 		if len(body.Seats) == MaxAdopted {
 			break
 		}

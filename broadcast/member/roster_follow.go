@@ -26,7 +26,8 @@ func (m *Machine) rosterChanged(before, after *State) {
 	m.noteDigest()
 	m.endsUnknown, m.stale = m.roster.endsUnknown(), m.roster.staleInvites(after.Epochs)
 	invites := m.readInvites()
-	for _, seat := range changedSeats(before, after) {
+	changed := changedSeats(before, after)
+	for _, seat := range changed {
 		if st := m.seats[seat]; st != nil {
 			m.seatChanged(st)
 		}
@@ -40,7 +41,7 @@ func (m *Machine) rosterChanged(before, after *State) {
 	}
 	m.turnEpoch(after.Epochs)
 	m.tellRoster(before, after)
-	for _, seat := range changedSeats(before, after) {
+	for _, seat := range changed {
 		m.beyondCut(seat)
 	}
 	for _, seat := range letInAgain(before, after) {
@@ -268,8 +269,8 @@ func (m *Machine) tellInvites(before, after *State) {
 			continue
 		}
 		for _, r := range m.roster.lists[opRevoke] {
-			if n, o := m.roster.ops[r], m.roster.ops[r].op.Body.(OpRevoke); o.Invite == inv.ID {
-				by = n.seat
+			if o := m.roster.ops[r]; o.op.Body.(OpRevoke).Invite == inv.ID {
+				by = o.seat
 			}
 		}
 		if by != m.self { // who ends its own is answered

@@ -43,7 +43,8 @@ type seatState struct {
 	kept     *keptHello           // of ours that has no answer yet
 	epoch    uint64               // under which it sent last, in this opening
 	repeat   bool                 // it asked for the kept one
-	stuck    time.Time            // since when an answer lacks shares, in this opening
+	invite   [16]byte             // that it is in by, among Machine.unadopted
+	stuck    time.Time            // since when an answer lacks shares, or is not here though the seat speaks, in this opening
 
 	unheard int // messages sent after it was removed, in this opening
 
@@ -174,19 +175,29 @@ func (m *Machine) complete(st *seatState) bool {
 // adopted count, and of the others those that came here before.
 func (m *Machine) leavesRoom(st *seatState, adm *Admission) bool {
 	rec, n := m.invites[adm.Invite], m.adopted[adm.Invite]
-	if rec == nil || n+len(m.asking) < int(rec.Uses) {
+	if rec == nil || n+m.unadoptedBy[adm.Invite] < int(rec.Uses) {
 		return true
 	}
-	_, here := m.asking[st.seat]
-	for _, o := range m.asking {
-		if o == st || here && cameBefore(st, o) < 0 {
-			continue
-		}
-		if a, _ := m.admission(o); a != nil && a.Invite == adm.Invite {
+	_, here := m.unadopted[st.seat]
+	for _, o := range m.unadopted {
+		if o != st && o.invite == adm.Invite && (!here || cameBefore(o, st) < 0) {
 			n++
 		}
 	}
 	return n < int(rec.Uses)
+}
+
+// setUnadopted notes whether a seat is in by an admission alone, and by which invite.
+func (m *Machine) setUnadopted(st *seatState, is bool) {
+	if m.unadopted[st.seat] != nil {
+		delete(m.unadopted, st.seat)
+		m.unadoptedBy[st.invite]--
+	}
+	if adm, _ := m.admission(st); is && adm != nil {
+		st.invite = adm.Invite
+		m.unadopted[st.seat] = st
+		m.unadoptedBy[st.invite]++
+	}
 }
 
 // cameBefore orders seats by when they became usable here.

@@ -318,9 +318,7 @@ func (m *Machine) setUp() (err error) {
 func (m *Machine) finishLoad() {
 	for _, st := range slices.SortedFunc(maps.Values(m.seats), cameBefore) {
 		m.review(st)
-		if m.usable(st) && !st.own && !m.standing(st.seat).in {
-			m.asking[st.seat] = st
-		}
+		m.setUnadopted(st, m.usable(st) && !st.own && !m.standing(st.seat).in)
 	}
 	m.voting = nil // the roster was read
 	m.sortRecent()
