@@ -34,19 +34,8 @@ func (m *Machine) hold(it *item, f proto.Deliver) {
 	k := m.key(keyHeld, []byte{byte(it.path.index)}, it.lineage[:], wire.U64(it.n))
 	m.held[heldKey{it.path.index, it.lineage, it.n}] = &heldItem{it, k}
 	m.put(k, f.Append(nil))
-	m.crossed(it.header.Seat)
-}
-
-// crossed notes that a seat speaks in a session that is not here, while its answer
-// to the own first contact is not here either: both may have been lost.
-func (m *Machine) crossed(seat wire.Seat) {
-	st := m.seats[seat]
-	if st == nil || st.own || !st.stuck.IsZero() {
-		return
-	}
-	if s := m.sender(st); s != nil && !s.answered() {
-		st.stuck = m.now
-		m.review(st)
+	if st := m.seats[it.header.Seat]; st != nil && !st.own && (m.crossed(st) || m.broken(st, it)) {
+		m.getStuck(st)
 	}
 }
 

@@ -371,15 +371,14 @@ func (m *Machine) openWith(st *seatState, s *session, it *item) (key keys.Conten
 	case err == nil:
 		m.chains.set(s.index, chain)
 		if !st.stuck.IsZero() || len(st.session.list) > 1 { // another may have been answered
-			st.stuck = time.Time{}
-			m.review(st)
+			m.unstick(st)
 		}
 		if st.kept != nil && st.unanswered() == nil {
 			m.forgetKept(st)
 		}
 		m.saveSessions(st)
 	case errors.Is(err, ratchet.ErrShares):
-		m.tooFew(st)
+		m.getStuck(st)
 	}
 	return key, err
 }

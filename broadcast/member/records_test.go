@@ -53,6 +53,7 @@ func TestAgreementOutlivesRestart(t *testing.T) {
 	m.supersede(x.st)
 	x.st.kept.repeats = 2
 	m.saveHello(x.st)
+	m.getStuck(x.st)
 	m.meta.Superseded = true
 
 	r := reopened(t, m)
@@ -66,6 +67,9 @@ func TestAgreementOutlivesRestart(t *testing.T) {
 	}
 	if !slices.Equal(st.attempts, x.st.attempts) || len(st.attempts) != 1 {
 		t.Errorf("attempts %v, not %v", st.attempts, x.st.attempts)
+	}
+	if st.stuck.Unix() != m.now.Unix() {
+		t.Errorf("stuck since %v, not %v", st.stuck, m.now)
 	}
 	if !slices.Equal(st.former, x.st.former) || len(st.former) != 1 {
 		t.Errorf("earlier announcements %v, not %v", st.former, x.st.former)

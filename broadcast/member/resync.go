@@ -1,6 +1,7 @@
 package member
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"time"
@@ -190,7 +191,7 @@ func (m *Machine) wants(st *seatState) (at time.Time, ok bool) {
 			// as nothing waits in the mailboxes: a process may live shorter than the wait.
 			at = st.since
 		}
-	case !st.stuck.IsZero() && !s.answered() && m.reading() && m.drained():
+	case !st.stuck.IsZero() && m.reading() && m.drained():
 		at = st.stuck.Add(m.cfg.Limits.AnswerWait)
 	default:
 		return at, false
@@ -216,12 +217,12 @@ func (m *Machine) begun(st *seatState, fresh *session) {
 		st.attempts = slices.Delete(st.attempts, 0, 1)
 	}
 	st.attempts = append(st.attempts, m.now.Unix())
-	st.stuck = time.Time{}
 	for _, s := range st.session.list {
-		if s != fresh && !s.answered() {
+		if s != fresh && (!s.answered() || !st.stuck.IsZero()) {
 			s.retired = true
 		}
 	}
+	st.stuck = time.Time{}
 	m.review(st)
 	m.saveSeat(st)
 }
@@ -260,7 +261,7 @@ func (m *Machine) sawHello(st *seatState, body []byte) {
 			s.retired = true
 			m.saveSessions(st)
 			m.show(Event{Kind: EventSession, Seat: st.seat.String(), Member: m.display(st),
-				Text: fmt.Sprintf("%s agreed on new session keys with you: your answer to the first ones had not come complete. What was compared stays. Nothing for you to do.", m.display(st))})
+				Text: fmt.Sprintf("%s agrees on new session keys with you, since what you sent under the earlier ones did not open there. What was compared stays. Nothing for you to do.", m.display(st))})
 		}
 	}
 	if notes[i].Missed && st.unanswered() != nil && st.kept.repeats < maxRepeats {
@@ -305,11 +306,81 @@ func (m *Machine) nextGreeting() (t time.Time) {
 	return t
 }
 
-// tooFew notes that slots of an own first contact's answer came without enough
-// shares, and since when.
-func (m *Machine) tooFew(st *seatState) {
+// getStuck notes since when messages of a seat do not open that should.
+func (m *Machine) getStuck(st *seatState) {
 	if st.stuck.IsZero() {
 		st.stuck = m.now
 		m.review(st)
+		m.saveSeat(st)
+	}
+}
+
+// unstick ends that: something of the seat opened.
+func (m *Machine) unstick(st *seatState) {
+	if !st.stuck.IsZero() {
+		st.stuck = time.Time{}
+		m.saveSeat(st)
+	}
+	m.review(st)
+}
+
+// crossed tells whether a seat that speaks in a session that is not here has not
+// answered the own first contact either: both may have been lost.
+func (m *Machine) crossed(st *seatState) bool {
+	s := m.sender(st)
+	return s != nil && !s.answered()
+}
+
+// broken tells whether a slot of a seat, newer than all that opened, is the same on
+// the paths of enough operators, or on all that carry it, and opens in no session
+// although the other end has one: it lost its state, or this end did. Who holds the
+// epoch key can feign that, and gains a first contact that costs both a hello.
+func (m *Machine) broken(st *seatState, it *item) bool {
+	k := it.key()
+	s, newest := m.sender(st), m.received[k.source].greatest()
+	if s == nil || !s.answered() || !st.stuck.IsZero() || st.ann.Incarnation != k.incarnation ||
+		k.sequence <= newest || len(it.slot) == ratchet.HelloSlotSize {
+		return false
+	}
+	var came relayMask
+	for _, h := range m.held {
+		if o := h.item; o.key() == k && o.d == it.d && bytes.Equal(bare(o.slot), bare(it.slot)) && !o.path.stops(k.seat) {
+			came |= 1 << o.path.index
+		}
+	}
+	era := m.meta.Lists.era()
+	return m.enough(func(p *path) bool { return came.has(p.index) }) ||
+		!slices.ContainsFunc(m.paths, func(p *path) bool { return p.counts() && m.carries(p, it.header.Carriers, era) && !came.has(p.index) })
+}
+
+// bare is a slot without the share in front, which differs from path to path.
+func bare(slot []byte) []byte {
+	if len(slot) == ratchet.AnsweringSlotSize {
+		return slot[ratchet.ShareSize:]
+	}
+	return slot
+}
+
+// tellAgain tells of first contacts begun in the place of sessions.
+func (m *Machine) tellAgain(notes []HelloNote) {
+	var again []*seatState
+	for _, n := range notes {
+		if n.Replaces == (wire.Digest{}) {
+			continue
+		}
+		for _, seat := range m.prefixes[n.Seat] {
+			if st := m.seats[seat]; slices.ContainsFunc(st.session.list, func(s *session) bool { return s.retired && s.Transcript() == n.Replaces }) {
+				again = append(again, st)
+			}
+		}
+	}
+	const rest = "did not open here: new session keys are agreed on. What was compared stays, and what is missing is asked for. Nothing for you to do."
+	switch len(again) {
+	case 0:
+	case 1:
+		m.show(Event{Kind: EventSession, Seat: again[0].seat.String(), Member: m.display(again[0]),
+			Text: fmt.Sprintf("What %s sent last %s", m.display(again[0]), rest)})
+	default:
+		m.show(Event{Kind: EventSession, Total: len(again), Text: fmt.Sprintf("What %d members sent last %s", len(again), rest)})
 	}
 }

@@ -223,7 +223,7 @@ func TestAnswerNeverComplete(t *testing.T) {
 	slots, d = m.lastSlots(x.st.seat)
 	x.accepts(t, slots, d)
 	for range 5 {
-		m.tooFew(x.st)
+		m.getStuck(x.st)
 		m.Tick(m.now.Add(time.Hour))
 	}
 	if n := len(x.st.attempts); n != maxAttempts || m.sender(x.st) == fresh {
@@ -258,6 +258,115 @@ func TestReplacedSession(t *testing.T) {
 	}
 	if m.told(EventSession, "new session keys") != 1 {
 		t.Error("nothing is said of it, or more than once")
+	}
+}
+
+// TestBrokenSession: what a peer sends newest does not open, the same on enough
+// paths, in a session that was answered. After the wait this end begins again
+// and says what it replaces; both are told, and the old session still receives.
+func TestBrokenSession(t *testing.T) {
+	for name, c := range map[string]struct {
+		do    func(t *testing.T, m *Machine, x *peer)
+		stuck bool
+	}{
+		"everywhere": {func(t *testing.T, m *Machine, x *peer) { x.everywhere(x.spoiled(x.text(t, "lost"))) }, true},
+		"on enough relays": {func(t *testing.T, m *Machine, x *peer) {
+			it := x.spoiled(x.text(t, "lost"))
+			x.on(m.paths[0], it)
+			x.on(m.paths[2], it)
+		}, true},
+		"on one relay": {func(t *testing.T, m *Machine, x *peer) { x.on(m.paths[0], x.spoiled(x.text(t, "lost"))) }, false},
+		"differing": {func(t *testing.T, m *Machine, x *peer) {
+			it := x.text(t, "lost")
+			for _, p := range m.paths {
+				x.on(p, x.spoiled(it))
+			}
+		}, false},
+		"older than what opened": {func(t *testing.T, m *Machine, x *peer) {
+			it := x.text(t, "lost")
+			x.everywhere(x.text(t, "newer"))
+			x.everywhere(x.spoiled(it))
+		}, false},
+		"of an installation before": {func(t *testing.T, m *Machine, x *peer) {
+			it := x.spoiled(x.text(t, "lost"))
+			it.header.Incarnation[0]++
+			x.everywhere(it)
+		}, false},
+		"followed by what opens": {func(t *testing.T, m *Machine, x *peer) {
+			x.everywhere(x.spoiled(x.text(t, "lost")))
+			x.everywhere(x.text(t, "newer"))
+		}, false},
+		"by the only relay that carries it": {func(t *testing.T, m *Machine, x *peer) {
+			it := x.spoiled(x.text(t, "lost"))
+			it.header.Carriers = 2
+			x.on(m.paths[slices.IndexFunc(m.paths, func(p *path) bool { return m.carries(p, 2, m.meta.Lists.era()) })], it)
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := laidDown(t, 1)
+			x := newPeer(t, m, "Bob")
+			x.st.ann.Expires = m.now.AddDate(1, 0, 0)
+			x.everywhere(x.text(t, "one"))
+			old := m.sender(x.st)
+			late := x.text(t, "late")
+			c.do(t, m, x)
+			if stuck := !x.st.stuck.IsZero(); stuck != c.stuck {
+				t.Fatalf("stuck: %v, want %v", stuck, c.stuck)
+			}
+			m.Tick(m.now.Add(m.cfg.Limits.AnswerWait - time.Second))
+			if m.sender(x.st) != old {
+				t.Fatal("begun again before the wait")
+			}
+			var says []HelloNote
+			if c.stuck {
+				m.now = m.now.Add(time.Second)
+				says = m.notes()
+			}
+			m.Tick(m.now.Add(time.Second))
+			if again := m.sender(x.st) != old; again != c.stuck {
+				t.Fatalf("begun again: %v, want %v", again, c.stuck)
+			}
+			if !c.stuck {
+				return
+			}
+			if want := (HelloNote{Seat: [8]byte(x.st.seat[:8]), Replaces: old.Transcript()}); len(says) != 1 || says[0] != want {
+				t.Errorf("the hello says %+v", says)
+			}
+			if !old.retired || m.told(EventSession, "new session keys") != 1 {
+				t.Errorf("replaced: %v, told %d times", old.retired, m.told(EventSession, "new session keys"))
+			}
+			x.everywhere(late)
+			if !m.hasOpened(late) {
+				t.Error("the session that was replaced does not receive any more")
+			}
+		})
+	}
+}
+
+// TestCrossedContacts: what a peer sends without the hello it goes with, while it
+// has not answered the own, shows that both hellos were lost: this end begins
+// again after the wait.
+func TestCrossedContacts(t *testing.T) {
+	m := laidDown(t, 1)
+	x := begins(t, m)
+	x.st.ann.Expires = m.now.AddDate(1, 0, 0)
+	old := m.sender(x.st)
+	x.greet(t)
+	x.text(t, "with the hello that is lost")
+	for _, p := range m.paths {
+		p.read.opened, p.caughtUp = true, true
+	}
+	x.everywhere(x.text(t, "two"))
+	if x.st.stuck.IsZero() {
+		t.Fatal("nothing is noticed")
+	}
+	m.Tick(m.now.Add(m.cfg.Limits.AnswerWait - time.Second))
+	if m.sender(x.st) != old {
+		t.Fatal("begun again before the wait")
+	}
+	m.Tick(m.now.Add(time.Second))
+	if s := m.sender(x.st); s == old || !old.retired {
+		t.Fatal("not begun again after the wait")
 	}
 }
 

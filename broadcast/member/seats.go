@@ -44,7 +44,7 @@ type seatState struct {
 	epoch    uint64               // under which it sent last, in this opening
 	repeat   bool                 // it asked for the kept one
 	invite   [16]byte             // that it is in by, among Machine.unadopted
-	stuck    time.Time            // since when an answer lacks shares, or is not here though the seat speaks, in this opening
+	stuck    time.Time            // since when what the seat sends does not open though it should
 
 	unheard int // messages sent after it was removed, in this opening
 
@@ -246,6 +246,11 @@ func (m *Machine) saveSeat(st *seatState) {
 	for _, at := range st.attempts {
 		b = wire.AppendU64(b, uint64(at))
 	}
+	stuck := uint64(0)
+	if !st.stuck.IsZero() {
+		stuck = uint64(st.stuck.Unix())
+	}
+	b = wire.AppendU64(b, stuck)
 	m.put(m.key(keySeat, st.seat[:]), b)
 }
 
@@ -306,6 +311,9 @@ func (m *Machine) loadSeat(key, value []byte) error {
 	}
 	for range n {
 		st.attempts = append(st.attempts, int64(r.U64()))
+	}
+	if stuck := r.U64(); stuck != 0 {
+		st.stuck = time.Unix(int64(stuck), 0)
 	}
 	if err := r.Done(); err != nil {
 		return err

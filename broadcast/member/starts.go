@@ -169,7 +169,9 @@ func (m *Machine) greet() {
 		return
 	}
 	if begun || len(due) > 0 || m.repeats() {
-		m.sendBundle(KindHello, AppendHello(nil, m.notes()))
+		notes := m.notes()
+		m.sendBundle(KindHello, AppendHello(nil, notes))
+		m.tellAgain(notes)
 	}
 	for seat := range m.starting.begun { // a session came from the other end, or the seat left
 		m.unbegin(seat)
