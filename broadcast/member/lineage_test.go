@@ -43,7 +43,7 @@ func (a *accused) connect(link broadcast.Link) (o proto.Open) {
 // answers lets the relay open the mailbox at a statement.
 func (a *accused) answers(s crossverify.Statement) {
 	o := crossverify.SignOpened(a.key, a.p.channel, a.p.read.nonce, a.p.read.shown, s.Lineage, s.N, s.H)
-	a.opened(a.p, proto.OpenedFrame(s, o))
+	a.opened(a.p, proto.OpenedFrame(s, o, 0))
 }
 
 // TestAskedAboutALineage: a statement of another lineage is shown to the relay, and

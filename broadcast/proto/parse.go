@@ -67,7 +67,7 @@ var layouts = [256]layout{
 	TypeWelcome:     {"Welcome", 2 + 8 + 4 + 4 + 4 + 32, parseWelcome},
 	TypeInfoIs:      {"InfoIs", 32 + 4 + MaxName + sigSize + 1 + MaxFamilies*crossverify.DeclarationSize, parseInfoIs},
 	TypeRegistered:  {"Registered", mailboxSize + statementSize, parseRegistered},
-	TypeOpened:      {"Opened", statementSize + 1 + 16 + 8 + 32 + sigSize, parseOpened},
+	TypeOpened:      {"Opened", statementSize + 1 + 16 + 8 + 32 + 8 + sigSize, parseOpened},
 	TypeDeliver:     {"Deliver", 8 + 32 + 32 + sigSize + 8 + 24 + 4 + MaxEnvelope + 4 + 4 + broadcast.MaxSlotSize, parseDeliver},
 	TypeBare:        {"Bare", 8 + 32 + 32 + sigSize, parseBare},
 	TypeEntry:       {"Entry", 8 + 32 + sigSize + minEntry + MaxBoardValue, parseEntry},

@@ -104,6 +104,7 @@ func parseRegistered(r *wire.Reader) Message {
 type Opened struct {
 	Statement crossverify.Statement
 	Shown     *crossverify.Position // what Open.Known said; nil: nothing
+	Read      uint64                // how far this mailbox was read in the lineage, as the relay knows; not signed
 	Signature Signature             // by the relay; Signed gives what it covers
 }
 
@@ -116,7 +117,7 @@ func (m Opened) Append(b []byte) []byte {
 		b = wire.AppendU64(b, m.Shown.N)
 		b = append(b, m.Shown.H[:]...)
 	}
-	return append(b, m.Signature[:]...)
+	return append(wire.AppendU64(b, m.Read), m.Signature[:]...)
 }
 func parseOpened(r *wire.Reader) Message {
 	m := Opened{Statement: statement(r)}
@@ -130,6 +131,7 @@ func parseOpened(r *wire.Reader) Message {
 			r.Fail(wire.ErrFormat)
 		}
 	}
+	m.Read = r.U64()
 	r.Fixed(m.Signature[:])
 	return m
 }

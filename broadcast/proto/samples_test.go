@@ -100,8 +100,8 @@ func samples() []sample {
 			"01*32 00000002 c396 02*64 01 01 03*32 04*32 05*64 06*64",
 		},
 		{Registered{fill16(1), s}, "01*16 S"},
-		{Opened{s, nil, fill64(1)}, "S 00 01*64"},
-		{Opened{s, &crossverify.Position{Lineage: fill16(1), N: 2, H: fill32(3)}, fill64(4)}, "S 01 01*16 00*7 02 03*32 04*64"},
+		{Opened{s, nil, 7, fill64(1)}, "S 00 00*7 07 01*64"},
+		{Opened{s, &crossverify.Position{Lineage: fill16(1), N: 2, H: fill32(3)}, 0, fill64(4)}, "S 01 01*16 00*7 02 03*32 00*8 04*64"},
 		{
 			Deliver{1, fill32(2), fill32(3), fill64(4), [8]byte(fill(5, 8)), [24]byte(fill(6, 24)), []byte{7}, 8, []byte{9}},
 			"00*7 01 02*32 03*32 04*64 05*8 06*24 00000001 07 00000008 00000001 09",

@@ -190,8 +190,8 @@ func (m InfoIs) Verify(v keys.Verify, relay keys.RelayPublic) bool {
 
 // OpenedFrame is the answer to Open that a relay sends: now is the statement
 // of the newest number, o what it signed for this link.
-func OpenedFrame(now crossverify.Statement, o crossverify.Opened) Opened {
-	m := Opened{Statement: now, Signature: o.Signature}
+func OpenedFrame(now crossverify.Statement, o crossverify.Opened, read uint64) Opened {
+	m := Opened{Statement: now, Read: read, Signature: o.Signature}
 	if o.Shown != (crossverify.Position{}) {
 		m.Shown = &o.Shown
 	}

@@ -273,7 +273,7 @@ func TestOpenedAndTrimmed(t *testing.T) {
 	for _, shown := range []crossverify.Position{{}, {Lineage: fill16(1), N: 2, H: fill32(3)}} {
 		now := crossverify.SignStatement(key, testChannel, fill16(4), 5, fill32(6), fill32(7), fill32(8))
 		o := crossverify.SignOpened(key, testChannel, testNonce, shown, now.Lineage, now.N, now.H)
-		m, err := Parse(Encode(OpenedFrame(now, o)))
+		m, err := Parse(Encode(OpenedFrame(now, o, 0)))
 		if err != nil {
 			t.Fatal(err)
 		}

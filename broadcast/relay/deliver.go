@@ -175,7 +175,7 @@ func (m *machine) trimmed(lk *link) {
 func (m *machine) reopened(lk *link) {
 	s, d := lk.sub, &m.durable
 	o := crossverify.SignOpened(m.cfg.Key, d.channel, lk.nonce, s.shown, d.lineage(), d.head.N, d.head.H)
-	m.push(lk, proto.OpenedFrame(d.head, o))
+	m.push(lk, proto.OpenedFrame(d.head, o, 0))
 	s.lineage, s.pos, s.acked, s.caught, s.next, s.to = d.lineage(), 0, 0, false, 0, 0
 }
 

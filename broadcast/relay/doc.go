@@ -55,7 +55,8 @@
 //	u hash             fan-out list: last number that uses it u64, mailboxes u32
 //	x mailbox          mailbox: key 32, statement at its birth, the last number
 //	                   it gets: lineage 16, u64 (zeros: it has no end)
-//	p mailbox          hint, written lazily: last seen u64, position u64
+//	p mailbox          hint, written lazily: last seen u64, how far it was read u64,
+//	                   in which lineage 16 (absent: none)
 //	g posting key      grant: uses u32, per hour u32, expires u64, revoked bool,
 //	                   used u32, hour began u64, used in it u32
 //	r                  marker: the store was restored, start a new lineage

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"parallax/broadcast/proto"
 	"parallax/broadcast/relay"
@@ -370,4 +371,60 @@ func TestRecall(t *testing.T) {
 	}
 	// The invite's one use was counted once.
 	refused(t, r.c, admitFrame("5", "i", "bob"), proto.CodeUsedUp)
+}
+
+// TestOpenedSaysWhatWasRead: a relay tells each mailbox how far it was read in the
+// lineage, by what was acknowledged and where it was opened, also after a restart
+// and never of another lineage.
+func TestOpenedSaysWhatWasRead(t *testing.T) {
+	r := newRig(t)
+	r.register("a")
+	r.register("b")
+	for i := range 6 {
+		r.post(fmt.Sprint(i), "a")
+	}
+	open := func(name string, after uint64, known *crossverify.Statement) (*conn, proto.Opened) {
+		t.Helper()
+		c := r.dial()
+		r.settle()
+		for _, g := range c.ask(c.openFrame(name, crossverify.Position{Lineage: r.birth.Lineage, N: after}, 2, known)) {
+			if o, ok := g.(proto.Opened); ok {
+				return c, o
+			}
+		}
+		t.Fatal("not opened")
+		return nil, proto.Opened{}
+	}
+	reads := func(name string, want uint64) {
+		t.Helper()
+		c, o := open(name, 1, nil)
+		if o.Read != want {
+			t.Errorf("%s: read to %d, want %d", name, o.Read, want)
+		}
+		c.hangUp()
+		r.settle()
+	}
+	reads("a", 0)
+	reads("a", 1) // where it was opened
+	c, _ := open("a", 1, nil)
+	c.send(proto.Ack{UpTo: 3})
+	c.send(proto.Ack{UpTo: 2})
+	r.settle()
+	c.hangUp()
+	reads("a", 3)
+	reads("a", 3) // an older copy of the member opened it at 1: that takes nothing back
+	reads("b", 0)
+	r.now = r.now.Add(time.Hour) // the hint is written
+	r.m.Tick(r.now)
+	r.settle()
+	if err := r.start(); err != nil {
+		t.Fatal(err)
+	}
+	reads("a", 3)
+	st := crossverify.SignStatement(theRelay, theChannel, r.birth.Lineage, 99, wire.Digest{1}, wire.Digest{2}, wire.Digest{})
+	if c, o := open("a", 1, &st); o.Read != 0 || o.Statement.Lineage == r.birth.Lineage {
+		t.Errorf("in a new lineage it was read to %d", o.Read)
+	} else {
+		c.hangUp()
+	}
 }

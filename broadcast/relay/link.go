@@ -185,18 +185,18 @@ func (m *machine) ack(lk *link, upTo uint64) {
 		return
 	}
 	s.acked = upTo
-	m.hint(s.box, upTo)
+	m.hint(s.box, s.lineage, upTo)
 	m.enqueue(lk)
 }
 
-// hint remembers that a mailbox is read; it is written lazily, for the day
-// when room is needed.
-func (m *machine) hint(id wire.MailboxID, position uint64) {
+// hint remembers how far a mailbox is read; it is written lazily, for the day
+// when room is needed, and for a member whose store was put back to an older copy.
+func (m *machine) hint(id wire.MailboxID, of wire.Lineage, position uint64) {
 	box := m.st.boxes[id]
 	if box == nil {
 		return
 	}
-	box.seen, box.position, box.hinted = m.unix(), position, true
+	box.seen, box.read, box.position, box.hinted = m.unix(), of, max(position, box.readIn(of)), true
 	if m.hintDue.IsZero() {
 		m.hintDue = m.now.Add(m.cfg.Limits.HintEvery)
 	}

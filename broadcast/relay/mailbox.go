@@ -143,10 +143,10 @@ func (m *machine) open(q *request, o proto.Open) {
 		if box := m.st.boxes[sub.box]; box != nil {
 			box.links++
 		}
-		m.hint(sub.box, sub.pos)
+		m.hint(sub.box, sub.lineage, sub.pos)
 		m.enqueue(lk)
 	}
-	m.reply(q, proto.OpenedFrame(s.head, opened))
+	m.reply(q, proto.OpenedFrame(s.head, opened, box.readIn(s.lineage())))
 }
 
 // start is the number after which a mailbox gets everything in this lineage.

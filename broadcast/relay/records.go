@@ -386,9 +386,10 @@ type mailbox struct {
 	birth crossverify.Statement // every later number is delivered
 	end   end                   // by the rotation in force; zero: it has none
 
-	seen     uint64 // Unix seconds; a hint, as is position
-	position uint64
-	hinted   bool // seen or position are not written yet
+	seen     uint64       // Unix seconds; a hint, as are read and position
+	read     wire.Lineage // in which the mailbox was read last
+	position uint64       // how far
+	hinted   bool         // they are not written yet
 	links    int  // open ones
 }
 
@@ -413,12 +414,23 @@ func parseMailbox(b []byte) (*mailbox, error) {
 }
 
 func (m *mailbox) encodeHint() []byte {
-	return wire.AppendU64(wire.AppendU64(make([]byte, 0, 16), m.seen), m.position)
+	return append(wire.AppendU64(wire.AppendU64(make([]byte, 0, 32), m.seen), m.position), m.read[:]...)
+}
+
+// readIn is how far the mailbox was read in a lineage.
+func (m *mailbox) readIn(l wire.Lineage) uint64 {
+	if m.read != l {
+		return 0
+	}
+	return m.position
 }
 
 func (m *mailbox) parseHint(b []byte) error {
 	r := wire.NewReader(b)
 	m.seen, m.position = r.U64(), r.U64()
+	if r.Len() > 0 { // without it the hint is of no lineage
+		r.Fixed(m.read[:])
+	}
 	if err := r.Done(); err != nil {
 		return corrupt("mailbox hint", err)
 	}

@@ -173,7 +173,7 @@ func (s *state) loadBoxes(r store.Reader, u store.Unit, old *state) error {
 	}
 	for id, was := range old.boxes {
 		if m := s.boxes[id]; m != nil && m.key == was.key {
-			m.seen, m.position = max(m.seen, was.seen), was.position
+			m.seen, m.read, m.position = max(m.seen, was.seen), was.read, was.position
 			m.hinted, m.links = was.hinted, was.links
 		}
 	}

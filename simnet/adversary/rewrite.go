@@ -319,7 +319,7 @@ func (m *rewriting) reopened(l *rewrittenLink, msg proto.Open) {
 	say := func(a proto.Message) {
 		m.out = append(m.out, broadcast.Send{Link: l.place.Link, Frame: proto.Encode(a)})
 	}
-	say(proto.OpenedFrame(st, crossverify.SignOpened(m.w.Key, st.Channel, l.nonce, was, st.Lineage, st.N, st.H)))
+	say(proto.OpenedFrame(st, crossverify.SignOpened(m.w.Key, st.Channel, l.nonce, was, st.Lineage, st.N, st.H), 0))
 	for n := msg.After + 1; n <= v.n; n++ {
 		if s := v.own[n]; s.m != nil {
 			say(s.m)

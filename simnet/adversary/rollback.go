@@ -99,7 +99,7 @@ func (m *rolledBack) rewrite(sends []broadcast.Send) []broadcast.Send {
 					l.after = 0 // another log: the member has read nothing of it
 				}
 				o := crossverify.SignOpened(m.back.Key, st.Channel, l.nonce, l.shown.Position(), st.Lineage, st.N, st.H)
-				s.Frame = proto.Encode(proto.OpenedFrame(st, o))
+				s.Frame = proto.Encode(proto.OpenedFrame(st, o, msg.Read))
 			}
 		case proto.Deliver, proto.DeliverDigest, proto.Bare, proto.Entry:
 			if l.shown != nil && numberOf(msg) <= l.after {
