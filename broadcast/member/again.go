@@ -50,7 +50,7 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 	m.askedOperations(st, q.Operations)
 	m.askedForCopies(st, q.Copies)
 	m.othersAsk(q.Messages)
-	if !m.mayAsk() || len(m.answersDue)+2 > maxAnswers {
+	if !m.speaks() || len(m.answersDue)+2 > maxAnswers {
 		return
 	}
 	s := &st.spent
@@ -315,6 +315,9 @@ func (m *Machine) passOn(id uint64, w PassOn) {
 		return
 	case m.meta.Superseded:
 		m.answer(id, nil, ErrSuperseded)
+		return
+	case m.starting.unsure:
+		m.looking.passes = append(m.looking.passes, passing{id, w})
 		return
 	case !m.mayAsk():
 		m.answer(id, nil, fmt.Errorf("%w: sessions are begun", ErrNotReady))

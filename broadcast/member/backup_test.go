@@ -14,7 +14,7 @@ import (
 // Every field of the meta record is either kept in a backup or known to stay
 // out: a new one fails here until somebody decided.
 func TestMetaFieldsDecided(t *testing.T) {
-	out := []string{"Asked", "Asking", "Change", "Door", "Founding", "Link", "Superseded", metaRestored}
+	out := []string{"Asked", "Asking", "Change", "Door", "Founding", "Link", "PutBack", "Began", "Again", "Superseded", metaRestored}
 	meta := reflect.TypeFor[metaRecord]()
 	for i := range meta.NumField() {
 		name := meta.Field(i).Name

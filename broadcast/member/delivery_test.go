@@ -21,7 +21,8 @@ func (n *memberNode) delivery(id string) member.DeliveryInfo {
 // later sends while nobody may hear it.
 func (n *memberNode) later(text string) {
 	n.command++
-	n.in = append(n.in, broadcast.Command{ID: n.command, Wish: member.SendText{Text: text, Wait: member.WaitNone}})
+	c := broadcast.Command{ID: n.command, Wish: member.SendText{Text: text, Wait: member.WaitNone}}
+	n.in, n.owed = append(n.in, c), append(n.owed, c)
 	n.step()
 	n.drain()
 }

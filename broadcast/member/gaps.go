@@ -143,11 +143,13 @@ func (m *Machine) holes(s source) (n uint64) {
 	return n
 }
 
-// mayAsk: this installation speaks, and knows what there is to know from the
-// relays.
-func (m *Machine) mayAsk() bool {
-	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.starting.underWay() && !m.silent()
+// speaks: this installation is one that sends.
+func (m *Machine) speaks() bool {
+	return m.isMember() && !m.meta.Restored && !m.meta.Superseded && !m.silent()
 }
+
+// mayAsk: it sends now, and knows what there is to know from the relays.
+func (m *Machine) mayAsk() bool { return m.speaks() && !m.starting.underWay() }
 
 // nextLack is when something is missing for long enough.
 func (m *Machine) nextLack() (t time.Time) {

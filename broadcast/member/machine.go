@@ -242,6 +242,8 @@ type Machine struct {
 	backlogAt    time.Time // when the oldest of them gets too old; zero: there is none
 	ledgerEra    []int     // number in the ledger of each era in meta.Lists
 
+	looking looking // whether the folder is an older copy (putback.go)
+
 	lives map[claimant]wire.Lineage // that seats' newest views named, where they are not the paths'
 }
 
@@ -372,6 +374,7 @@ func (m *Machine) wakeUp() {
 		return
 	}
 	m.awake = true
+	m.looking.until = m.now.Add(lookWait)
 	m.wakeNotes()
 	m.resume()
 	if m.ledger == nil {
@@ -439,6 +442,7 @@ func (m *Machine) settle() {
 	m.noReceipts()
 	m.stepFounding()
 	m.stepJoining()
+	m.lookBack()
 	m.revive()
 	m.helpBack()
 	m.rotate()
@@ -449,6 +453,7 @@ func (m *Machine) settle() {
 	m.doDuty()
 	m.reseal()
 	m.greet()
+	m.sayAgain()
 	m.ask()
 	m.teach()
 	m.runNews()
@@ -465,6 +470,7 @@ func (m *Machine) settle() {
 	m.govern()
 	m.trimMessages()
 	m.pumpPosts()
+	m.ackOwn()
 	m.answerWaiting()
 }
 
@@ -583,6 +589,9 @@ func (m *Machine) wake() (t time.Time) {
 	soonest(m.nextAck())
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
+	}
+	if m.starting.unsure {
+		soonest(m.looking.until)
 	}
 	return t
 }

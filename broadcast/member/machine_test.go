@@ -61,10 +61,7 @@ func TestCrashes(t *testing.T) {
 		for i := range 30 {
 			n := w.nodes[rng.IntN(len(w.nodes))]
 			text := fmt.Sprintf("m%d", i)
-			n.command++
-			n.in = append(n.in, broadcast.Command{ID: n.command, Wish: member.SendText{Text: text, Wait: member.WaitNone}})
-			n.step()
-			n.drain()
+			n.later(text)
 			want[n.name+": "+text]++
 			for range rng.IntN(6) {
 				w.turn()

@@ -194,10 +194,14 @@ func (m *Machine) trimMessages() {
 			continue
 		}
 		left--
-		delete(m.messages, msg.key)
-		delete(m.digests.of, msg.d)
-		m.ledger.Forget(msg.key.subject())
-		m.del(m.key(keyMessage, msg.key.bytes()))
-		m.recent = slices.DeleteFunc(m.recent, func(o *message) bool { return o == msg })
+		m.forgetMessage(msg)
 	}
+}
+
+func (m *Machine) forgetMessage(msg *message) {
+	delete(m.messages, msg.key)
+	delete(m.digests.of, msg.d)
+	m.ledger.Forget(msg.key.subject())
+	m.del(m.key(keyMessage, msg.key.bytes()))
+	m.recent = slices.DeleteFunc(m.recent, func(o *message) bool { return o == msg })
 }

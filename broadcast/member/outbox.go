@@ -283,6 +283,9 @@ func (m *Machine) post(p *path, q *postItem, withList bool) *proto.PostFrame {
 
 // pumpPosts sends what waits on every path whose post link stands.
 func (m *Machine) pumpPosts() {
+	if m.starting.unsure {
+		return
+	}
 	for _, p := range m.paths {
 		if !p.retryAt.IsZero() && m.now.Before(p.retryAt) {
 			continue
@@ -381,6 +384,9 @@ func (m *Machine) receipt(p *path, f proto.Receipt) {
 	}
 	if q.kind == postCreate {
 		p.post.founded = true
+	}
+	if s.Lineage == p.lineage {
+		p.posted = max(p.posted, s.N)
 	}
 	m.noteReceipt(p, q, s)
 	m.noteCarried(p, q)

@@ -58,6 +58,8 @@ type path struct {
 	keys      pathKeys
 	shut      int       // times in a row that a link for reading was ended here, or not opened there
 	ended     bool      // the relay says that nothing more is for this mailbox
+	beyond    bool      // the relay says that more was read of it than is known here
+	posted    uint64    // greatest number of an own post in this lineage, in this opening
 	openAt    time.Time // not before
 	taking    taking
 	governing governing
@@ -157,7 +159,7 @@ func (p *path) syncRoot() {
 // startLineage begins to read a log from its first number.
 func (m *Machine) startLineage(p *path, l wire.Lineage) {
 	m.endHeads(p)
-	p.lineage, p.position, p.read.acked = l, 0, 0
+	p.lineage, p.position, p.read.acked, p.posted = l, 0, 0, 0
 	p.head = crossverify.ChainStart(p.ref.Key, p.channel, l)
 	p.root = wire.Digest{}
 	p.newest = crossverify.Statement{}
@@ -494,6 +496,7 @@ func (m *Machine) opened(p *path, f proto.Opened) {
 		}
 	}
 	p.read.opened, p.ended = true, false
+	m.saysRead(p, f)
 	switch {
 	case s.Lineage != p.lineage:
 		m.beginLineage(p, s.Lineage)

@@ -95,6 +95,10 @@ func (m *Machine) unmask(p *path, f proto.Deliver, l wire.Lineage) *item {
 // process takes an item as far as it goes; hold keeps it for later.
 func (m *Machine) process(it *item, hold func()) {
 	k := it.key()
+	if k.seat == m.self && m.starting.unsure {
+		hold() // a later state of this folder may have sent it
+		return
+	}
 	if msg := m.messages[k]; msg != nil && msg.opened {
 		m.duplicate(it, msg)
 		return

@@ -168,12 +168,13 @@ func TestNobodyHasIt(t *testing.T) {
 	// Ann is back, reads what she was asked, and answers; what is new is asked for.
 	ann.offline = false
 	ann.restart()
+	w.run(time.Minute)
 	h.hiding = true
 	ann.must(member.SendText{Text: "three"})
 	h.hiding = false
 	ann.must(member.SendText{Text: "four"})
 	w.run(time.Minute)
-	bob.says("Ann: two", "Ann: four", "Ann: one (late)", "Ann: three (late)")
+	bob.says("Ann: two", "Ann: one (late)", "Ann: four", "Ann: three (late)")
 	if n := bob.must(member.GetStatus{}).(member.Status).Members; n[0].Missing != 0 {
 		t.Errorf("%+v", n)
 	}

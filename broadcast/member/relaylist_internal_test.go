@@ -144,7 +144,7 @@ func TestReplacedOnRecord(t *testing.T) {
 	}
 
 	for _, r := range []*Machine{m, back} {
-		r.now = m.now
+		r.now, r.starting.unsure = m.now, false
 		next(r)
 		if r.meta.Lists.Next != nil || r.paths[1].standing != retired || r.paths[3].standing != inUse || r.meta.Lists.Ordinal != 1 {
 			t.Fatalf("the new list is not in use: R2 %d, R4 %d", r.paths[1].standing, r.paths[3].standing)

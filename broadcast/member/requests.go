@@ -110,7 +110,7 @@ func answerTo(w any) any {
 var sentinels = []error{
 	ErrAmbiguous, ErrBadCut, ErrBadSeat, ErrBadSignature, ErrCodeDiffers, ErrCodeForm, ErrCodeKind, ErrContested, ErrDeclined, ErrExpired, ErrGenesis,
 	ErrLastOwner, ErrLinkCut, ErrLinkMistyped, ErrLinkNot, ErrLinkVersion, ErrMode, ErrName, ErrNewerFormat, ErrNoSpare, ErrNoSuch, ErrNotAdmin, ErrNotEntitled,
-	ErrNotOwner, ErrNotReady, ErrNothingToDo, ErrOnRefused, ErrOtherGroup, ErrOut, ErrOutboxFull, ErrReader, ErrRefused, ErrRelayBusy,
+	ErrNotOwner, ErrNotReady, ErrNothingToDo, ErrOnRefused, ErrOtherGroup, ErrOut, ErrOutboxFull, ErrPutBack, ErrReader, ErrRefused, ErrRelayBusy,
 	ErrRelayLast, ErrRelayMany, ErrRelayTwice, ErrRestoring, ErrRosterFull, ErrSealedRequest, ErrSequence, ErrStore, ErrSuite, ErrSuperseded, ErrTaken,
 	ErrTooFew, ErrTooLong, ErrTooMany, ErrUnknownHeads, ErrUnreachable, ErrUnreached, ErrWaiting,
 }

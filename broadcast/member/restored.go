@@ -41,7 +41,11 @@ func (m *Machine) revive() {
 	if !asked {
 		m.newLife()
 	}
-	m.meta.Restored, m.meta.Asked = false, 0
+	from, since := " from a backup", "the backup"
+	if m.meta.PutBack {
+		from, since = "", "this copy"
+	}
+	m.meta.Restored, m.meta.PutBack, m.meta.Asked, m.meta.Began = false, false, 0, m.now.Unix()
 	st := m.seats[m.self]
 	m.announce(st.ann.Version, st.digest)
 	m.announced()
@@ -52,7 +56,7 @@ func (m *Machine) revive() {
 		}
 	}
 	m.show(Event{Kind: EventSession, Own: true, Seat: m.self.String(), Member: m.meta.Name,
-		Text: fmt.Sprintf("You are back in %s from a backup, under new session keys: they are agreed with the others now. What others sent to you after the backup was made is asked for from them; what they do not keep cannot be read here.", m.meta.Group)})
+		Text: fmt.Sprintf("You are back in %s%s, under new session keys: they are agreed with the others now. What others sent to you after %s was made is asked for from them; what they do not keep cannot be read here.", m.meta.Group, from, since)})
 }
 
 // newLife begins another incarnation.

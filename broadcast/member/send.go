@@ -248,12 +248,7 @@ func (m *Machine) sendText(id uint64, w SendText) {
 		return
 	}
 	m.greet() // so that the text reaches whom it can
-	msg := m.sendBundle(KindText, []byte(w.Text))
-	msg.text = w.Text
-	m.recent = append(m.recent, msg)
-	m.showMessage(msg)
-	m.saveMessage(msg)
-	m.noteSent(msg)
+	msg := m.speak(w.Text)
 	info := SentInfo{ID: msg.d.Short(), Relays: len(m.used())}
 	repair := m.repairOf(msg.d) // nil: all relays carry it
 	if repair != nil {
@@ -278,6 +273,17 @@ func (m *Machine) sendText(id uint64, w SendText) {
 	}
 	m.begunText(id, msg.key)
 	m.waitSent(id, w.Wait, s)
+}
+
+// speak puts a text into the outbox and shows it.
+func (m *Machine) speak(text string) *message {
+	msg := m.sendBundle(KindText, []byte(text))
+	msg.text = text
+	m.recent = append(m.recent, msg)
+	m.showMessage(msg)
+	m.saveMessage(msg)
+	m.noteSent(msg)
+	return msg
 }
 
 // sentText is a text in the outbox: its posts by path, and what took it before

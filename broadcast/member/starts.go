@@ -30,6 +30,8 @@ type starting struct {
 	begun map[wire.Seat]*begunWith // outcomes, until the bundle that carries them
 	total int                      // of the batch, for people
 	texts []queuedText             // that wait for the bundle with the starts, in order
+
+	unsure bool // nothing is sent yet: the folder may be an older copy of itself (putback.go)
 }
 
 type queuedText struct {
@@ -38,8 +40,9 @@ type queuedText struct {
 	until time.Time // when it is answered without having been sent; zero: never
 }
 
-// underWay tells whether jobs begin sessions.
-func (s *starting) underWay() bool { return len(s.jobs) > 0 }
+// underWay tells whether nothing is sealed now: jobs begin sessions, or the relays
+// have not said yet how far this membership was read.
+func (s *starting) underWay() bool { return s.unsure || len(s.jobs) > 0 }
 
 // queues tells whether a command waits as a text.
 func (s *starting) queues(id uint64) bool {
@@ -183,8 +186,8 @@ func (m *Machine) greet() {
 	}
 }
 
-// textsWait tells whether a text would miss somebody for whom jobs begin a
-// session.
+// textsWait tells whether a text has to wait, so as not to miss somebody for whom
+// jobs begin a session.
 func (m *Machine) textsWait() bool {
 	if m.meta.Restored || m.starting.underWay() || len(m.starting.texts) > 0 {
 		return true
@@ -200,7 +203,7 @@ func (m *Machine) refuseTexts() {
 		if t.until.IsZero() || m.now.Before(t.until) || !m.meta.Restored {
 			return false
 		}
-		m.answer(t.id, nil, fmt.Errorf("%w: this membership comes from a backup and is announced anew first, for which a quorum of relays must answer. The text was not sent", ErrUnreached))
+		m.answer(t.id, nil, fmt.Errorf("%w: this membership comes from a backup or an older copy and is announced anew first, for which a quorum of relays must answer. The text was not sent", ErrUnreached))
 		return true
 	})
 }

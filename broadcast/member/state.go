@@ -106,9 +106,12 @@ type metaRecord struct {
 	Announced   []byte        // own announcement
 	Admitted    []byte        // own admission; empty for the founder
 	Joined      bool
-	Restored    bool `json:",omitempty"` // from a backup, not announced anew yet
-	Asked       int  `json:",omitempty"` // Restored: times that epoch keys were asked for
-	Superseded  bool `json:",omitempty"` // another installation took the seat over
+	Restored    bool     `json:",omitempty"` // from a backup, not announced anew yet
+	Asked       int      `json:",omitempty"` // Restored: times that epoch keys were asked for
+	Superseded  bool     `json:",omitempty"` // another installation took the seat over
+	PutBack     bool     `json:",omitempty"` // Restored: as the folder was found to be an older copy of itself
+	Began       int64    `json:",omitempty"` // Unix seconds when it was restored last
+	Again       []string `json:",omitempty"` // PutBack: texts to be sent again
 }
 
 // counters: sequence, event, bundle order, previous D.
@@ -172,7 +175,7 @@ func (m *Machine) load(r store.Reader) error {
 	if meta.Format != StoreFormat {
 		return &store.FormatError{Path: "membership", Of: "membership", Found: uint64(meta.Format), Supported: StoreFormat}
 	}
-	m.meta = meta
+	m.meta, m.starting.unsure = meta, meta.Phase == phaseMember
 	if err := m.setUp(); err != nil {
 		return err
 	}

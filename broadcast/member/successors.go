@@ -96,7 +96,7 @@ func (m *Machine) takeAnnouncement(p *path, a *Announcement) {
 		}
 	}
 	if st.own && d != st.digest && a.Version >= st.ann.Version && !m.meta.Restored {
-		m.superseded()
+		m.laterOwn(p, a)
 		return
 	}
 	switch {

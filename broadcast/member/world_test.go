@@ -59,6 +59,7 @@ type memberNode struct {
 	offline  bool
 	controls []int // control slots of each post
 	command  uint64
+	owed     []broadcast.Command                   // that are given again, after a restart, until they are answered
 	sent     func(r *relayNode, f broadcast.Frame) // what it sends, or nil
 	got      func(r *relayNode, f broadcast.Frame) // what it gets, likewise
 	drops    func(f broadcast.Frame) bool          // what it sends and nobody gets, or nil
@@ -177,6 +178,16 @@ func (a *actor) start() {
 		a.w.t.Fatalf("open: %v", err)
 	}
 	a.machine, a.in, a.wake = m, nil, time.Time{}
+	if a.owner != nil {
+		for _, c := range a.owner.owed {
+			if _, ok := a.owner.answers[c.ID]; !ok {
+				a.in = append(a.in, c)
+			}
+		}
+		if len(a.in) > 0 {
+			a.step()
+		}
+	}
 	a.drain()
 }
 

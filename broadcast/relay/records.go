@@ -390,7 +390,7 @@ type mailbox struct {
 	read     wire.Lineage // in which the mailbox was read last
 	position uint64       // how far
 	hinted   bool         // they are not written yet
-	links    int  // open ones
+	links    int          // open ones
 }
 
 func (m *mailbox) encode() []byte {
