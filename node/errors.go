@@ -55,6 +55,7 @@ var causes = map[string]error{
 	"relay-busy":        member.ErrRelayBusy,
 	"too-long":          member.ErrTooLong,
 	"outbox-full":       member.ErrOutboxFull,
+	"put-back":          member.ErrPutBack,
 	"expired":           member.ErrExpired,
 	"too-many":          member.ErrTooMany,
 	"name":              member.ErrName,

@@ -590,7 +590,7 @@ func (m *Machine) wake() (t time.Time) {
 	if len(m.starting.texts) > 0 && m.meta.Restored {
 		soonest(m.starting.texts[0].until)
 	}
-	if m.starting.unsure {
+	if m.starting.unsure && m.now.Before(m.looking.until) {
 		soonest(m.looking.until)
 	}
 	return t

@@ -321,6 +321,7 @@ func (m *Machine) openHelloOf(st *seatState, it *item, own *ownPrekeys, peer *pe
 	st.hellos++
 	m.put(m.key(keyHello, t[:]), wire.AppendU64(append([]byte(nil), st.seat[:]...), own.version))
 	m.addSession(st, s, chain, peer.incarnation)
+	m.unstick(st)
 	m.saveSessions(st)
 	return key, nil
 }

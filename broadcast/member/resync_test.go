@@ -370,6 +370,32 @@ func TestCrossedContacts(t *testing.T) {
 	}
 }
 
+// TestBothBegin: both ends begin at once; each copy of the other's hello waits for
+// its shares, and that makes neither of them begin again.
+func TestBothBegin(t *testing.T) {
+	m := laidDown(t, 1)
+	x := begins(t, m)
+	x.st.ann.Expires = m.now.AddDate(1, 0, 0)
+	x.greet(t)
+	for _, p := range m.paths {
+		p.read.opened, p.caughtUp = true, true
+	}
+	hello := x.text(t, "with a hello")
+	x.on(m.paths[0], hello)
+	if x.st.stuck.IsZero() {
+		t.Fatal("a hello without its shares is not waited for")
+	}
+	x.on(m.paths[1], hello)
+	if !m.hasOpened(hello) {
+		t.Fatal("the hello does not open")
+	}
+	n := len(x.st.session.list)
+	m.Tick(m.now.Add(time.Hour))
+	if !x.st.stuck.IsZero() || len(x.st.session.list) != n {
+		t.Errorf("begun again: %d sessions of %d, stuck since %v", len(x.st.session.list), n, x.st.stuck)
+	}
+}
+
 // TestSkippedIsBounded: all sessions together keep Limits.Skipped keys; the
 // session with most of them loses its oldest. What is older than the retention
 // time goes by itself.

@@ -72,7 +72,7 @@ func (m *Machine) teachAgain() time.Time {
 
 // teachAt is when any of that is due; zero: nothing is.
 func (m *Machine) teachAt() time.Time {
-	if m.roster == nil || m.state == nil || !m.admin() || m.keyring.inUse == FirstEpoch {
+	if m.roster == nil || m.state == nil || !m.admin() || m.keyring.inUse == FirstEpoch || !m.mayTell() {
 		return time.Time{}
 	}
 	if again := m.teachAgain(); m.teaching.at.IsZero() || again.Before(m.teaching.at) {
