@@ -146,9 +146,12 @@ func (f *finder) of(a netip.Addr) *family {
 
 // line takes one line.
 func (f *finder) line(text string) error {
-	parts := strings.SplitN(text, "\t", fields+1)
-	if len(parts) != fields {
-		return fmt.Errorf("%d fields, not %d", strings.Count(text, "\t")+1, fields)
+	if n := strings.Count(text, "\t") + 1; n != fields {
+		return fmt.Errorf("%d fields, not %d", n, fields)
+	}
+	var parts [fields]string
+	for i := range parts {
+		parts[i], text, _ = strings.Cut(text, "\t")
 	}
 	first, err := address(parts[0])
 	if err != nil {
