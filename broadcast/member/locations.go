@@ -67,7 +67,7 @@ type Location struct {
 	Address string    `json:"address"`
 	Network string    `json:"network"`       // /16 of IPv4, /48 of IPv6
 	From    string    `json:"from"`          // FromAddress or FromLink
-	Seen    time.Time `json:"seen,omitzero"` // when a link stood there, to the day
+	Seen    time.Time `json:"seen,omitzero"` // when a link stood there, at most a day too old
 	ASN     uint32    `json:"asn,omitempty"` // this and the rest: the table's word
 	Holder  string    `json:"holder,omitempty"`
 	Country string    `json:"country,omitempty"`
