@@ -112,12 +112,17 @@ func (m *Machine) loadReached(key, value []byte) error {
 	if n > maxReached {
 		return wire.ErrFormat
 	}
-	for range n {
+	list := make([]reached, n)
+	for i := range list {
 		var ip [16]byte
 		r.Fixed(ip[:])
-		p.reached = append(p.reached, reached{netip.AddrFrom16(ip).Unmap(), int64(r.U64())})
+		list[i] = reached{netip.AddrFrom16(ip).Unmap(), int64(r.U64())}
 	}
-	return r.Done()
+	if err := r.Done(); err != nil {
+		return err
+	}
+	p.reached = list
+	return nil
 }
 
 // forgetReached forgets where a path was reached whose place another relay gets.
