@@ -67,11 +67,14 @@ type Frame struct {
 type Input interface{ input() }
 
 // Up: a link stands. At a member Relay and Use tell which of its WantLinks it
-// answers; at a relay both are zero, since a stranger called.
+// answers; at a relay both are zero, since a stranger called. Addr is the
+// multiaddr at which the relay was reached, names looked up; empty: the driver
+// does not know.
 type Up struct {
 	Link  Link
 	Relay keys.RelayPublic
 	Use   Use
+	Addr  string
 }
 
 // Down: a link is gone, or (Link 0, at a member) a dial failed; Why is for people.

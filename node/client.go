@@ -89,6 +89,7 @@ var codecs = map[string]codec{
 	member.AckEvents{}.Wish():    codecOf[member.AckEvents, member.AckInfo](),
 	member.GetSecurity{}.Wish():  codecOf[member.GetSecurity, member.Security](),
 	member.GetCoalition{}.Wish(): codecOf[member.GetCoalition, member.CoalitionInfo](),
+	member.GetLocations{}.Wish(): codecOf[member.GetLocations, member.LocationsInfo](),
 	member.GetDelivery{}.Wish():  codecOf[member.GetDelivery, member.DeliveryInfo](),
 
 	member.AddRelay{}.Wish():     codecOf[member.AddRelay, member.RelayChange](),

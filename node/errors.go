@@ -52,6 +52,7 @@ var causes = map[string]error{
 	"relay-many":        member.ErrRelayMany,
 	"relay-last":        member.ErrRelayLast,
 	"no-spare":          member.ErrNoSpare,
+	"table":             member.ErrTable,
 	"relay-busy":        member.ErrRelayBusy,
 	"too-long":          member.ErrTooLong,
 	"outbox-full":       member.ErrOutboxFull,

@@ -128,7 +128,7 @@ func (w *wants) once(ctx context.Context, k wantKey, n *want) time.Duration {
 	}
 	defer d.close()
 	l := w.links.open(w.unit, d.stream, w.cfg.LinkBytes, true)
-	w.tell(broadcast.Up{Link: l.id, Relay: k.relay, Use: k.use})
+	w.tell(broadcast.Up{Link: l.id, Relay: k.relay, Use: k.use, Addr: d.conn.RemoteMultiaddr().String()})
 	stop := context.AfterFunc(ctx, func() { l.send(proto.Encode(proto.Bye{}), true) })
 	why := l.run(w.driver)
 	stop()

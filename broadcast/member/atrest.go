@@ -39,6 +39,7 @@ var kinds = []struct {
 	{keyReceipt, false, true},
 	{keyHead, false, true},  // as the path's newest statement
 	{keyNoted, false, true}, // as history
+	{keyReached, false, true},
 }
 
 // LiveKinds are the kinds of records with live ratchet state, each the byte

@@ -2,7 +2,6 @@ package member
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -12,7 +11,10 @@ import (
 
 // GetCoalition asks who would have to collude to do what to the group
 // (docs/protocol.md section 9.1, "Smallest coalition"). Answer: CoalitionInfo.
-type GetCoalition struct{}
+// Errors: ErrTable.
+type GetCoalition struct {
+	Table *Table `json:"table,omitempty"`
+}
 
 // Wish implements Wish.
 func (GetCoalition) Wish() string { return "coalition" }
@@ -32,26 +34,20 @@ type CoalitionInfo struct {
 	// Unaware is the same for whom the evidence has not reached, as a newcomer;
 	// nil: no relay is set aside.
 	Unaware []GoalInfo `json:"unaware,omitempty"`
-	// Networks are those with relays of several operators. That might mean one
-	// hand, and might not. IfOneHand is Goals if each of them were.
-	Networks  []SharedNetwork `json:"networks"`
-	IfOneHand []GoalInfo      `json:"if_one_hand,omitempty"`
+	// Shared is where relays of several operators are together. That might mean one
+	// hand, and might not. IfOneHand is Goals if each network and each AS of these
+	// were, IfOneCountry, which is weaker yet, if each country were.
+	Shared       []SharedLocation `json:"shared"`
+	IfOneHand    []GoalInfo       `json:"if_one_hand,omitempty"`
+	IfOneCountry []GoalInfo       `json:"if_one_country,omitempty"`
+	Table        string           `json:"table,omitempty"` // whose word ASes and countries are
 }
 
 // RelayOperator is one relay and what is known of who runs it.
 type RelayOperator struct {
-	Label    string   `json:"label"`    // R1..
-	Operator string   `json:"operator"` // told apart where two operators carry one name
-	Networks []string `json:"networks"` // of its addresses: /16 of IPv4, /48 of IPv6
-	Named    bool     `json:"named"`    // an address is a name: its network was not looked up
-	SetAside bool     `json:"set_aside"`
-}
-
-// SharedNetwork is a network with relays of several operators.
-type SharedNetwork struct {
-	Network string   `json:"network"`
-	Relays  []string `json:"relays"`
-	Local   bool     `json:"local"` // it is the computer itself
+	RelayLocations
+	Operator string `json:"operator"` // told apart where two operators carry one name
+	SetAside bool   `json:"set_aside"`
 }
 
 // GoalInfo is how few can do one thing.
@@ -64,47 +60,24 @@ type GoalInfo struct {
 }
 
 // ColludeParty is one that acts as one: an operator, a declared family, or
-// whoever has a network.
+// whoever has a network or commands a country.
 type ColludeParty struct {
-	Network   string   `json:"network,omitempty"`
+	Kind      string   `json:"kind,omitempty"` // of a SharedLocation
+	Name      string   `json:"name,omitempty"` // and which
 	Operators []string `json:"operators"`
 	Relays    []string `json:"relays"`
 }
 
-// Prefixes that count as one network.
-const (
-	networkBits4 = 16
-	networkBits6 = 48
-)
-
-// networkOf is the network of a multiaddr that begins with an IP address; false
-// if it begins with anything else.
-func networkOf(addr string) (netip.Prefix, bool) {
-	parts := strings.SplitN(addr, "/", 4)
-	if len(parts) < 3 || parts[0] != "" || parts[1] != "ip4" && parts[1] != "ip6" {
-		return netip.Prefix{}, false
-	}
-	ip, err := netip.ParseAddr(parts[2])
-	if err != nil || ip.Zone() != "" {
-		return netip.Prefix{}, false
-	}
-	ip = ip.Unmap()
-	bits := networkBits6
-	if ip.Is4() {
-		bits = networkBits4
-	}
-	p, err := ip.Prefix(bits)
-	return p, err == nil
-}
-
 // coalition answers GetCoalition.
-func (m *Machine) coalition() (CoalitionInfo, error) {
-	policy := m.policy()
-	v := CoalitionInfo{Group: m.meta.Group, ShortID: ShortID(m.gid), Operators: policy.Distinct(), Quorum: m.needed(), Networks: []SharedNetwork{}}
+func (m *Machine) coalition(w GetCoalition) (CoalitionInfo, error) {
+	v := CoalitionInfo{Group: m.meta.Group, ShortID: ShortID(m.gid), Operators: m.policy().Distinct(), Quorum: m.needed(), Shared: []SharedLocation{}, Table: w.Table.name()}
+	rows, err := w.Table.rows()
+	if err != nil {
+		return v, err
+	}
 	if !m.unmixed() {
 		v.Shares = m.mixing().K
 	}
-	of := map[netip.Prefix][]crossverify.Path{}
 	var all, left []crossverify.Path
 	for _, p := range m.used() {
 		at := crossverify.Path(p.index)
@@ -112,19 +85,8 @@ func (m *Machine) coalition() (CoalitionInfo, error) {
 		if !p.aside {
 			left = append(left, at)
 		}
-		r := RelayOperator{Label: p.label(), Operator: m.operatorName(p.ref.Operator), SetAside: p.aside, Networks: []string{}}
-		for _, addr := range p.ref.Addrs {
-			network, ok := networkOf(addr)
-			if !ok {
-				r.Named = true
-			} else if !slices.Contains(of[network], at) {
-				of[network] = append(of[network], at)
-				r.Networks = append(r.Networks, network.String())
-			}
-		}
-		v.Relays = append(v.Relays, r)
+		v.Relays = append(v.Relays, RelayOperator{RelayLocations: m.locationsOf(p, rows), Operator: m.operatorName(p.ref.Operator), SetAside: p.aside})
 	}
-	var err error
 	if v.Goals, err = m.goals(left, nil); err != nil {
 		return v, err
 	}
@@ -133,20 +95,18 @@ func (m *Machine) coalition() (CoalitionInfo, error) {
 			return v, err
 		}
 	}
-	var collusions []crossverify.Collusion
-	for network, paths := range of {
-		if _, one := sub(policy, paths); one.Distinct() < 2 {
-			continue
+	together := m.together(rows)
+	for _, g := range together {
+		v.Shared = append(v.Shared, g.SharedLocation)
+	}
+	if hands := collusions(together, SharedNetwork, SharedAS); len(hands) > 0 {
+		if v.IfOneHand, err = m.goals(left, hands); err != nil {
+			return v, err
 		}
-		collusions = append(collusions, crossverify.Collusion{Name: network.String(), Paths: paths})
-		v.Networks = append(v.Networks, SharedNetwork{Network: network.String(), Relays: m.labelsOf(paths), Local: network.Addr().IsLoopback()})
 	}
-	if len(collusions) == 0 {
-		return v, nil
+	if countries := collusions(together, SharedCountry); len(countries) > 0 {
+		v.IfOneCountry, err = m.goals(left, countries)
 	}
-	slices.SortFunc(collusions, func(a, b crossverify.Collusion) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortFunc(v.Networks, func(a, b SharedNetwork) int { return strings.Compare(a.Network, b.Network) })
-	v.IfOneHand, err = m.goals(left, collusions)
 	return v, err
 }
 
@@ -255,7 +215,7 @@ func (m *Machine) smallest(paths []crossverify.Path, collusions []crossverify.Co
 
 // party names one that acts as one; by is among these paths.
 func (m *Machine) party(by crossverify.Party, paths []crossverify.Path) (p ColludeParty) {
-	p.Network = by.Why
+	p.Kind, p.Name, _ = strings.Cut(by.Why, " ")
 	for _, i := range by.Paths {
 		at := paths[i]
 		p.Relays = append(p.Relays, m.paths[at].label())

@@ -11,27 +11,6 @@ import (
 	"parallax/internal/keys"
 )
 
-func TestNetworkOf(t *testing.T) {
-	for addr, want := range map[string]string{
-		"/ip4/203.0.113.7/tcp/4801":             "203.0.0.0/16",
-		"/ip6/2001:db8:1:2::7/udp/1/quic-v1":    "2001:db8:1::/48",
-		"/ip6/::ffff:203.0.113.7/tcp/1":         "203.0.0.0/16",
-		"/ip4/203.0.113.7":                      "203.0.0.0/16",
-		"/dns4/relay.example.org/tcp/4801":      "",
-		"/ip4/203.0.113.7.example/tcp/1":        "",
-		"/ip6/fe80::1%eth0/tcp/1":               "",
-		"/memory/1":                             "",
-		"ip4/203.0.113.7/tcp/1":                 "",
-		"":                                      "",
-		"/p2p-circuit/ip4/203.0.113.7/tcp/4801": "",
-	} {
-		got, ok := networkOf(addr)
-		if ok != (want != "") || ok && got.String() != want {
-			t.Errorf("%s is in %v, %v; want %q", addr, got, ok, want)
-		}
-	}
-}
-
 // among lays down a group whose relays have these operators (one letter each)
 // and addresses.
 func among(t *testing.T, letters string, strict bool, addrs ...string) *Machine {
@@ -39,13 +18,14 @@ func among(t *testing.T, letters string, strict bool, addrs ...string) *Machine 
 	m.state.Policy.Strict, m.genesis.Policy.Strict = strict, strict
 	m.voting, m.genesis.Relays = nil, nil
 	first := m.paths[0]
-	m.paths = nil
+	m.paths, m.meta.Relays = nil, nil
 	for i, l := range letters {
 		ref := RelayRef{Key: benchRelay(i).Public(), Operator: keys.OperatorPublic{byte(l)}, OperatorName: "Op" + string(l), Addrs: []string{"/dns4/r.example/tcp/1"}}
 		if i < len(addrs) {
 			ref.Addrs = strings.Fields(addrs[i])
 		}
 		m.genesis.Relays = append(m.genesis.Relays, ref)
+		m.meta.Relays = append(m.meta.Relays, relayRecord{RelayRef: ref})
 		p := &path{index: i, ref: ref, box: first.box}
 		p.syncRoot()
 		m.paths = append(m.paths, p)
@@ -91,12 +71,12 @@ func TestCoalition(t *testing.T) {
 		for _, i := range c.aside {
 			c.m.setAside(&evidenceRecord{Path: i})
 		}
-		v, err := c.m.coalition()
+		v, err := c.m.coalition(GetCoalition{})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if said(v.Goals) != c.goals || said(v.Unaware) != c.unaware || said(v.IfOneHand) != c.ifOneHand || (len(v.Networks) > 0) != (c.ifOneHand != "") {
+		if said(v.Goals) != c.goals || said(v.Unaware) != c.unaware || said(v.IfOneHand) != c.ifOneHand || (len(v.Shared) > 0) != (c.ifOneHand != "") {
 			t.Errorf("%s:\n%s\nunaware %s\none hand %s\nwant\n%s\nunaware %s\none hand %s", name, said(v.Goals), said(v.Unaware), said(v.IfOneHand), c.goals, c.unaware, c.ifOneHand)
 		}
 	}
@@ -108,7 +88,7 @@ func TestCoalitionNames(t *testing.T) {
 	m := among(t, "ABBC", false, "/ip4/203.0.1.1/tcp/1", "/dns4/x/tcp/1", "/dns4/x/tcp/1", "/ip4/203.0.9.9/tcp/1")
 	m.paths[3].ref.OperatorName = "OpA"
 	m.setAside(&evidenceRecord{Path: 0})
-	v, err := m.coalition()
+	v, err := m.coalition(GetCoalition{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,8 +96,8 @@ func TestCoalitionNames(t *testing.T) {
 	if fool := v.Goals[0]; !reflect.DeepEqual(fool.Sets, want) {
 		t.Errorf("%+v", fool)
 	}
-	if want := []SharedNetwork{{Network: "203.0.0.0/16", Relays: []string{"R1", "R4"}}}; !slices.EqualFunc(v.Networks, want, func(a, b SharedNetwork) bool { return reflect.DeepEqual(a, b) }) {
-		t.Errorf("%+v", v.Networks)
+	if want := []SharedLocation{{Kind: SharedNetwork, Name: "203.0.0.0/16", Relays: []string{"R1", "R4"}}}; !reflect.DeepEqual(v.Shared, want) {
+		t.Errorf("%+v", v.Shared)
 	}
 	if r := v.Relays[0]; !r.SetAside || r.Operator != "OpA (R1)" || r.Named || !v.Relays[1].Named {
 		t.Errorf("%+v", v.Relays)
@@ -131,7 +111,7 @@ func BenchmarkCoalition(b *testing.B) {
 	t := &testing.T{}
 	m := among(t, "ABCDEFGHIJKLMNOP", false, slices.Repeat([]string{"/ip4/203.0.1.1/tcp/1"}, 8)...)
 	for b.Loop() {
-		if _, err := m.coalition(); err != nil {
+		if _, err := m.coalition(GetCoalition{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -98,7 +98,8 @@ func TestOpenFacts(t *testing.T) {
 func FuzzRecords(f *testing.F) {
 	m := laidDown(f, 3)
 	m.sendBundle(KindText, []byte("corpus"))
-	kinds := []byte{keyPath, keyLog, keyBoard, keySeat, keySessions, keySet, keyBundle, keyPost, keyReceived, keyMessage, keyHeld, keyHello, keyEvidence, keyPrekeys, keyKept}
+	m.noteReached(m.paths[0], "/ip4/192.0.2.1/tcp/1")
+	kinds := []byte{keyPath, keyLog, keyBoard, keySeat, keySessions, keySet, keyBundle, keyPost, keyReceived, keyMessage, keyHeld, keyHello, keyEvidence, keyPrekeys, keyKept, keyReached}
 	for _, op := range m.ops {
 		f.Add(op.Key[16], op.Key[17:], op.Value)
 	}
@@ -110,7 +111,7 @@ func FuzzRecords(f *testing.F) {
 		for k, read := range map[byte]func(key, value []byte) error{
 			keyPath: m.loadPath, keyLog: m.loadLogged, keyBoard: m.loadBoard, keySeat: m.loadSeat, keySessions: m.loadSessions,
 			keySet: m.loadSet, keyBundle: m.loadBundle, keyPost: m.loadPost, keyReceived: m.loadReceived, keyMessage: m.loadMessage,
-			keyHeld: m.loadHeld, keyHello: m.loadHello, keyEvidence: m.loadEvidence, keyPrekeys: m.loadPrekeys, keyKept: m.loadKept,
+			keyHeld: m.loadHeld, keyHello: m.loadHello, keyEvidence: m.loadEvidence, keyPrekeys: m.loadPrekeys, keyKept: m.loadKept, keyReached: m.loadReached,
 		} {
 			if k == kind {
 				_ = read(key, value)

@@ -57,7 +57,7 @@ func (m *Machine) command(c broadcast.Command) {
 			return
 		}
 		switch c.Wish.(type) { // what there is stays readable
-		case GetPaths, GetDelivery, GetEvidence, GetRoster, GetCoalition:
+		case GetPaths, GetDelivery, GetEvidence, GetRoster, GetCoalition, GetLocations:
 		case LeaveGroup:
 			answer(OperationInfo{What: fmt.Sprintf("You left %s before.", m.meta.Group), Seat: m.self.String(), Member: m.meta.Name}, nil)
 			return
@@ -100,7 +100,10 @@ func (m *Machine) command(c broadcast.Command) {
 		v, err := m.security()
 		answer(v, err)
 	case GetCoalition:
-		v, err := m.coalition()
+		v, err := m.coalition(w)
+		answer(v, err)
+	case GetLocations:
+		v, err := m.locations(w)
 		answer(v, err)
 	case GetDelivery:
 		v, err := m.deliveryOf(w)

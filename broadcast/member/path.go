@@ -29,6 +29,7 @@ type path struct {
 	pathRecord
 	tree    crossverify.Tree // the board as this path shows it
 	ownHead map[uint64]crossverify.Statement
+	reached []reached                        // where links stood, the newest first
 	heads   map[uint64]crossverify.Statement // newest ones, for views and evidence
 	oldest  uint64                           // smallest number kept in heads
 	past    map[uint64]crossverify.Statement // likewise of the lineage before
@@ -265,6 +266,7 @@ func (m *Machine) up(in broadcast.Up) {
 		return
 	}
 	m.byLink[in.Link] = p
+	m.noteReached(p, in.Addr)
 	if in.Use == broadcast.ReadLink {
 		p.read, p.caughtUp = readLink{link: in.Link}, false
 	} else {

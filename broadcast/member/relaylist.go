@@ -123,6 +123,9 @@ func (m *Machine) appendPath(ref RelayRef, s standing) *path {
 	if index < len(m.meta.Governed) {
 		m.meta.Governed[index] = nil // of a relay that was prepared in vain
 	}
+	if before := m.paths[index]; before != nil && len(before.reached) > 0 {
+		m.forgetReached(before)
+	}
 	p := m.makePath(index)
 	p.syncRoot()
 	m.paths[index] = p

@@ -111,7 +111,7 @@ var sentinels = []error{
 	ErrAmbiguous, ErrBadCut, ErrBadSeat, ErrBadSignature, ErrCodeDiffers, ErrCodeForm, ErrCodeKind, ErrContested, ErrDeclined, ErrExpired, ErrGenesis,
 	ErrLastOwner, ErrLinkCut, ErrLinkMistyped, ErrLinkNot, ErrLinkVersion, ErrMode, ErrName, ErrNewerFormat, ErrNoSpare, ErrNoSuch, ErrNotAdmin, ErrNotEntitled,
 	ErrNotOwner, ErrNotReady, ErrNothingToDo, ErrOnRefused, ErrOtherGroup, ErrOut, ErrOutboxFull, ErrPutBack, ErrReader, ErrRefused, ErrRelayBusy,
-	ErrRelayLast, ErrRelayMany, ErrRelayTwice, ErrRestoring, ErrRosterFull, ErrSealedRequest, ErrSequence, ErrStore, ErrSuite, ErrSuperseded, ErrTaken,
+	ErrRelayLast, ErrRelayMany, ErrRelayTwice, ErrRestoring, ErrRosterFull, ErrSealedRequest, ErrSequence, ErrStore, ErrSuite, ErrSuperseded, ErrTable, ErrTaken,
 	ErrTooFew, ErrTooLong, ErrTooMany, ErrUnknownHeads, ErrUnreachable, ErrUnreached, ErrWaiting,
 }
 

@@ -86,7 +86,7 @@ func (m *Machine) security() (Security, error) {
 		}
 	}
 	v.Reinforces = m.reinforces(v.Sessions + 1)
-	c, err := m.coalition()
+	c, err := m.coalition(GetCoalition{})
 	if err != nil {
 		return v, err
 	}

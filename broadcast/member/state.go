@@ -52,6 +52,7 @@ const (
 	keyRevoked   = 'E' // invite id 16: paths told of its end u64
 	keyHead      = 'I' // relay index u8, and what it names (heads.go)
 	keyNoted     = 'J' // part u8, and what it names (noted.go)
+	keyReached   = 'K' // relay index u8: addresses at which links stood (reached.go)
 	keyUnread    = 'C' // relay index u8, lineage 16, number u64: a Deliver under an epoch whose key is not here
 )
 
@@ -201,7 +202,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyUnread, m.loadUnread}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
 		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest}, {keyAcked, m.loadAcked},
-		{keyRevoked, m.loadRevoked}, {keyAsked, m.loadAsked}, {keyHead, m.loadHead}, {keyNoted, m.loadNoted},
+		{keyRevoked, m.loadRevoked}, {keyAsked, m.loadAsked}, {keyHead, m.loadHead}, {keyNoted, m.loadNoted}, {keyReached, m.loadReached},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
 			return fmt.Errorf("record %q: %w", l.kind, err)

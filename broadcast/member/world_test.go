@@ -44,6 +44,7 @@ type relayNode struct {
 	down     bool
 	filter   func(to *memberNode, f broadcast.Frame) []broadcast.Frame // a lie, or nil
 	operator string
+	at       string // where links to it stand, as the driver says; empty: it does not know
 	by       keys.OperatorPrivate
 	crash    *crash
 }
@@ -383,7 +384,7 @@ func (w *world) dial() (any bool) {
 				l := w.link
 				n.up[k] = l
 				n.ends[l] = &end{actor: nil, relay: r, use: want.Use}
-				n.in = append(n.in, broadcast.Up{Link: l, Relay: want.Relay, Use: want.Use})
+				n.in = append(n.in, broadcast.Up{Link: l, Relay: want.Relay, Use: want.Use, Addr: r.at})
 				any = true
 			}
 		}

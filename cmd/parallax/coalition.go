@@ -22,16 +22,24 @@ var goalWords = map[string]string{
 }
 
 func newCoalition(a *app) *cobra.Command {
-	return &cobra.Command{
+	var file string
+	c := &cobra.Command{
 		Use: "coalition [GROUP]", Short: "Show how few operators could fool, read, block or link together", Args: cli.Args(0, 1),
 		Long: "Shows the smallest sets of operators that would have to work together to fool somebody who joins with the true\n" +
 			"link, to read a first contact, to block a join, to link the group's channels. It counts what is known of them:\n" +
-			"operators who declared a family count as one, and relays in one network (/16 of IPv4, /48 of IPv6) are shown as\n" +
-			"what might be one hand. That operators have nothing to do with each other nobody can show. Names are not looked\n" +
-			"up, and countries and owners not known. The link itself is the root of trust: who changes it needs no operator.",
+			"operators who declared a family count as one. Relays in one network (/16 of IPv4, /48 of IPv6) are shown as what\n" +
+			"might be one hand; so are, with a table of networks that you bring, those of one provider and of one country.\n" +
+			"None of that changes who counts. That operators have nothing to do with each other nobody can show. The link\n" +
+			"itself is the root of trust: who changes it needs no operator.\n\n" +
+			"A table is a file in the form of iptoasn.com, plain or .gz; nothing is fetched. To use it always:\n" +
+			"parallax init --networks FILE",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.status(c, args, func(client node.Client, g node.Membership, _ member.Status) error {
-				v, err := ask[member.CoalitionInfo](c.Context(), client, g.Unit, member.GetCoalition{})
+				_, table, err := a.locations(c.Context(), client, g.Unit, file)
+				if err != nil {
+					return err
+				}
+				v, err := ask[member.CoalitionInfo](c.Context(), client, g.Unit, member.GetCoalition{Table: table})
 				if err != nil {
 					return err
 				}
@@ -39,6 +47,8 @@ func newCoalition(a *app) *cobra.Command {
 			})
 		},
 	}
+	networksFlag(c, &file)
+	return c
 }
 
 func (a *app) sayCoalition(v member.CoalitionInfo) error {
@@ -58,8 +68,10 @@ func (a *app) sayCoalition(v member.CoalitionInfo) error {
 	return err
 }
 
-// sayNetworks tells of relays in one network, and what follows if it is one hand.
+// sayNetworks tells where the relays are, which are together, and what follows if
+// that is one hand.
 func (a *app) sayNetworks(w *strings.Builder, v member.CoalitionInfo) {
+	a.whereTable(w, v.Relays, v.Table)
 	var named []string
 	for _, r := range v.Relays {
 		if r.Named {
@@ -67,22 +79,27 @@ func (a *app) sayNetworks(w *strings.Builder, v member.CoalitionInfo) {
 		}
 	}
 	if len(named) > 0 {
-		fmt.Fprintf(w, "\nThe network of %s is not known: an address is a name, which is not looked up.\n", and(named))
+		fmt.Fprintf(w, "\nThe network of %s is not known: an address is a name, and no link of this device stood there lately.\n", and(named))
 	}
-	if len(v.Networks) == 0 {
+	a.ifOne(w, v, v.IfOneHand, "This only might mean one hand: strangers rent at one provider. If each of these is one hand:", member.SharedNetwork, member.SharedAS)
+	a.ifOne(w, v, v.IfOneCountry, "That is weaker yet: most countries command few of the computers in them. If each of these were one hand:", member.SharedCountry)
+}
+
+// ifOne tells what would take fewer if all that is shared of some kinds were one
+// hand each.
+func (a *app) ifOne(w *strings.Builder, v member.CoalitionInfo, goals []member.GoalInfo, what string, kinds ...string) {
+	if goals == nil {
 		return
 	}
 	fmt.Fprintln(w)
-	for _, n := range v.Networks {
-		what := "one network, " + n.Network
-		if n.Local {
-			what = "this computer's own network, " + n.Network
+	for _, s := range v.Shared {
+		if slices.Contains(kinds, s.Kind) {
+			fmt.Fprintln(w, together(s, v.Table))
 		}
-		fmt.Fprintf(w, "%s have addresses in %s.\n", and(n.Relays), what)
 	}
-	fmt.Fprintln(w, "This only might mean one hand: strangers rent at one provider. If it does mean one hand:")
+	fmt.Fprintln(w, what)
 	var fewer []member.GoalInfo
-	for i, g := range v.IfOneHand {
+	for i, g := range goals {
 		if g.Parties < v.Goals[i].Parties {
 			fewer = append(fewer, g)
 		}
@@ -184,7 +201,7 @@ func goalLine(g member.GoalInfo, relays []member.RelayOperator) string {
 	return fmt.Sprintf("%s together could %s: %s.", so, could, who)
 }
 
-func isHand(p member.ColludeParty) bool { return p.Network != "" }
+func isHand(p member.ColludeParty) bool { return p.Kind != "" }
 
 // partyName is how a line calls one that acts as one.
 func partyName(p member.ColludeParty) string {
@@ -193,8 +210,10 @@ func partyName(p member.ColludeParty) string {
 		names[i] = cli.Clean(n)
 	}
 	switch {
+	case p.Kind == member.SharedCountry:
+		return fmt.Sprintf("whoever commands %s (%s)", p.Name, strings.Join(names, ", "))
 	case isHand(p):
-		return fmt.Sprintf("whoever has %s (%s)", p.Network, strings.Join(names, ", "))
+		return fmt.Sprintf("whoever has %s (%s)", p.Name, strings.Join(names, ", "))
 	case len(names) > 1:
 		return fmt.Sprintf("the family of %s", and(names))
 	}

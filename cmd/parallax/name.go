@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,11 +19,24 @@ const configFile = "parallax.toml"
 
 // settings is parallax.toml in the data folder.
 type settings struct {
-	Name string `toml:"name"`
+	Name     string `toml:"name"`
+	Networks string `toml:"networks"`
+}
+
+// text is the file.
+func (s settings) text() string {
+	text := "# Settings of the parallax command.\n"
+	if s.Name != "" {
+		text += fmt.Sprintf("\n# Your name in groups that you create or join from now on.\nname = %q\n", s.Name)
+	}
+	if s.Networks != "" {
+		text += fmt.Sprintf("\n# Table of networks and countries in the form of iptoasn.com, for what is shown.\nnetworks = %q\n", s.Networks)
+	}
+	return text
 }
 
 func newInit(a *app) *cobra.Command {
-	var name string
+	var name, networks string
 	c := &cobra.Command{
 		Use: "init", Short: "Make the data folder and remember your name", Args: cli.Args(0, 0),
 		Long: "Makes the data folder, for you alone, and remembers the name that members of your groups will see.\n" +
@@ -38,6 +52,18 @@ func newInit(a *app) *cobra.Command {
 					return cli.Errorf(cli.Usage, "--name: %w", err)
 				}
 			}
+			if networks != "" {
+				if _, err := readTable(networks, member.LocationsInfo{}); err != nil {
+					return err
+				}
+				if networks, err = filepath.Abs(networks); err != nil {
+					return err
+				}
+			}
+			before, err := a.settings()
+			if err != nil {
+				return err
+			}
 			made, err := node.InitFolder(a.config(dir))
 			if err != nil {
 				return err
@@ -45,20 +71,17 @@ func newInit(a *app) *cobra.Command {
 			if a.askNew && !made {
 				return cli.Errorf(cli.Usage, "%s has keys already; to seal them: parallax passphrase set", dir)
 			}
-			if name != "" {
-				text := fmt.Sprintf("# Settings of the parallax command.\n\n# Your name in groups that you create or join from now on.\nname = %q\n", name)
-				if err := cli.WriteOver(filepath.Join(dir, configFile), []byte(text)); err != nil {
+			s := settings{Name: cmp.Or(name, before.Name), Networks: cmp.Or(networks, before.Networks)}
+			if s != before {
+				if err := cli.WriteOver(filepath.Join(dir, configFile), []byte(s.text())); err != nil {
 					return err
 				}
 			}
-			s, err := a.settings()
-			if err != nil {
-				return err
-			}
 			v := struct {
-				Data string `json:"data"`
-				Name string `json:"name,omitempty"`
-			}{dir, s.Name}
+				Data     string `json:"data"`
+				Name     string `json:"name,omitempty"`
+				Networks string `json:"networks,omitempty"`
+			}{dir, s.Name, s.Networks}
 			if err := a.Data(v, func(w *strings.Builder) { fmt.Fprintln(w, dir) }); err != nil {
 				return err
 			}
@@ -67,6 +90,7 @@ func newInit(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "your name, as members of your groups see it")
+	c.Flags().StringVar(&networks, "networks", "", "file with a table of networks and countries, used by coalition, relay list, security and paths")
 	c.Flags().BoolVar(&a.askNew, "passphrase", false, "ask for a passphrase and seal the folder with it")
 	return c
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,8 +97,9 @@ func TestContestedShown(t *testing.T) {
 // TestGoalLines: every form of a line.
 func TestGoalLines(t *testing.T) {
 	op := func(names ...string) member.ColludeParty { return member.ColludeParty{Operators: names} }
-	net := member.ColludeParty{Network: "203.0.0.0/16", Operators: []string{"Anchor", "Beacon"}}
-	three := []member.RelayOperator{{Label: "R1"}, {Label: "R2"}, {Label: "R3"}}
+	net := member.ColludeParty{Kind: member.SharedNetwork, Name: "203.0.0.0/16", Operators: []string{"Anchor", "Beacon"}}
+	land := member.ColludeParty{Kind: member.SharedCountry, Name: "DE", Operators: []string{"Anchor", "Beacon"}}
+	three := make([]member.RelayOperator, 3)
 	a, b, c := op("Anchor"), op("Beacon"), op("Cedar\x1b")
 	type sets = [][]member.ColludeParty
 	for want, g := range map[string]member.GoalInfo{
@@ -108,6 +110,7 @@ func TestGoalLines(t *testing.T) {
 		"One alone could keep somebody from joining: Anchor or Beacon.":                                       {Parties: 1, Of: 3, Count: 2, Sets: sets{{a}, {b}}},
 		"The family of Anchor and Beacon alone could keep somebody from joining.":                             {Parties: 1, Of: 2, Count: 1, Sets: sets{{op("Anchor", "Beacon")}}},
 		"Whoever has 203.0.0.0/16 (Anchor, Beacon) alone could keep somebody from joining.":                   {Parties: 1, Of: 3, Count: 1, Sets: sets{{net}}},
+		"Whoever commands DE (Anchor, Beacon) alone could keep somebody from joining.":                        {Parties: 1, Of: 3, Count: 1, Sets: sets{{land}}},
 		"2 hands together could keep somebody from joining: Beacon with whoever has 203.0.0.0/16 (Anchor, Beacon); Anchor with Beacon; and in 2 other ways.": {
 			Parties: 2, Of: 4, Count: 4, Sets: sets{{b, net}, {a, b}}},
 		"2 of 4 operators together could keep somebody from joining: Anchor with Beacon; Anchor with Cedar\ufffd.": {Parties: 2, Of: 4, Count: 2, Sets: sets{{a, b}, {a, c}}},
@@ -123,24 +126,86 @@ func TestGoalLines(t *testing.T) {
 	}
 }
 
-// TestCoalitionShown: relays set aside, networks, names; what would change
-// nothing is not repeated.
+// TestCoalitionShown: relays set aside, networks, providers, countries, names, and
+// whose word each is; what would change nothing is not repeated.
 func TestCoalitionShown(t *testing.T) {
+	seen := time.Date(2026, 11, 3, 12, 0, 0, 0, time.Local)
 	goals := []member.GoalInfo{{Goal: "fool", Parties: 1, Of: 2, Count: 1, Sets: [][]member.ColludeParty{{{Operators: []string{"Anchor"}}}}}}
 	unaware := []member.GoalInfo{{Goal: "fool", Parties: 2, Of: 3, Count: 1, Sets: [][]member.ColludeParty{{{Operators: []string{"Anchor"}}, {Operators: []string{"Beacon"}}}}}}
-	v := member.CoalitionInfo{Group: "g", Operators: 3, Goals: goals, Unaware: unaware, IfOneHand: goals,
-		Networks: []member.SharedNetwork{{Network: "203.0.0.0/16", Relays: []string{"R1", "R3"}}},
-		Relays:   []member.RelayOperator{{Label: "R1", Operator: "Anchor"}, {Label: "R2", Operator: "Beacon", SetAside: true}, {Label: "R3", Operator: "Cedar (R3)", Named: true}, {Label: "R4", Operator: "Anchor"}}}
-	a, out, _ := newApp()
-	if err := a.sayCoalition(v); err != nil {
-		t.Fatal(err)
+	relay := func(label, operator string, at ...member.Location) member.RelayOperator {
+		return member.RelayOperator{RelayLocations: member.RelayLocations{Label: label, Locations: at}, Operator: operator}
 	}
-	for _, want := range []string{
-		"3 operators: Anchor (R1, R4), Beacon (R2), Cedar (R3)\n", "Relay R2 is set aside by evidence and not counted above", "R1 and R3 have addresses in one network, 203.0.0.0/16.\n",
+	v := member.CoalitionInfo{Group: "g", Operators: 3, Goals: goals, Unaware: unaware, IfOneHand: goals,
+		Shared: []member.SharedLocation{{Kind: member.SharedNetwork, Name: "203.0.0.0/16", Relays: []string{"R1", "R3"}, ByLink: []string{"R3"}}},
+		Relays: []member.RelayOperator{relay("R1", "Anchor", member.Location{Address: "203.0.113.1", Network: "203.0.0.0/16", From: member.FromAddress, ASN: 64496, Holder: "Host\x1b", Country: "DE"}),
+			relay("R2", "Beacon"), relay("R3", "Cedar (R3)", member.Location{Address: "203.0.113.3", Network: "203.0.0.0/16", From: member.FromLink, Seen: seen}), relay("R4", "Anchor")}}
+	v.Relays[1].SetAside, v.Relays[2].Named = true, true
+	show := func() string {
+		a, out, _ := newApp()
+		if err := a.sayCoalition(v); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	want := func(texts ...string) {
+		t.Helper()
+		out := show()
+		for _, want := range texts {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is not in\n%s", want, out)
+			}
+		}
+	}
+	want("3 operators: Anchor (R1, R4), Beacon (R2), Cedar (R3)\n", "Relay R2 is set aside by evidence and not counted above", "R1 and R3 have addresses in one network, 203.0.0.0/16 (of R3, links stood there).\n",
 		"The network of R3 is not known", "only might mean one hand", "Nothing of this would take fewer.\n", "newcomer, counts all:\n2 of 3 operators together",
+		"R1     203.0.113.1  its address           203.0.0.0/16\n", "R3     203.0.113.3  a link on 3 November  203.0.0.0/16\n")
+	if out := show(); strings.Contains(out, "64496") || strings.Contains(out, "weaker") || strings.Contains(out, "nobody checked") {
+		t.Errorf("of a table that was not given:\n%s", out)
+	}
+	v.Table = "t.tsv\x1b"
+	v.Shared = append(v.Shared, member.SharedLocation{Kind: member.SharedAS, Name: "AS64496", Holder: "Host\x1b", Relays: []string{"R1", "R2"}}, member.SharedLocation{Kind: member.SharedCountry, Name: "DE", Relays: []string{"R1", "R4"}})
+	v.Goals, v.IfOneCountry = unaware, goals
+	want("R1     203.0.113.1  its address           203.0.0.0/16  DE       AS64496 Host\ufffd\n", "Countries and providers are what t.tsv\ufffd says; nobody checked it.\n",
+		"R1 and R2 have one provider, AS64496 (Host\ufffd), says t.tsv\ufffd.\nThis only might", "R1 and R4 have addresses of one country, DE, says t.tsv\ufffd.\nThat is weaker yet", "one hand:\nAnchor alone could make")
+}
+
+// TestInPassing: elsewhere networks are a line, an AS that says the same none, and
+// countries, or the computer itself, none either.
+func TestInPassing(t *testing.T) {
+	list := []member.SharedLocation{{Kind: member.SharedNetwork, Name: "127.0.0.0/16", Relays: []string{"R1", "R2"}, Local: true}, {Kind: member.SharedNetwork, Name: "203.0.0.0/16", Relays: []string{"R1", "R3"}},
+		{Kind: member.SharedAS, Name: "AS1", Relays: []string{"R1", "R3"}}, {Kind: member.SharedAS, Name: "AS2", Holder: "Two", Relays: []string{"R1", "R2"}}, {Kind: member.SharedCountry, Name: "DE", Relays: []string{"R1", "R2", "R3"}}}
+	want := []string{"R1 and R3 have addresses in one network, 203.0.0.0/16: perhaps one hand, perhaps not (parallax coalition).", "R1 and R2 have one provider, AS2 (Two), says t: perhaps one hand, perhaps not (parallax coalition)."}
+	if got := inPassing(list, "t"); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	a, out, talk := newApp()
+	if err := a.paths(member.Paths{Relays: []string{"R1", "R2"}}, member.LocationsInfo{Shared: list, Table: "t"}); err != nil || strings.Count(talk.String(), "perhaps one hand") != 2 {
+		t.Errorf("%v\n%s", err, talk)
+	}
+	a.JSON = true
+	out.Reset()
+	if err := a.paths(member.Paths{Relays: []string{"R1", "R2"}}, member.LocationsInfo{Shared: list[4:], Table: "t"}); err != nil ||
+		out.String() != `{"relays":["R1","R2"],"messages":[],"shared":[{"kind":"country","name":"DE","relays":["R1","R2","R3"],"local":false}],"table":"t"}`+"\n" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	var w strings.Builder
+	a.overview(&w, member.Security{}, member.LocationsInfo{Shared: list, Table: "t"})
+	for _, line := range []string{"R1 and R3 have addresses in one network, 203.0.0.0/16.\n", "R1 and R2 have one provider, AS2 (Two), says t.\n", "R1, R2 and R3 have addresses of one country, DE, says t.\n"} {
+		if !strings.Contains(w.String(), line) {
+			t.Errorf("%q is not in\n%s", line, w.String())
+		}
+	}
+	if strings.Contains(w.String(), "127.0") {
+		t.Error("the computer itself is shown")
+	}
+	for want, l := range map[string][]member.Location{
+		"":                              nil,
+		"this computer":                 {{Address: "127.0.0.1", Network: "127.0.0.0/16"}},
+		"203.0.0.0/16, 2001:db8::/48":   {{Address: "203.0.113.1", Network: "203.0.0.0/16"}, {Address: "203.0.113.2", Network: "203.0.0.0/16"}, {Address: "2001:db8::1", Network: "2001:db8::/48"}},
+		"AS7 DE, AS8, 198.51.0.0/16 CH": {{Address: "203.0.113.1", ASN: 7, Country: "DE"}, {Address: "203.0.113.2", ASN: 8}, {Address: "198.51.100.1", Network: "198.51.0.0/16", Country: "CH"}},
 	} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q is not in\n%s", want, out)
+		if got := whereabouts(l); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -29,26 +29,35 @@ func newRelays(a *app) *cobra.Command {
 
 func newRelayList(a *app) *cobra.Command {
 	var every bool
+	var file string
 	c := &cobra.Command{
-		Use: "list [GROUP]", Short: "List the relays: operator, standing, address", Args: cli.Args(0, 1),
+		Use: "list [GROUP]", Short: "List the relays: operator, standing, network, address", Args: cli.Args(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.status(c, args, func(_ node.Client, _ node.Membership, s member.Status) error {
-				list := s.Relays
-				if every {
-					list = append(list, s.Former...)
+			return a.status(c, args, func(client node.Client, g node.Membership, s member.Status) error {
+				where, _, err := a.locations(c.Context(), client, g.Unit, file)
+				if err != nil {
+					return err
 				}
-				err := a.Data(list, func(w *strings.Builder) {
+				relays := s.Relays
+				if every {
+					relays = append(relays, s.Former...)
+				}
+				list := withLocations(relays, where)
+				err = a.Data(list, func(w *strings.Builder) {
 					var rows [][]cli.Cell
 					for _, r := range list {
-						row := append(cli.Cells(r.Label, cli.Clean(r.Operator), string(r.Standing)), relayState(r))
-						rows = append(rows, append(row, cli.Cells(shortKey(r.Key), cli.Clean(strings.Join(r.Addrs, ", ")))...))
+						row := append(cli.Cells(r.Label, cli.Clean(r.Operator), string(r.Standing)), relayState(r.RelayStatus))
+						rows = append(rows, append(row, cli.Cells(shortKey(r.Key), whereabouts(r.Locations), cli.Clean(strings.Join(r.Addrs, ", ")))...))
 					}
 					for _, r := range s.Spares {
 						row := append(cli.Cells("", "", "spare"), spareState(r))
-						rows = append(rows, append(row, cli.Cells(shortKey(r.Key), cli.Clean(strings.Join(r.Addrs, ", ")))...))
+						rows = append(rows, append(row, cli.Cells(shortKey(r.Key), "", cli.Clean(strings.Join(r.Addrs, ", ")))...))
 					}
-					a.Table(w, []string{"relay", "operator", "standing", "state", "key", "address"}, rows)
+					a.Table(w, []string{"relay", "operator", "standing", "state", "key", "network", "address"}, rows)
 				})
+				for _, line := range inPassing(where.Shared, where.Table) {
+					a.Say("%s", line)
+				}
 				if n := len(s.Former); n > 0 && !every {
 					a.Say("%s retired: parallax relay list --all", isAreN(n, "relay"))
 				}
@@ -63,7 +72,29 @@ func newRelayList(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&every, "all", false, "with those that were retired")
+	networksFlag(c, &file)
 	return c
+}
+
+// listedRelay is a relay as `relay list` shows it.
+type listedRelay struct {
+	member.RelayStatus
+	Locations []member.Location `json:"locations"`
+	Table     string            `json:"table,omitempty"` // whose word ASes and countries are
+}
+
+func withLocations(relays []member.RelayStatus, where member.LocationsInfo) []listedRelay {
+	list := []listedRelay{}
+	for _, r := range relays {
+		l := listedRelay{RelayStatus: r, Locations: []member.Location{}, Table: where.Table}
+		for _, at := range where.Relays {
+			if at.Label == r.Label {
+				l.Locations = at.Locations
+			}
+		}
+		list = append(list, l)
+	}
+	return list
 }
 
 // relayState is whether a relay is there.

@@ -12,7 +12,8 @@ import (
 )
 
 func newSecurity(a *app) *cobra.Command {
-	return &cobra.Command{
+	var file string
+	c := &cobra.Command{
 		Use: "security [GROUP]", Short: "Show what protects the group, and what does not", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.status(c, args, func(client node.Client, g node.Membership, _ member.Status) error {
@@ -20,13 +21,24 @@ func newSecurity(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.Data(v, func(w *strings.Builder) { a.overview(w, v) })
+				where, _, err := a.locations(c.Context(), client, g.Unit, file)
+				if err != nil {
+					return err
+				}
+				data := struct {
+					member.Security
+					Shared []member.SharedLocation `json:"shared"`
+					Table  string                  `json:"table,omitempty"` // whose word ASes and countries are
+				}{v, where.Shared, where.Table}
+				return a.Data(data, func(w *strings.Builder) { a.overview(w, v, where) })
 			})
 		},
 	}
+	networksFlag(c, &file)
+	return c
 }
 
-func (a *app) overview(w *strings.Builder, v member.Security) {
+func (a *app) overview(w *strings.Builder, v member.Security, where member.LocationsInfo) {
 	fmt.Fprintf(w, "%s  %s\n\n%s\n%s\n", cli.Clean(v.Group), v.ShortID, tally(v), v.Policy.Words)
 	for _, f := range v.Policy.Families {
 		names := make([]string, len(f))
@@ -58,6 +70,9 @@ func (a *app) overview(w *strings.Builder, v member.Security) {
 	}
 	for _, g := range v.Goals {
 		fmt.Fprintln(w, fewest(g))
+	}
+	for _, s := range notable(where.Shared, member.SharedNetwork, member.SharedAS, member.SharedCountry) {
+		fmt.Fprintln(w, together(s, where.Table))
 	}
 	fmt.Fprintln(w, "Who they are: parallax coalition")
 	fmt.Fprintf(w, "\nGroup code, the same for all who see the same members and keys:\n%s", codeLines(v.Code))

@@ -210,6 +210,7 @@ func (a *app) code(ctx context.Context, c node.Client, args []string, qr bool) e
 
 func newPaths(a *app) *cobra.Command {
 	var limit int
+	var file string
 	c := &cobra.Command{
 		Use: "paths [GROUP] [MSG]", Short: "Show how messages came: messages × relays", Args: cli.Args(0, 2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -225,21 +226,33 @@ func newPaths(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.paths(v)
+				where, _, err := a.locations(c.Context(), client, g.Unit, file)
+				if err != nil {
+					return err
+				}
+				return a.paths(v, where)
 			})
 		},
 	}
 	c.Flags().IntVar(&limit, "limit", 20, "the newest so many")
+	networksFlag(c, &file)
 	return c
 }
 
+// shownPaths is what `paths --json` shows.
+type shownPaths struct {
+	member.Paths
+	Shared []member.SharedLocation `json:"shared"`          // where relays of several operators are
+	Table  string                  `json:"table,omitempty"` // whose word ASes and countries are
+}
+
 // paths shows messages × relays.
-func (a *app) paths(v member.Paths) error {
+func (a *app) paths(v member.Paths, where member.LocationsInfo) error {
 	if v.Messages == nil {
 		v.Messages = []member.PathsRow{}
 	}
 	digests := false
-	err := a.Data(v, func(w *strings.Builder) {
+	err := a.Data(shownPaths{v, where.Shared, where.Table}, func(w *strings.Builder) {
 		var rows [][]cli.Cell
 		for _, m := range v.Messages {
 			row := cli.Cells(m.ID, cli.Clean(m.Member))
@@ -261,6 +274,9 @@ func (a *app) paths(v member.Paths) error {
 	}
 	if digests {
 		a.Say("%s its digest is the same on this relay: others carry the message", markDigest)
+	}
+	for _, line := range inPassing(where.Shared, where.Table) {
+		a.Say("%s", line)
 	}
 	if len(v.Aside) > 0 {
 		a.Say("%s %s set aside: compared, and not counted.", and(v.Aside), plural(v.Aside, "is", "are"))

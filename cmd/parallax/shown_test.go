@@ -202,7 +202,7 @@ func TestPathsShown(t *testing.T) {
 			Marks: map[string]member.Mark{"R1": "matched", "R2": "silent", "R3": "matched", "R4": "matched"}},
 		{ID: "2f", Member: "Cy", Text: "two", Verdict: "unconfirmed", Operators: 1, Of: 2,
 			Marks: map[string]member.Mark{"R1": "matched", "R2": "dissented", "R3": "awaiting", "R4": "failed"}},
-	}})
+	}}, member.LocationsInfo{})
 	want := "message  from  R1  R2  R3  R4  verdict      operators  text\n" +
 		"1f       Bob   ✓   –   =   ✓   agreed       2 of 2     one\n" +
 		"2f       Cy    ✓   ✗   ·   !   unconfirmed  1 of 2     two\n"

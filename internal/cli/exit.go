@@ -64,7 +64,7 @@ var exits = []struct {
 	{Usage, []error{
 		member.ErrNoSuch, member.ErrAmbiguous, member.ErrNotAdmin, member.ErrNotReady, member.ErrSuperseded, member.ErrTaken, member.ErrName, member.ErrUnreachable,
 		member.ErrNotOwner, member.ErrMode, member.ErrReader, member.ErrOut, member.ErrRestoring, member.ErrNotEntitled, member.ErrNothingToDo, member.ErrLastOwner,
-		member.ErrRelayTwice, member.ErrRelayMany, member.ErrRelayLast, member.ErrRelayBusy, member.ErrNoSpare,
+		member.ErrRelayTwice, member.ErrRelayMany, member.ErrRelayLast, member.ErrRelayBusy, member.ErrNoSpare, member.ErrTable,
 		node.ErrNoGroup, node.ErrAddress, node.ErrSocketPath, node.ErrNotEmpty,
 	}},
 	{Unexpected, []error{context.Canceled}},

@@ -27,7 +27,7 @@ type Package struct {
 
 // floors is the layout; the longest matching prefix counts.
 var floors = map[string]int{
-	"internal/wire": 1, "internal/keys": 1, "internal/store": 1, "internal/layout": 1,
+	"internal/wire": 1, "internal/keys": 1, "internal/store": 1, "internal/layout": 1, "internal/asn": 1,
 	"ratchet": 2, "crossverify": 2, "broadcast": 2,
 	"broadcast/proto":  3,
 	"broadcast/member": 4, "broadcast/relay": 4,
