@@ -20,8 +20,12 @@ type CreateGroup struct {
 	Strict   bool           `json:"strict,omitempty"`
 	Mode     string         `json:"mode,omitempty"`     // open, approve or closed; empty: open
 	Deadline time.Duration  `json:"deadline,omitempty"` // a path may stay silent; zero: DefaultDeadline
-	// Policy is a policy text (docs/protocol.md section 9.1) that says which
-	// operators are enough; empty: a majority, or all if Strict.
+	// Retention is how long entries and old keys are kept; zero: DefaultRetention.
+	Retention time.Duration `json:"retention,omitempty"`
+	// Quorum is how many operators must agree; zero: a majority, or all if Strict.
+	Quorum uint8 `json:"quorum,omitempty"`
+	// Policy is a policy text (docs/protocol.md section 9.1) that says in place of
+	// a quorum which operators are enough; empty: none.
 	Policy string `json:"policy,omitempty"`
 	// Carriers is how many relays carry a text in full, where others get its
 	// digest; zero: 3. At most MaxRelays.
@@ -51,6 +55,7 @@ type JoinGroup struct {
 type MakeInvite struct {
 	Uses  uint32        `json:"uses,omitempty"`  // zero: 50
 	Valid time.Duration `json:"valid,omitempty"` // zero: 7 days
+	Role  Role          `json:"role,omitempty"`  // of who comes by it: member or reader; empty: member
 }
 
 // SendText sends to the group. Answer: SentInfo, by Wait. The message is
@@ -133,6 +138,7 @@ type GroupInfo struct {
 type InviteInfo struct {
 	Link    string    `json:"link"`
 	Mode    string    `json:"mode"` // open: it lets in; approve: who has it asks
+	Role    Role      `json:"role"` // of who comes by it
 	Uses    uint32    `json:"uses"`
 	Expires time.Time `json:"expires"`
 	Relays  int       `json:"relays"` // that keep it already

@@ -91,6 +91,17 @@ func (l *listsRecord) eraOf(era int) relayEra {
 	return l.Eras[min(max(0, era-l.Before), len(l.Eras)-1)]
 }
 
+// changed is when the relays that count last became others, of what is kept; zero:
+// never. Another policy over the same relays is no other list.
+func (l *listsRecord) changed() (t time.Time) {
+	for i, e := range l.Eras {
+		if i > 0 && l.Eras[i-1].Relays != e.Relays || i == 0 && l.Before > 0 {
+			t = time.Unix(e.From, 0)
+		}
+	}
+	return t
+}
+
 // makePath builds the path of a record.
 func (m *Machine) makePath(index int) *path {
 	rec := m.meta.Relays[index]

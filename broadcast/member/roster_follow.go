@@ -360,7 +360,10 @@ func describePolicy(p *Policy) string {
 		quorum = fmt.Sprintf("%d of the relays' operators must agree", p.Quorum)
 	}
 	said := fmt.Sprintf("%s, %s, a relay may stay silent for %v, messages are kept for %v", modeWords(p.Mode), quorum, inWords(p.Deadline), inWords(p.Retention))
-	if p.Carriers > 0 {
+	switch {
+	case p.Carriers == MaxRelays:
+		said += ", a text goes in full to all relays"
+	case p.Carriers > 0:
 		said += fmt.Sprintf(", a text goes in full to %d relays at most, its digest to the others", p.Carriers)
 	}
 	return said
