@@ -281,6 +281,17 @@ type Paths struct {
 	Relays   []string   `json:"relays"`          // labels
 	Aside    []string   `json:"aside,omitempty"` // of those that are set aside: they do not count
 	Messages []PathsRow `json:"messages"`
+	Times    []PathTime `json:"times"` // of the relays in use
+}
+
+// PathTime is how long one relay takes and may take, as learned since this process
+// opened the membership (docs/protocol.md section 9.1).
+type PathTime struct {
+	Relay    string `json:"relay"`    // label
+	Delays   int    `json:"delays"`   // messages that it is known from, at most 64
+	Usual    int64  `json:"usual_ms"` // half of them came within it after the first relay showed them
+	Deadline int    `json:"deadline"` // seconds, then it is silent for a message
+	Learned  bool   `json:"learned"`  // the deadline follows from the delays; else it is the policy's
 }
 
 // PathsRow is one message.

@@ -102,6 +102,7 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 			}
 		}
 	}
+	v.Times = m.pathTimes()
 	of := map[int]int{} // by era
 	for _, msg := range list {
 		if _, known := of[msg.era]; !known {
