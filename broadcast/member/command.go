@@ -241,12 +241,16 @@ type RelayStatus struct {
 	Ended     bool             `json:"ended,omitempty"` // it says that nothing more is for this member: an admin ended its mailbox
 	SetAside  bool             `json:"set_aside"`
 	Position  uint64           `json:"position"` // number read up to
-	Outbox    int              `json:"outbox"`
-	Matched   uint64           `json:"matched"`
-	Dissented uint64           `json:"dissented"`
-	Silent    uint64           `json:"silent"`
-	Failed    uint64           `json:"failed"`
-	Problem   string           `json:"problem,omitempty"`
+	// Done of Total is how far it is caught up with: of what waited there when its
+	// mailbox was opened. Zero when that was nothing, and at its end.
+	Done      uint64 `json:"done,omitempty"`
+	Total     uint64 `json:"total,omitempty"`
+	Outbox    int    `json:"outbox"`
+	Matched   uint64 `json:"matched"`
+	Dissented uint64 `json:"dissented"`
+	Silent    uint64 `json:"silent"`
+	Failed    uint64 `json:"failed"`
+	Problem   string `json:"problem,omitempty"`
 }
 
 // MemberStatus is one seat.

@@ -109,7 +109,7 @@ func relayState(r member.RelayStatus) cli.Cell {
 	case !r.Connected:
 		return cli.Cell{Text: "not reached", Color: cli.Yellow}
 	case !r.CaughtUp:
-		return cli.Cell{Text: "catching up", Color: cli.Yellow}
+		return cli.Cell{Text: "catching up" + soFar(r), Color: cli.Yellow}
 	}
 	return cli.Cell{Text: "connected", Color: cli.Green}
 }
