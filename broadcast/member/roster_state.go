@@ -20,8 +20,10 @@ type State struct {
 	Pending  []Pending // seats whose admission is void: another admin may adopt them
 	Invites  []Invite
 	Policy   Policy
-	Relays   []RelayRef // in force, in the order of the list
-	Ordinal  uint32     // of the list; 0: the genesis'
+	Relays   []RelayRef  // in force, in the order of the list
+	Ordinal  uint32      // of the list; 0: the genesis'
+	Spares   []Spare     // relays in reserve that are left, in the order in which they are taken
+	Reserve  wire.Digest // the operation that names them; zero: none does
 	Epochs   []EpochHead
 	Void     []VoidOperation
 	Disputes []Dispute
@@ -99,8 +101,8 @@ const (
 	// DisputeDraw: admins of equal path struck at each other; the seats lost
 	// their role.
 	DisputeDraw
-	// DisputeLists: several relay lists, or policies, were made at once; one of
-	// them is in force.
+	// DisputeLists: several relay lists, policies, or lists of spare relays were made
+	// at once; one of them is in force.
 	DisputeLists
 )
 
@@ -247,10 +249,11 @@ func (v *rosterView) invites() (list []Invite) {
 }
 
 func (s *State) readLists(v *rosterView) {
-	var relays, policies []int
+	var relays, policies, spares []int
 	s.Relays, s.Ordinal, relays = v.relays()
 	s.Policy, policies = v.policy()
-	for _, rivals := range [][]int{relays, policies} {
+	s.Spares, s.Reserve, spares = v.spares()
+	for _, rivals := range [][]int{relays, policies, spares} {
 		if len(rivals) > 0 {
 			d := Dispute{Kind: DisputeLists}
 			for _, i := range rivals {
