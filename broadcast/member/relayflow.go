@@ -406,7 +406,7 @@ func (m *Machine) missRelays() {
 			if rec.Told {
 				m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s answers again.", p.name())})
 			}
-			rec.Missing, rec.Told = 0, false
+			rec.Missing, rec.Told, rec.Lively = 0, false, 0
 			m.saveMeta()
 		case p.read.opened || p.problem == "" && m.now.Before(m.missingFrom()):
 		case rec.Missing == 0:

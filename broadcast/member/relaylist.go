@@ -42,6 +42,9 @@ type relayRecord struct {
 	Until    int64  `json:",omitempty"` // retired: Unix seconds until when it is read
 	Missing  int64  `json:",omitempty"` // Unix seconds since when it did not answer while others did; 0: it does
 	Told     bool   `json:",omitempty"` // that it is missing for long
+	Lively   int64  `json:",omitempty"` // Unix seconds when a member's view last showed that it goes on, while it was missing here
+	// The view's log (ordinal of its lineage) and number: only a later one says so again.
+	LivelyLog, LivelyN uint64 `json:",omitempty"`
 }
 
 // relayMask is a set of paths by their places.

@@ -47,6 +47,7 @@ func (m *Machine) rosterChanged(before, after *State) {
 	for _, seat := range letInAgain(before, after) {
 		m.asksBack(m.seats[seat])
 	}
+	m.forgetTried(after)
 	m.followRelays()
 }
 
@@ -313,6 +314,9 @@ func (m *Machine) tellSeats(kind EventKind, seats []wire.Seat, line func(wire.Se
 func (m *Machine) tellLists(before, after *State) {
 	if before.Policy != after.Policy {
 		m.show(Event{Kind: EventRoster, Text: fmt.Sprintf("The group's policy changed: %s.", describePolicy(&after.Policy))})
+	}
+	if before.Reserve != after.Reserve {
+		m.show(Event{Kind: EventRoster, Text: describeSpares(after.Spares)})
 	}
 	if after.Headless && !before.Headless {
 		m.show(Event{Kind: EventRoster, Text: "The group has neither owner nor admin any more: members and relays stay as they are, and nobody can change them. Begin a new group when you need to."})

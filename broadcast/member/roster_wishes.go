@@ -39,6 +39,10 @@ func (m *Machine) rosterWish(id uint64, w Wish) bool {
 		err = m.revokeInvite(id, w)
 	case SetPolicy:
 		err = m.setPolicy(id, w)
+	case AddGroupSpare:
+		err = m.addGroupSpare(id, w)
+	case DropGroupSpare:
+		err = m.dropGroupSpare(id, w)
 	default:
 		return false
 	}
