@@ -104,6 +104,9 @@ func (m *Machine) dropSpare(w DropSpare) (SparesInfo, error) {
 		}
 		at = i
 	}
+	if at < 0 && len(w.Relay) >= 4 && slices.ContainsFunc(m.reserve(), func(s spareRecord) bool { return strings.HasPrefix(s.Key.String(), strings.ToLower(w.Relay)) }) {
+		return SparesInfo{}, fmt.Errorf("%w: spare relay %s is the group's, not this device's: an owner drops it by `parallax relay spare drop --group %s`", ErrNoSuch, w.Relay, w.Relay)
+	}
 	if at < 0 {
 		return SparesInfo{}, fmt.Errorf("%w: no spare relay begins with %q", ErrNoSuch, w.Relay)
 	}
