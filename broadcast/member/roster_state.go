@@ -101,8 +101,8 @@ const (
 	// DisputeDraw: admins of equal path struck at each other; the seats lost
 	// their role.
 	DisputeDraw
-	// DisputeLists: several relay lists, policies, or lists of spare relays were made
-	// at once; one of them is in force.
+	// DisputeLists: several relay lists, policies, or lists of spare relays that
+	// differ were made at once; one of them is in force.
 	DisputeLists
 )
 
@@ -254,7 +254,7 @@ func (s *State) readLists(v *rosterView) {
 	s.Policy, policies = v.policy()
 	s.Spares, s.Reserve, spares = v.spares()
 	for _, rivals := range [][]int{relays, policies, spares} {
-		if len(rivals) > 0 {
+		if v.differ(rivals) {
 			d := Dispute{Kind: DisputeLists}
 			for _, i := range rivals {
 				d.add(v.r.ops[i].seat, v.r.ops[i].digest)
@@ -262,6 +262,17 @@ func (s *State) readLists(v *rosterView) {
 			s.Disputes = append(s.Disputes, d)
 		}
 	}
+}
+
+// differ tells whether operations say different things: two admins' devices that put
+// one spare relay in one place say the same.
+func (v *rosterView) differ(rivals []int) bool {
+	for _, i := range rivals {
+		if !bytes.Equal(v.r.ops[i].op.Body.append(nil), v.r.ops[rivals[0]].op.Body.append(nil)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *State) readVoid(v *rosterView) {

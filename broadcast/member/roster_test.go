@@ -353,6 +353,10 @@ func TestRosterSpares(t *testing.T) {
 		}
 	}
 	is(0)
+	f.does("eve", spares(42))
+	f.does("fay", spares(42)) // the same beside it: nobody has to look at that
+	is(0, 42)
+	f.meet("fay", "ann", "ben", "eve")
 	f.does("eve", spares(60, 41))
 	is(0, 60, 41)
 	f.does("fay", spares(42)) // beside it, from nearer to the genesis

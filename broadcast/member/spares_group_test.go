@@ -178,3 +178,25 @@ func TestGroupSpareCutOff(t *testing.T) {
 	w.run(day)
 	w.wantRelays("R1 in use", "R3 in use", "R4 in use", "R2 retired")
 }
+
+// TestGroupSpareTwice: two admins' devices that act at once make the same relay ready
+// and name the same list; nobody has to look at that, and everybody goes over once.
+func TestGroupSpareTwice(t *testing.T) {
+	w := spareWorld(t, 4)
+	list := w.byRank()
+	for _, n := range list[:2] { // as if both had their turn
+		n.ask(member.ReplaceRelay{Relay: "R2", By: w.spot(3)})
+	}
+	w.run(30 * time.Second)
+	w.wantRelays("R1 in use", "R3 in use", "R4 in use", "R2 retired")
+	w.talk("after", 3)
+	for _, n := range w.nodes {
+		v := n.roster()
+		if got := n.told(member.EventDispute); len(got) != 0 || v.Ordinal != 1 || len(v.Disputes) != 0 {
+			t.Errorf("%s: list %d, %+v, told %q", n.name, v.Ordinal, v.Disputes, got)
+		}
+	}
+	if made := strings.Count(list[0].roster().Drawing, "relay list 1"); made != 2 {
+		t.Errorf("%d lists were made, want 2: the test shows nothing", made)
+	}
+}
