@@ -157,6 +157,11 @@ func (m *Machine) advise(v *Security) {
 			say("Ask an admin to put another relay in the place of %s.", list)
 		}
 	}
+	for _, p := range m.used() {
+		if !p.aside && m.lost(p) {
+			say("Relay %s has been gone for %s. %s", p.label(), days(m.now.Sub(unixSeconds(m.meta.Relays[p.index].Missing))), m.offer(p))
+		}
+	}
 	if v.Contested > 0 {
 		say("See who is contested, and why: parallax contested")
 	}

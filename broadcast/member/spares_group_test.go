@@ -120,6 +120,11 @@ func TestGroupSpareAsked(t *testing.T) {
 		if got := n.told(member.EventRelay); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, want) }) {
 			t.Errorf("%s was told %q", n.name, got)
 		}
+		if got := n.must(member.GetSecurity{}).(member.Security).Advice; !slices.ContainsFunc(got, func(s string) bool {
+			return strings.Contains(s, "Relay R2 has been gone for 4 days. ") && strings.Contains(s, want)
+		}) {
+			t.Errorf("%s is advised %q", n.name, got)
+		}
 	}
 	ann.must(member.AddGroupSpare{Relay: w.spot(4), Auto: true})
 	w.run(time.Hour)

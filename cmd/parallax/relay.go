@@ -63,8 +63,12 @@ func newRelayList(a *app) *cobra.Command {
 				}
 				for _, r := range s.Relays {
 					if !r.Gone.IsZero() {
-						a.Say("Relay %s has not answered since %s. An admin can replace it: parallax relay replace %s ADDRESS",
-							r.Label, r.Gone.Local().Format("2 January 15:04"), r.Label)
+						what, with := "replace it", " ADDRESS"
+						if len(s.Spares) > 0 {
+							what, with = "put a spare relay in its place", ""
+						}
+						a.Say("Relay %s has not answered since %s. An admin can %s: parallax relay replace %s%s",
+							r.Label, r.Gone.Local().Format("2 January 15:04"), what, r.Label, with)
 					}
 				}
 				return err
