@@ -217,9 +217,10 @@ func newPaths(a *app) *cobra.Command {
 	var file string
 	c := &cobra.Command{
 		Use: "paths [GROUP] [MSG]", Short: "Show how messages came: messages × relays", Args: cli.Args(0, 2),
-		Long: "Shows what each relay did for each message, and how long each usually takes. A relay that does not show a message\n" +
-			"within its deadline is silent for it: 4 times what it usually takes at most, as learned while this process or a\n" +
-			"`parallax tail --follow` runs, from 2 s to 2 min; before 8 messages taught it, the group's deadline.",
+		Long: "Shows what each relay did for each message, and how long after the first one each usually shows it. One that does not\n" +
+			"within its deadline is silent (–) for it. The deadline is learned while this process, or a `parallax tail --follow`,\n" +
+			"runs: 4 times the delay that one message in twenty is above at most, from 2 s to 2 min; before 8 messages taught it,\n" +
+			"the group's.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.with(c.Context(), func(client node.Client) error {
 				g, id, err := a.groupAnd(c.Context(), client, args)
