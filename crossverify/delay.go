@@ -43,10 +43,27 @@ func (d *Delays) Observe(delay time.Duration) {
 
 // Deadline is LearnDeadline of what is remembered.
 func (d *Delays) Deadline(untaught time.Duration) time.Duration {
-	if d.full {
-		return LearnDeadline(d.recent[:], untaught)
+	return LearnDeadline(d.remembered(), untaught)
+}
+
+// Count is how many delays are remembered, at most DelayWindow.
+func (d *Delays) Count() int { return len(d.remembered()) }
+
+// Usual is the delay that half of the remembered ones are not above; 0 of none.
+// For people: nothing follows from it.
+func (d *Delays) Usual() time.Duration {
+	sorted := slices.Sorted(slices.Values(d.remembered()))
+	if len(sorted) == 0 {
+		return 0
 	}
-	return LearnDeadline(d.recent[:d.next], untaught)
+	return sorted[(len(sorted)-1)/2]
+}
+
+func (d *Delays) remembered() []time.Duration {
+	if d.full {
+		return d.recent[:]
+	}
+	return d.recent[:d.next]
 }
 
 // LearnDeadline is DeadlineFactor times the smallest delay that at most one in

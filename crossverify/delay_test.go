@@ -35,6 +35,26 @@ func TestLearnDeadline(t *testing.T) {
 	}
 }
 
+// TestUsual: half of what is remembered is not above it.
+func TestUsual(t *testing.T) {
+	var d Delays
+	if d.Usual() != 0 || d.Count() != 0 {
+		t.Errorf("of nothing: %v of %d", d.Usual(), d.Count())
+	}
+	for i, want := range []time.Duration{5, 2, 5, 3, 5} { // seconds
+		d.Observe([]time.Duration{5, 2, 9, 3, 7}[i] * time.Second)
+		if got := d.Usual(); got != want*time.Second || d.Count() != i+1 {
+			t.Errorf("after %d: %v, want %ds", d.Count(), got, want)
+		}
+	}
+	for range DelayWindow {
+		d.Observe(time.Millisecond)
+	}
+	if d.Usual() != time.Millisecond || d.Count() != DelayWindow {
+		t.Errorf("in a full window: %v of %d", d.Usual(), d.Count())
+	}
+}
+
 // The deadline follows from the newest delays alone, in any order, never leaves
 // its bounds, and never falls when a delay grows.
 func TestDelays(t *testing.T) {

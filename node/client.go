@@ -98,15 +98,17 @@ var codecs = map[string]codec{
 	member.AddSpare{}.Wish():     codecOf[member.AddSpare, member.SparesInfo](),
 	member.DropSpare{}.Wish():    codecOf[member.DropSpare, member.SparesInfo](),
 
-	member.RemoveMember{}.Wish():  codecOf[member.RemoveMember, member.OperationInfo](),
-	member.ApproveMember{}.Wish(): codecOf[member.ApproveMember, member.OperationInfo](),
-	member.SetRole{}.Wish():       codecOf[member.SetRole, member.OperationInfo](),
-	member.LeaveGroup{}.Wish():    codecOf[member.LeaveGroup, member.OperationInfo](),
-	member.RevokeInvite{}.Wish():  codecOf[member.RevokeInvite, member.OperationInfo](),
-	member.SetPolicy{}.Wish():     codecOf[member.SetPolicy, member.OperationInfo](),
-	member.GetRequests{}.Wish():   codecOf[member.GetRequests, []member.RequestInfo](),
-	member.RefuseMember{}.Wish():  codecOf[member.RefuseMember, member.OperationInfo](),
-	member.GetRoster{}.Wish():     codecOf[member.GetRoster, member.RosterInfo](),
+	member.RemoveMember{}.Wish():   codecOf[member.RemoveMember, member.OperationInfo](),
+	member.ApproveMember{}.Wish():  codecOf[member.ApproveMember, member.OperationInfo](),
+	member.SetRole{}.Wish():        codecOf[member.SetRole, member.OperationInfo](),
+	member.LeaveGroup{}.Wish():     codecOf[member.LeaveGroup, member.OperationInfo](),
+	member.RevokeInvite{}.Wish():   codecOf[member.RevokeInvite, member.OperationInfo](),
+	member.AddGroupSpare{}.Wish():  codecOf[member.AddGroupSpare, member.OperationInfo](),
+	member.DropGroupSpare{}.Wish(): codecOf[member.DropGroupSpare, member.OperationInfo](),
+	member.SetPolicy{}.Wish():      codecOf[member.SetPolicy, member.OperationInfo](),
+	member.GetRequests{}.Wish():    codecOf[member.GetRequests, []member.RequestInfo](),
+	member.RefuseMember{}.Wish():   codecOf[member.RefuseMember, member.OperationInfo](),
+	member.GetRoster{}.Wish():      codecOf[member.GetRoster, member.RosterInfo](),
 }
 
 // DefaultWait is how long Connect waits for a folder that is locked by a

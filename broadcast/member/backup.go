@@ -13,7 +13,7 @@ import (
 // stands in it is left out: what only a founding or a joining under way needs.
 var metaKept = []string{
 	"Format", "Phase", "Group", "Name", "Genesis", "Signing", "Identity", "Owner",
-	"Invite", "Channels", "Epochs", "InUse", "Welcomed", "WelcomeOf", "Governed", "Taught", "Incarnation", "Relays", "Lists", "Spares", "Announced", "Admitted", "Joined",
+	"Invite", "Channels", "Epochs", "InUse", "Welcomed", "WelcomeOf", "Governed", "Taught", "Incarnation", "Relays", "Lists", "Spares", "SparesTried", "Announced", "Admitted", "Joined",
 }
 
 // metaRestored is the field that tells the machine, when it opens what was

@@ -37,6 +37,16 @@ func (m *Machine) tellProgress(p *path) {
 	m.hint(Event{Kind: EventProgress, Relay: p.label(), Done: int(done), Total: int(total), Text: fmt.Sprintf("caught up with %d of %d entries", done, total)})
 }
 
+// waited is how much of what waited at the relay was read, while it is not read to
+// its end; zeros: nothing waited, or all of it is here.
+func (p *path) waited() (done, total uint64) {
+	r := &p.read
+	if !r.opened || p.caughtUp || r.target <= r.from || p.position < r.from {
+		return 0, 0
+	}
+	return min(p.position, r.target) - r.from, r.target - r.from
+}
+
 // stall stops a path's mailbox for a seat whose slots would skip too many keys.
 func (m *Machine) stall(p *path, seat wire.Seat) {
 	if p.read.stalls == nil {

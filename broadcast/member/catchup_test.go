@@ -152,6 +152,26 @@ func TestProgressIsTold(t *testing.T) {
 	}
 }
 
+// TestFarCaughtUp: how far a relay is caught up with, until it is read to its end.
+func TestFarCaughtUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		p           path
+		done, total uint64
+	}{
+		"no link":        {path{read: readLink{from: 10, target: 30}, pathRecord: pathRecord{position: 20}}, 0, 0},
+		"at its begin":   {path{read: readLink{opened: true, from: 10, target: 30}, pathRecord: pathRecord{position: 10}}, 0, 20},
+		"on its way":     {path{read: readLink{opened: true, from: 10, target: 30}, pathRecord: pathRecord{position: 15}}, 5, 20},
+		"past it":        {path{read: readLink{opened: true, from: 10, target: 30}, pathRecord: pathRecord{position: 40}}, 20, 20},
+		"at its end":     {path{read: readLink{opened: true, from: 10, target: 30}, pathRecord: pathRecord{position: 30}, caughtUp: true}, 0, 0},
+		"nothing waited": {path{read: readLink{opened: true, from: 10, target: 10}, pathRecord: pathRecord{position: 10}}, 0, 0},
+		"an older log":   {path{read: readLink{opened: true, from: 10, target: 30}, pathRecord: pathRecord{position: 3}}, 0, 0},
+	} {
+		if done, total := c.p.waited(); done != c.done || total != c.total {
+			t.Errorf("%s: %d of %d, want %d of %d", name, done, total, c.done, c.total)
+		}
+	}
+}
+
 // TestNewLineageIsAcknowledged: a relay that begins a log anew on a link that
 // stands counts from 1, and so do the acknowledgements: without them it would
 // stop at the window.

@@ -20,8 +20,12 @@ type CreateGroup struct {
 	Strict   bool           `json:"strict,omitempty"`
 	Mode     string         `json:"mode,omitempty"`     // open, approve or closed; empty: open
 	Deadline time.Duration  `json:"deadline,omitempty"` // a path may stay silent; zero: DefaultDeadline
-	// Policy is a policy text (docs/protocol.md section 9.1) that says which
-	// operators are enough; empty: a majority, or all if Strict.
+	// Retention is how long entries and old keys are kept; zero: DefaultRetention.
+	Retention time.Duration `json:"retention,omitempty"`
+	// Quorum is how many operators must agree; zero: a majority, or all if Strict.
+	Quorum uint8 `json:"quorum,omitempty"`
+	// Policy is a policy text (docs/protocol.md section 9.1) that says in place of
+	// a quorum which operators are enough; empty: none.
 	Policy string `json:"policy,omitempty"`
 	// Carriers is how many relays carry a text in full, where others get its
 	// digest; zero: 3. At most MaxRelays.
@@ -51,6 +55,7 @@ type JoinGroup struct {
 type MakeInvite struct {
 	Uses  uint32        `json:"uses,omitempty"`  // zero: 50
 	Valid time.Duration `json:"valid,omitempty"` // zero: 7 days
+	Role  Role          `json:"role,omitempty"`  // of who comes by it: member or reader; empty: member
 }
 
 // SendText sends to the group. Answer: SentInfo, by Wait. The message is
@@ -133,6 +138,7 @@ type GroupInfo struct {
 type InviteInfo struct {
 	Link    string    `json:"link"`
 	Mode    string    `json:"mode"` // open: it lets in; approve: who has it asks
+	Role    Role      `json:"role"` // of who comes by it
 	Uses    uint32    `json:"uses"`
 	Expires time.Time `json:"expires"`
 	Relays  int       `json:"relays"` // that keep it already
@@ -235,12 +241,16 @@ type RelayStatus struct {
 	Ended     bool             `json:"ended,omitempty"` // it says that nothing more is for this member: an admin ended its mailbox
 	SetAside  bool             `json:"set_aside"`
 	Position  uint64           `json:"position"` // number read up to
-	Outbox    int              `json:"outbox"`
-	Matched   uint64           `json:"matched"`
-	Dissented uint64           `json:"dissented"`
-	Silent    uint64           `json:"silent"`
-	Failed    uint64           `json:"failed"`
-	Problem   string           `json:"problem,omitempty"`
+	// Done of Total is how far it is caught up with: of what waited there when its
+	// mailbox was opened. Zero when that was nothing, and at its end.
+	Done      uint64 `json:"done,omitempty"`
+	Total     uint64 `json:"total,omitempty"`
+	Outbox    int    `json:"outbox"`
+	Matched   uint64 `json:"matched"`
+	Dissented uint64 `json:"dissented"`
+	Silent    uint64 `json:"silent"`
+	Failed    uint64 `json:"failed"`
+	Problem   string `json:"problem,omitempty"`
 }
 
 // MemberStatus is one seat.
@@ -275,6 +285,17 @@ type Paths struct {
 	Relays   []string   `json:"relays"`          // labels
 	Aside    []string   `json:"aside,omitempty"` // of those that are set aside: they do not count
 	Messages []PathsRow `json:"messages"`
+	Times    []PathTime `json:"times"` // of the relays in use
+}
+
+// PathTime is how long one relay takes and may take, as learned since this process
+// opened the membership (docs/protocol.md section 9.1).
+type PathTime struct {
+	Relay    string `json:"relay"`    // label
+	Delays   int    `json:"delays"`   // messages that it is known from, at most 64
+	Usual    int64  `json:"usual_ms"` // half of them came within it after the first relay showed them
+	Deadline int    `json:"deadline"` // seconds, then it is silent for a message
+	Learned  bool   `json:"learned"`  // the deadline follows from the delays; else it is the policy's
 }
 
 // PathsRow is one message.

@@ -53,6 +53,9 @@ type SetPolicy struct {
 	// Policy is a policy text in place of the quorum; empty: none (docs/protocol.md
 	// section 9.1).
 	Policy *string `json:"policy,omitempty"`
+	// Carriers is how many relays carry a text in full, where others get its digest: at
+	// most MaxRelays, which is all, as any number is that the relays do not exceed; 0: 3.
+	Carriers *uint8 `json:"carriers,omitempty"`
 }
 
 // GetRoster asks what the signed log says of the group. Answer: RosterInfo.
@@ -147,6 +150,7 @@ type RosterPolicy struct {
 	Mode      string        `json:"mode"`
 	Deadline  time.Duration `json:"deadline"`
 	Retention time.Duration `json:"retention"`
+	Carriers  int           `json:"carriers"` // relays that carry a text in full; 0: 3; MaxRelays: all
 }
 
 // RosterDispute is something that people have to look at.

@@ -302,6 +302,7 @@ func (m *Machine) compareView(st *seatState, v View) {
 		if p == nil || rv.N == 0 {
 			continue
 		}
+		m.noteLively(p, rv)
 		if m.strays(p, st.seat, rv); rv.Lineage != p.lineage {
 			continue
 		}

@@ -34,7 +34,11 @@ func (m *Machine) create(w CreateGroup) error {
 		}
 		seen[r.Key] = true
 	}
+	if int(w.Quorum) > len(w.Relays) {
+		return fmt.Errorf("a quorum of %d operators over %s: %w", w.Quorum, plural(len(w.Relays), "relay"), ErrUnreachable)
+	}
 	set(&w.Deadline, DefaultDeadline)
+	set(&w.Retention, DefaultRetention)
 	set(&w.Mode, modeName(ModeOpen))
 	if _, err := ModeNamed(w.Mode); err != nil {
 		return err
@@ -67,7 +71,7 @@ func (m *Machine) create(w CreateGroup) error {
 // policy is the one that the founder asked for; of a mode that create let through.
 func (w *CreateGroup) policy() Policy {
 	mode, _ := ModeNamed(w.Mode)
-	return Policy{Strict: w.Strict, Mode: mode, Suite: Suite1, Deadline: w.Deadline, Retention: DefaultRetention, Carriers: w.Carriers, Text: w.Policy}
+	return Policy{Quorum: w.Quorum, Strict: w.Strict, Mode: mode, Suite: Suite1, Deadline: w.Deadline, Retention: w.Retention, Carriers: w.Carriers, Text: w.Policy}
 }
 
 func (m *Machine) waitFounded(id uint64) {
@@ -138,6 +142,9 @@ func (m *Machine) found() error {
 		p.ref.Operator, p.ref.OperatorName, p.ref.Families = p.post.operator.Operator, p.post.operator.Name, p.post.operator.Families
 		meta.Relays[p.index].RelayRef = p.ref
 		g.Relays = append(g.Relays, p.ref)
+	}
+	if q, n := int(g.Policy.Quorum), g.operators(); q > n {
+		return fmt.Errorf("%w: %d of them must agree, and there are %d", ErrUnreachable, q, n)
 	}
 	if err := g.Check(); errors.Is(err, ErrUnreachable) {
 		var keys []string

@@ -20,7 +20,16 @@ func (m *Machine) makeInvite(id uint64, w MakeInvite) {
 	}
 	set(&w.Uses, DefaultUses)
 	set(&w.Valid, DefaultValid)
-	inv, rec, op, err := m.newInvite(w.Uses, w.Valid)
+	set(&w.Role, AsMember)
+	role, err := roleOf(w.Role)
+	if err == nil && checkInviteRole(role) != nil {
+		err = fmt.Errorf("%w: an invitation makes members or readers; who is in is made %s by `parallax member role`", ErrNoSuch, w.Role)
+	}
+	if err != nil {
+		m.answer(id, nil, err)
+		return
+	}
+	inv, rec, op, err := m.newInvite(w.Uses, w.Valid, role)
 	if err != nil {
 		m.answer(id, nil, err)
 		return
@@ -49,10 +58,10 @@ func (m *Machine) mayInvite() error {
 }
 
 // newInvite draws an invitation and makes the operation that issues it.
-func (m *Machine) newInvite(uses uint32, valid time.Duration) (*Invitation, *InviteRecord, *logged, error) {
+func (m *Machine) newInvite(uses uint32, valid time.Duration, role uint8) (*Invitation, *InviteRecord, *logged, error) {
 	k := m.keyring
 	inv := &Invitation{Group: m.gid, Door: DoorKey(&k.epoch().Key, m.gid), Secret: keys.NewSecret[keys.RoleInviting](m.draw32()), Channels: k.channels,
-		Expires: unixTime(m.now.Add(valid)), Role: RoleMember, Mode: m.state.Policy.Mode}
+		Expires: unixTime(m.now.Add(valid)), Role: role, Mode: m.state.Policy.Mode}
 	if inv.Mode == ModeApprove {
 		id := InviteID(inv.InviteKey().Public())
 		inv.Door, inv.Requests = RoomKey(&k.first().Key, m.gid, id), RequestKey(&k.epoch().Key, m.gid, id).Public()
@@ -60,7 +69,7 @@ func (m *Machine) newInvite(uses uint32, valid time.Duration) (*Invitation, *Inv
 	for _, p := range m.used() {
 		inv.Relays = append(inv.Relays, LinkRelay{Key: p.ref.Key, Addrs: p.ref.Addrs})
 	}
-	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: uses, PerHour: min(uses, DefaultPerHour), Expires: inv.Expires, Role: RoleMember, Mode: inv.Mode}
+	rec := &InviteRecord{Group: m.gid, Key: inv.InviteKey().Public(), Uses: uses, PerHour: min(uses, DefaultPerHour), Expires: inv.Expires, Role: role, Mode: inv.Mode}
 	rec.Sign(k.signing)
 	op, err := m.makeOperation(OpInvite{Record: *rec, Postings: inv.postings()})
 	return inv, rec, op, err
@@ -92,5 +101,5 @@ func (i *Invitation) postings() (list []Posting) {
 }
 
 func (m *Machine) invitation(inv *Invitation, rec *InviteRecord, posts map[wire.PostID]*path) InviteInfo {
-	return InviteInfo{Link: inv.Link(), Mode: modeName(rec.Mode), Uses: rec.Uses, Expires: rec.Expires, Relays: m.operators(m.keeps(posts))}
+	return InviteInfo{Link: inv.Link(), Mode: modeName(rec.Mode), Role: Role(roleName(rec.Role)), Uses: rec.Uses, Expires: rec.Expires, Relays: m.operators(m.keeps(posts))}
 }

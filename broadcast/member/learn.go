@@ -21,6 +21,17 @@ func (m *Machine) learn(p *path, msg *message) {
 	m.ledger.SetDeadline(crossverify.Path(p.index), m.deadlineOf(p))
 }
 
+// pathTimes is how long each relay in use takes, for people.
+func (m *Machine) pathTimes() []PathTime {
+	list := []PathTime{}
+	for _, p := range m.used() {
+		n := p.delays.Count()
+		list = append(list, PathTime{Relay: p.label(), Delays: n, Usual: p.delays.Usual().Milliseconds(),
+			Deadline: int(m.deadlineOf(p) / time.Second), Learned: n >= crossverify.MinDelays})
+	}
+	return list
+}
+
 // deadlineOf is how long a path may lack a message before it is silent: its own
 // deadline in whole seconds, so that it changes rarely, or the policy's.
 func (m *Machine) deadlineOf(p *path) time.Duration {

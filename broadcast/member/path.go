@@ -61,6 +61,7 @@ type path struct {
 	ended     bool      // the relay says that nothing more is for this mailbox
 	beyond    bool      // the relay says that more was read of it than is known here
 	posted    uint64    // greatest number of an own post in this lineage, in this opening
+	livelyAt  time.Time // when it was last written that it goes on though it is missing here
 	openAt    time.Time // not before
 	taking    taking
 	governing governing

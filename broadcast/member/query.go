@@ -28,6 +28,7 @@ func (m *Machine) status() Status {
 			Matched: p.stats[crossverify.Matched], Dissented: p.stats[crossverify.Dissented],
 			Silent: p.stats[crossverify.Silent], Failed: p.stats[crossverify.Failed],
 		}
+		r.Done, r.Total = p.waited()
 		if at := m.meta.Relays[p.index].Missing; at != 0 && p.standing == inUse {
 			r.Gone = unixSeconds(at)
 		}
@@ -102,6 +103,7 @@ func (m *Machine) pathsOf(w GetPaths) (Paths, error) {
 			}
 		}
 	}
+	v.Times = m.pathTimes()
 	of := map[int]int{} // by era
 	for _, msg := range list {
 		if _, known := of[msg.era]; !known {

@@ -139,6 +139,22 @@ func TestRefetchFromOther(t *testing.T) {
 	w.quiet()
 }
 
+// lacks compares what a member is told of messages that are missing: how many, what
+// is done, how often members were asked, and the beginning of the sentence.
+func (n *memberNode) lacks(want ...string) {
+	n.w.t.Helper()
+	var got []string
+	for _, l := range n.must(member.GetSecurity{}).(member.Security).Lacks {
+		got = append(got, fmt.Sprintf("%d %s %d: %s", l.Messages, l.State, l.Asked, l.Text))
+		if l.Member != "Ann" || l.Next.IsZero() != (l.State == member.LackEnded) {
+			n.w.t.Errorf("%+v", l)
+		}
+	}
+	if !slices.EqualFunc(got, want, strings.HasPrefix) {
+		n.w.t.Errorf("%s lacks %q, want %q", n.name, got, want)
+	}
+}
+
 // TestNobodyHasIt: asking ends, with one line.
 func TestNobodyHasIt(t *testing.T) {
 	w := newWorld(t, 3, "Ann", "Bob")
@@ -151,7 +167,13 @@ func TestNobodyHasIt(t *testing.T) {
 	ann.must(member.SendText{Text: "two"})
 	ann.leave()
 	posts := len(bob.controls)
+	bob.lacks("1 waits 0: 1 message of Ann is missing here. Every relay is asked again, then the members.")
+	w.run(6 * time.Second)
+	bob.lacks("1 members 1: 1 message of Ann is missing here. The members were asked once. Nothing for you to do.")
+	w.run(15 * time.Minute)
+	bob.lacks("1 members 3: 1 message of Ann is missing here. The members were asked 3 times.")
 	w.run(5 * day)
+	bob.lacks("1 given up 0: 1 message of Ann did not arrive here: no relay shows it, and no member sent it again. Ask Ann what was said.")
 	bob.says("Ann: two")
 	gaps := slices.DeleteFunc(slices.Clone(bob.events), func(e member.Event) bool { return e.Kind != member.EventGap })
 	if len(gaps) != 1 || gaps[0].Total != 1 || !strings.Contains(gaps[0].Text, "1 message of Ann did not arrive") {
@@ -175,6 +197,7 @@ func TestNobodyHasIt(t *testing.T) {
 	ann.must(member.SendText{Text: "four"})
 	w.run(time.Minute)
 	bob.says("Ann: two", "Ann: one (late)", "Ann: four", "Ann: three (late)")
+	bob.lacks()
 	if n := bob.must(member.GetStatus{}).(member.Status).Members; n[0].Missing != 0 {
 		t.Errorf("%+v", n)
 	}

@@ -317,7 +317,7 @@ func (m *Machine) takeList(next *nextList) {
 // comes, and as long after as a retired relay is read.
 func (m *Machine) listsDiffer() bool {
 	return m.meta.Lists.Next != nil || slices.ContainsFunc(m.paths, func(p *path) bool { return p.standing == retired }) ||
-		m.meta.Lists.era() > 0 && m.now.Before(time.Unix(m.meta.Lists.Eras[len(m.meta.Lists.Eras)-1].From, 0).Add(m.cfg.Limits.RetiredFor))
+		m.now.Before(m.meta.Lists.changed().Add(m.cfg.Limits.RetiredFor))
 }
 
 // retire ends the use of a path. What it keeps is read for a while, and what
@@ -406,7 +406,7 @@ func (m *Machine) missRelays() {
 			if rec.Told {
 				m.show(Event{Kind: EventRelay, Relay: p.label(), Text: fmt.Sprintf("Relay %s answers again.", p.name())})
 			}
-			rec.Missing, rec.Told = 0, false
+			rec.Missing, rec.Told, rec.Lively = 0, false, 0
 			m.saveMeta()
 		case p.read.opened || p.problem == "" && m.now.Before(m.missingFrom()):
 		case rec.Missing == 0:

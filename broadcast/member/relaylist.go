@@ -42,6 +42,9 @@ type relayRecord struct {
 	Until    int64  `json:",omitempty"` // retired: Unix seconds until when it is read
 	Missing  int64  `json:",omitempty"` // Unix seconds since when it did not answer while others did; 0: it does
 	Told     bool   `json:",omitempty"` // that it is missing for long
+	Lively   int64  `json:",omitempty"` // Unix seconds when a member's view last showed that it goes on, while it was missing here
+	// The view's log (ordinal of its lineage) and number: only a later one says so again.
+	LivelyLog, LivelyN uint64 `json:",omitempty"`
 }
 
 // relayMask is a set of paths by their places.
@@ -89,6 +92,17 @@ func (l *listsRecord) counted(era int) relayMask {
 // eraOf is what counted then: of what is not kept, the oldest.
 func (l *listsRecord) eraOf(era int) relayEra {
 	return l.Eras[min(max(0, era-l.Before), len(l.Eras)-1)]
+}
+
+// changed is when the relays that count last became others, of what is kept; zero:
+// never. Another policy over the same relays is no other list.
+func (l *listsRecord) changed() (t time.Time) {
+	for i, e := range l.Eras {
+		if i > 0 && l.Eras[i-1].Relays != e.Relays || i == 0 && l.Before > 0 {
+			t = time.Unix(e.From, 0)
+		}
+	}
+	return t
 }
 
 // makePath builds the path of a record.

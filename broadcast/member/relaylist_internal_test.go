@@ -382,3 +382,27 @@ func TestExpected(t *testing.T) {
 		t.Error("not expected after the deadline")
 	}
 }
+
+// TestListsChanged: only other relays make another list, not another policy.
+func TestListsChanged(t *testing.T) {
+	era := func(relays relayMask, deadline time.Duration, from int64) relayEra {
+		return relayEra{Relays: relays, Policy: Policy{Deadline: deadline}, From: from}
+	}
+	for name, c := range map[string]struct {
+		l    listsRecord
+		want int64 // 0: never
+	}{
+		"nothing":        {listsRecord{}, 0},
+		"the first":      {listsRecord{Eras: []relayEra{era(7, 1, 10)}}, 0},
+		"a policy":       {listsRecord{Eras: []relayEra{era(7, 1, 10), era(7, 2, 20)}}, 0},
+		"a relay":        {listsRecord{Eras: []relayEra{era(7, 1, 10), era(11, 1, 20)}}, 20},
+		"both":           {listsRecord{Eras: []relayEra{era(7, 1, 10), era(11, 1, 20), era(11, 2, 30)}}, 20},
+		"again":          {listsRecord{Eras: []relayEra{era(7, 1, 10), era(11, 1, 20), era(7, 1, 30)}}, 30},
+		"of before":      {listsRecord{Before: 3, Eras: []relayEra{era(7, 1, 10), era(7, 2, 20)}}, 10},
+		"of before, one": {listsRecord{Before: 3, Eras: []relayEra{era(7, 1, 10), era(3, 2, 20)}}, 20},
+	} {
+		if got := c.l.changed(); c.want == 0 != got.IsZero() || c.want != 0 && got.Unix() != c.want {
+			t.Errorf("%s: %v, want %d", name, got, c.want)
+		}
+	}
+}

@@ -268,9 +268,7 @@ func (m *Machine) failChange(err error) {
 		for _, q := range slices.Clone(p.queue) {
 			m.forgetPost(p, q)
 		}
-		if i := m.spareAt(p.ref.Key); i >= 0 {
-			m.meta.Spares[i].Tried = m.now.Unix()
-		}
+		m.triedSpare(p.ref.Key)
 		p.refused = nil
 		m.setStanding(p, vacant)
 	}

@@ -95,7 +95,7 @@ func answerTo(w any) any {
 		return &ConfirmInfo{}
 	case PassOn:
 		return &PassedInfo{}
-	case RemoveMember, ApproveMember, RefuseMember, SetRole, LeaveGroup, RevokeInvite, SetPolicy:
+	case RemoveMember, ApproveMember, RefuseMember, SetRole, LeaveGroup, RevokeInvite, SetPolicy, AddGroupSpare, DropGroupSpare:
 		return &OperationInfo{}
 	case AddRelay, RetireRelay, ReplaceRelay:
 		return &RelayChange{}

@@ -45,7 +45,7 @@ type Roster struct {
 	strikes  []int // removals and operations that lower a role
 	aimed    map[wire.Seat][]int
 	fights   []int // strikes that hit something
-	lists    [opRevoke + 1][]int
+	lists    [opSpares + 1][]int
 
 	waiting map[wire.Digest]*waitingOperation
 	wanted  map[wire.Digest][]wire.Digest // what is missing: who waits for it

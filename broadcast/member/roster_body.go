@@ -29,6 +29,7 @@ const (
 	opEpoch
 	opLeave
 	opRevoke
+	opSpares // roster_spares.go
 )
 
 type (
@@ -236,6 +237,8 @@ func readOperationBody(r *wire.Reader) OperationBody {
 		var b OpRevoke
 		r.Fixed(b.Invite[:])
 		return b
+	case opSpares:
+		return readSpares(r)
 	case 0:
 		r.Fail(wire.ErrFormat)
 	default:

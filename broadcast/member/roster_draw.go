@@ -105,6 +105,8 @@ func describe(body OperationBody, name func(wire.Seat) string) string {
 		return fmt.Sprintf("relay list %d", b.Ordinal)
 	case OpPolicy:
 		return "policy"
+	case OpSpares:
+		return fmt.Sprintf("%s in reserve", plural(len(b.Spares), "relay"))
 	case OpEpoch:
 		return fmt.Sprintf("epoch %d", generation(b.Number))
 	case OpRevoke:

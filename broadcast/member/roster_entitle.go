@@ -54,9 +54,9 @@ func (r *Roster) entitle(n *rosterNode) error {
 		if _, ordinal, _ := v.relays(); b.Ordinal != ordinal+1 {
 			return fmt.Errorf("relay list %d after %d %w", b.Ordinal, ordinal, wire.ErrFormat)
 		}
-	case OpPolicy:
+	case OpPolicy, OpSpares:
 		if author.role != RoleOwner {
-			return fmt.Errorf("a policy by seat %s, which is no owner, %w", n.seat.Short(), ErrNotEntitled)
+			return fmt.Errorf("%T by seat %s, which is no owner, %w", b, n.seat.Short(), ErrNotEntitled)
 		}
 	case OpEpoch:
 		heads := v.epochs()

@@ -47,6 +47,7 @@ func (m *Machine) rosterChanged(before, after *State) {
 	for _, seat := range letInAgain(before, after) {
 		m.asksBack(m.seats[seat])
 	}
+	m.forgetTried(after)
 	m.followRelays()
 }
 
@@ -314,6 +315,9 @@ func (m *Machine) tellLists(before, after *State) {
 	if before.Policy != after.Policy {
 		m.show(Event{Kind: EventRoster, Text: fmt.Sprintf("The group's policy changed: %s.", describePolicy(&after.Policy))})
 	}
+	if before.Reserve != after.Reserve {
+		m.show(Event{Kind: EventRoster, Text: describeSpares(after.Spares)})
+	}
 	if after.Headless && !before.Headless {
 		m.show(Event{Kind: EventRoster, Text: "The group has neither owner nor admin any more: members and relays stay as they are, and nobody can change them. Begin a new group when you need to."})
 	}
@@ -360,7 +364,10 @@ func describePolicy(p *Policy) string {
 		quorum = fmt.Sprintf("%d of the relays' operators must agree", p.Quorum)
 	}
 	said := fmt.Sprintf("%s, %s, a relay may stay silent for %v, messages are kept for %v", modeWords(p.Mode), quorum, inWords(p.Deadline), inWords(p.Retention))
-	if p.Carriers > 0 {
+	switch {
+	case p.Carriers == MaxRelays:
+		said += ", a text goes in full to all relays"
+	case p.Carriers > 0:
 		said += fmt.Sprintf(", a text goes in full to %d relays at most, its digest to the others", p.Carriers)
 	}
 	return said

@@ -11,5 +11,6 @@ var goldenOperations = map[string]string{
 	"policy": "627aa00ebaaa09ba69b05748f989f78b5710d3c5b600409c32bfcc9a6afdae6f",
 	"epoch":  "7f47fe7fc3a84acd21e8c4b3f40b913f534ea43405dba7659ef5dc39f3c53824",
 	"leave":  "a69b985f79281936e3a6a78a1c471336b54c3042af9ed5fee925412311fe6249",
+	"spares": "f543f571aad97deebb447480bec98c1040456424cf02bae8e920d85f92086af9",
 	"revoke": "10ed4f1ae8ea0ddb6d9fc95162f3eef91a29d5d373cd5a0d60f91f878f4c07d9",
 }

@@ -142,6 +142,8 @@ func (m *Machine) operationNoun(l *logged) string {
 		return "a list of relays" + by
 	case OpPolicy:
 		return "a policy" + by
+	case OpSpares:
+		return "a list of spare relays" + by
 	case OpEpoch:
 		return "an epoch" + by
 	case OpRevoke:

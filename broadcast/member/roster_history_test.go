@@ -107,7 +107,7 @@ func (h *history) body(t *rapid.T, r *member.Roster) member.OperationBody {
 		return rapid.SampledFrom([]uint8{member.RoleAdmin, member.RoleAdmin, member.RoleAdmin, member.RoleMember, member.RoleReader, member.RoleOwner}).Draw(t, "role")
 	}
 	mark := wire.Hash("mark", wire.U64(uint64(h.count)))
-	switch rapid.SampledFrom([]string{"add", "add", "add", "remove", "remove", "remove", "role", "role", "role", "adopt", "leave", "epoch", "relays", "policy", "invite", "revoke"}).Draw(t, "kind") {
+	switch rapid.SampledFrom([]string{"add", "add", "add", "remove", "remove", "remove", "role", "role", "role", "adopt", "leave", "epoch", "relays", "policy", "spares", "invite", "revoke"}).Draw(t, "kind") {
 	case "add":
 		return member.OpAdd{Seat: seat(), Announcement: mark, Role: role()}
 	case "remove":
@@ -135,12 +135,22 @@ func (h *history) body(t *rapid.T, r *member.Roster) member.OperationBody {
 	case "relays":
 		list := slices.Clone(s.Relays)
 		list[0].Key = keys.RelayPublic(mark)
+		if len(s.Spares) > 0 && rapid.Bool().Draw(t, "a spare one") {
+			list[0].Key = rapid.SampledFrom(s.Spares).Draw(t, "spare").Key
+		}
 		return member.OpRelays{Ordinal: s.Ordinal + 1, Relays: list}
 	case "policy":
 		p := s.Policy
 		p.Deadline = time.Duration(h.count) * time.Second
 		p.Mode = rapid.SampledFrom([]uint8{p.Mode, member.ModeOpen, member.ModeOpen, member.ModeApprove, member.ModeClosed}).Draw(t, "mode")
 		return member.OpPolicy{Policy: p}
+	case "spares":
+		b := member.OpSpares{Spares: slices.Clone(s.Spares)}
+		if len(b.Spares) > 2 || rapid.IntRange(0, 3).Draw(t, "none") == 0 {
+			b.Spares = nil
+		}
+		b.Spares = append(b.Spares, member.Spare{Key: keys.RelayPublic(mark), Addrs: []string{"/memory/spare"}, Auto: rapid.Bool().Draw(t, "auto")})
+		return b
 	case "invite":
 		return member.OpInvite{Record: member.InviteRecord{Group: h.gid, Key: keys.InvitePublic(mark), Uses: 1, PerHour: 1, Expires: at, Role: member.RoleMember, Mode: rapid.SampledFrom([]uint8{min(s.Policy.Mode, member.ModeApprove), member.ModeOpen, member.ModeApprove}).Draw(t, "by mode")}}
 	default:

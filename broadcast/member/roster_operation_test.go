@@ -48,6 +48,9 @@ func exampleBodies() []goldenOperation {
 		{"epoch", member.NewOpEpoch(fill(5), epochKey(0xa1), []member.EpochHead{{Operation: fill(0x50), Number: 2<<32 | 9}, {Operation: fill(0x51), Number: 1<<32 | 8}}, g.Relays), 541},
 		{"leave", member.OpLeave{}, 243},
 		{"revoke", member.OpRevoke{Invite: [16]byte{1, 2, 3}}, 259},
+		{"spares", member.OpSpares{Spares: []member.Spare{
+			{Key: keys.RelayPublic(fill(7)), Addrs: []string{"/ip4/192.0.2.7/tcp/4801", "/dns4/seven.example/tcp/4801"}, Token: "token-7", Auto: true},
+			{Key: keys.RelayPublic(fill(6)), Addrs: []string{"/ip4/192.0.2.6/tcp/4801"}}}}, 413},
 	}
 }
 
@@ -146,6 +149,23 @@ func TestOperationRefused(t *testing.T) {
 		"policy mode": {func(o *member.Operation) {
 			o.Body = member.OpPolicy{Policy: member.Policy{Suite: 1, Deadline: time.Second, Retention: time.Second}}
 		}, wire.ErrFormat},
+		"9 spares": {func(o *member.Operation) {
+			o.Body = member.OpSpares{Spares: make([]member.Spare, member.MaxSpares+1)}
+		}, wire.ErrTooLong},
+		"spare twice": {func(o *member.Operation) {
+			o.Body = member.OpSpares{Spares: slices.Repeat([]member.Spare{{Key: relayKey(1), Addrs: []string{"/a"}}}, 2)}
+		}, wire.ErrFormat},
+		"spare nobody":  {func(o *member.Operation) { o.Body = member.OpSpares{Spares: []member.Spare{{Addrs: []string{"/a"}}}} }, wire.ErrFormat},
+		"spare nowhere": {func(o *member.Operation) { o.Body = member.OpSpares{Spares: []member.Spare{{Key: relayKey(1)}}} }, wire.ErrFormat},
+		"spare at much": {func(o *member.Operation) {
+			o.Body = member.OpSpares{Spares: []member.Spare{{Key: relayKey(1), Addrs: slices.Repeat([]string{"/a"}, member.MaxAddresses+1)}}}
+		}, wire.ErrTooLong},
+		"spare's token": {func(o *member.Operation) {
+			o.Body = member.OpSpares{Spares: []member.Spare{{Key: relayKey(1), Addrs: []string{"/a"}, Token: "a b"}}}
+		}, wire.ErrFormat},
+		"spare's token long": {func(o *member.Operation) {
+			o.Body = member.OpSpares{Spares: []member.Spare{{Key: relayKey(1), Addrs: []string{"/a"}, Token: strings.Repeat("t", 65)}}}
+		}, wire.ErrTooLong},
 		"epoch of nothing": {func(o *member.Operation) { o.Body = member.NewOpEpoch(fill(5), epochKey(1), nil, manyRelays(1)) }, wire.ErrFormat},
 		"epoch nowhere": {func(o *member.Operation) {
 			o.Body = member.NewOpEpoch(fill(5), epochKey(1), []member.EpochHead{{Number: 1}}, nil)
@@ -178,7 +198,7 @@ func TestOperationRefused(t *testing.T) {
 		t.Error("an operation without body")
 	}
 	b := exampleOperation(member.OpLeave{}).Append(nil)
-	for kind, want := range map[byte]error{0: wire.ErrFormat, 11: member.ErrNewerFormat, 255: member.ErrNewerFormat} {
+	for kind, want := range map[byte]error{0: wire.ErrFormat, 12: member.ErrNewerFormat, 255: member.ErrNewerFormat} {
 		b[len(b)-65] = kind
 		if _, err := member.ParseOperation(b); !errors.Is(err, want) {
 			t.Errorf("kind %d: %v", kind, err)

@@ -14,7 +14,7 @@ func (m *Machine) rosterInfo(w GetRoster) RosterInfo {
 	digest := m.roster.Digest()
 	v := RosterInfo{Digest: hex.EncodeToString(digest[:]), Operations: m.roster.Len(), Waiting: len(m.roster.order), Headless: s.Headless,
 		Relays: len(s.Relays), Ordinal: s.Ordinal, Epochs: len(s.Epochs),
-		Policy:  RosterPolicy{Quorum: m.needed(), Strict: s.Policy.Strict, Mode: modeName(s.Policy.Mode), Deadline: s.Policy.Deadline, Retention: s.Policy.Retention},
+		Policy:  RosterPolicy{Quorum: m.needed(), Strict: s.Policy.Strict, Mode: modeName(s.Policy.Mode), Deadline: s.Policy.Deadline, Retention: s.Policy.Retention, Carriers: int(s.Policy.Carriers)},
 		Members: []RosterMember{}, Removed: []RosterMember{}, Pending: []RosterMember{}, Asking: []RosterMember{},
 		Invites: []RosterInvite{}, Disputes: []RosterDispute{}, Void: []RosterVoidLine{}}
 	v.Role = m.roleWord(m.seats[m.self])

@@ -124,7 +124,7 @@ func (r *reference) judge(o *member.Operation, f *refFacts) {
 	case member.OpRelays:
 		_, ordinal := w.relays()
 		f.allowed = b.Ordinal == ordinal+1
-	case member.OpPolicy:
+	case member.OpPolicy, member.OpSpares:
 		f.allowed = author.role == member.RoleOwner
 	case member.OpEpoch:
 		f.allowed = slices.Equal(b.Merges, w.epochs())
@@ -547,6 +547,27 @@ func (w *refWorld) policy() member.Policy {
 	return p
 }
 
+// spares: the keys of those in force, without what a list named that they did not
+// know; and the operation.
+func (w *refWorld) spares() (keys []string, by wire.Digest) {
+	list := w.unknown(w.counting(func(b member.OperationBody) bool { _, ok := b.(member.OpSpares); return ok }))
+	if len(list) == 0 {
+		return nil, by
+	}
+	by = slices.MinFunc(list, func(x, y wire.Digest) int {
+		return cmp.Or(w.r.facts(x).depth-w.r.facts(y).depth, bytes.Compare(x[:], y[:]))
+	})
+	later := w.counting(func(b member.OperationBody) bool { _, ok := b.(member.OpRelays); return ok })
+	for _, s := range w.r.ops[by].Body.(member.OpSpares).Spares {
+		if !slices.ContainsFunc(later, func(d wire.Digest) bool {
+			return !w.r.facts(by).past[d] && slices.ContainsFunc(w.r.ops[d].Body.(member.OpRelays).Relays, func(r member.RelayRef) bool { return r.Key == s.Key })
+		}) {
+			keys = append(keys, fmt.Sprint(s.Key, s.Auto))
+		}
+	}
+	return keys, by
+}
+
 // stricter: a policy of another mode counts that the operation did not know;
 // beside: and that did not know the operation either.
 func (w *refWorld) stricter(d wire.Digest, mode uint8, beside bool) bool {
@@ -619,6 +640,8 @@ func (r *reference) report(set refSet) string {
 	}
 	relays, ordinal := w.relays()
 	lines = append(lines, fmt.Sprintf("relays %d %s", ordinal, relays[0].Key), fmt.Sprintf("policy %v", w.policy()))
+	spares, reserve := w.spares()
+	lines = append(lines, fmt.Sprintf("spares %v by %s", spares, reserve.Short()))
 	for _, e := range w.epochs() {
 		lines = append(lines, "epoch "+e.Short())
 	}
@@ -653,6 +676,11 @@ func reportState(s *member.State) string {
 		lines = append(lines, fmt.Sprintf("invite %x revoked %v", i.ID, i.Revoked))
 	}
 	lines = append(lines, fmt.Sprintf("relays %d %s", s.Ordinal, s.Relays[0].Key), fmt.Sprintf("policy %v", s.Policy))
+	var spares []string
+	for _, x := range s.Spares {
+		spares = append(spares, fmt.Sprint(x.Key, x.Auto))
+	}
+	lines = append(lines, fmt.Sprintf("spares %v by %s", spares, s.Reserve.Short()))
 	for _, e := range s.Epochs {
 		lines = append(lines, "epoch "+e.Operation.Short())
 	}

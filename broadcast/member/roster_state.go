@@ -20,8 +20,10 @@ type State struct {
 	Pending  []Pending // seats whose admission is void: another admin may adopt them
 	Invites  []Invite
 	Policy   Policy
-	Relays   []RelayRef // in force, in the order of the list
-	Ordinal  uint32     // of the list; 0: the genesis'
+	Relays   []RelayRef  // in force, in the order of the list
+	Ordinal  uint32      // of the list; 0: the genesis'
+	Spares   []Spare     // relays in reserve that are left, in the order in which they are taken
+	Reserve  wire.Digest // the operation that names them; zero: none does
 	Epochs   []EpochHead
 	Void     []VoidOperation
 	Disputes []Dispute
@@ -99,8 +101,8 @@ const (
 	// DisputeDraw: admins of equal path struck at each other; the seats lost
 	// their role.
 	DisputeDraw
-	// DisputeLists: several relay lists, or policies, were made at once; one of
-	// them is in force.
+	// DisputeLists: several relay lists, policies, or lists of spare relays that
+	// differ were made at once; one of them is in force.
 	DisputeLists
 )
 
@@ -247,11 +249,12 @@ func (v *rosterView) invites() (list []Invite) {
 }
 
 func (s *State) readLists(v *rosterView) {
-	var relays, policies []int
+	var relays, policies, spares []int
 	s.Relays, s.Ordinal, relays = v.relays()
 	s.Policy, policies = v.policy()
-	for _, rivals := range [][]int{relays, policies} {
-		if len(rivals) > 0 {
+	s.Spares, s.Reserve, spares = v.spares()
+	for _, rivals := range [][]int{relays, policies, spares} {
+		if v.differ(rivals) {
 			d := Dispute{Kind: DisputeLists}
 			for _, i := range rivals {
 				d.add(v.r.ops[i].seat, v.r.ops[i].digest)
@@ -259,6 +262,17 @@ func (s *State) readLists(v *rosterView) {
 			s.Disputes = append(s.Disputes, d)
 		}
 	}
+}
+
+// differ tells whether operations say different things: two admins' devices that put
+// one spare relay in one place say the same.
+func (v *rosterView) differ(rivals []int) bool {
+	for _, i := range rivals {
+		if !bytes.Equal(v.r.ops[i].op.Body.append(nil), v.r.ops[rivals[0]].op.Body.append(nil)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *State) readVoid(v *rosterView) {

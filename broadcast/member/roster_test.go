@@ -2,6 +2,7 @@ package member_test
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -101,6 +102,7 @@ func TestRosterRefuses(t *testing.T) {
 		"an admin raises to own":  {next("ann", f.role("cyd", owner)), member.ErrNotEntitled},
 		"an admin raises itself":  {next("ann", f.role("ann", owner)), member.ErrNotEntitled},
 		"an admin makes policy":   {next("ann", member.OpPolicy{Policy: f.genesis.Policy}), member.ErrNotEntitled},
+		"an admin makes spares":   {next("ann", member.OpSpares{}), member.ErrNotEntitled},
 		"a member twice":          {next("ann", f.add("cyd", plain)), member.ErrNothingToDo},
 		"adopt a member":          {next("ann", member.OpAdopt{Seats: []member.Adopted{{Seat: f.seat("cyd"), Role: plain}}}), member.ErrNothingToDo},
 		"the role it has":         {next("ann", f.role("ben", admin)), member.ErrNothingToDo},
@@ -324,6 +326,65 @@ func TestRosterLists(t *testing.T) {
 	if s = f.roster(f.ops...).State(); s.Voting(keys.Ed25519).Needed() != 1 {
 		t.Errorf("needed: %d of 1", s.Voting(keys.Ed25519).Needed())
 	}
+}
+
+// TestRosterSpares: owners say what is in reserve; of two at once that of the shorter
+// path holds, and people are told; a list of relays that came later uses them up.
+func TestRosterSpares(t *testing.T) {
+	f := twoAdmins(t)
+	f.does("fay", f.add("eve", owner))
+	f.meet("fay", "ann", "ben", "eve")
+	spares := func(keys ...byte) (b member.OpSpares) {
+		for _, n := range keys {
+			b.Spares = append(b.Spares, member.Spare{Key: relayKey(n), Addrs: []string{"/memory/spare"}, Auto: n > 50})
+		}
+		return b
+	}
+	is := func(disputes int, keys ...byte) {
+		t.Helper()
+		s := f.roster(f.ops...).State()
+		if want := spares(keys...).Spares; !reflect.DeepEqual(s.Spares, want) || len(s.Disputes) != disputes {
+			t.Errorf("%+v, want %+v; %d disputes", s.Spares, want, len(s.Disputes))
+		}
+		for _, d := range s.Disputes {
+			if d.Kind != member.DisputeLists || len(d.Seats) != 2 {
+				t.Errorf("%+v", d)
+			}
+		}
+	}
+	is(0)
+	f.does("eve", spares(42))
+	f.does("fay", spares(42)) // the same beside it: nobody has to look at that
+	is(0, 42)
+	f.meet("fay", "ann", "ben", "eve")
+	f.does("eve", spares(60, 41))
+	is(0, 60, 41)
+	f.does("fay", spares(42)) // beside it, from nearer to the genesis
+	is(1, 42)
+	f.meet("fay", "ann", "ben", "eve")
+	f.does("eve", spares(43, 61, 62))
+	is(0, 43, 61, 62)
+	f.meet("fay", "ann", "ben", "eve")
+	list := manyRelays(2)
+	list[1].Key = relayKey(61)
+	f.does("ann", member.OpRelays{Ordinal: 1, Relays: list})
+	is(0, 43, 62)
+	f.does("eve", spares(62)) // she did not know of that list
+	is(0, 62)
+	f.meet("fay", "ann", "ben", "eve")
+	list = slices.Clone(list)
+	list[1].Key = relayKey(44)
+	f.does("ben", member.OpRelays{Ordinal: 2, Relays: list})
+	is(0, 62)
+	f.meet("fay", "ann", "ben", "eve")
+	f.does("fay", spares(61, 44)) // both again: one was retired since, one is in use
+	is(0, 61, 44)
+	f.meet("fay", "ann", "ben", "eve")
+	f.does("fay", f.remove("eve"))
+	f.does("eve", spares(63)) // unknowing, and void
+	is(0, 61, 44)
+	f.does("fay", spares())
+	is(0)
 }
 
 func TestRosterEpochs(t *testing.T) {

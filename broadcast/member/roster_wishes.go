@@ -39,6 +39,10 @@ func (m *Machine) rosterWish(id uint64, w Wish) bool {
 		err = m.revokeInvite(id, w)
 	case SetPolicy:
 		err = m.setPolicy(id, w)
+	case AddGroupSpare:
+		err = m.addGroupSpare(id, w)
+	case DropGroupSpare:
+		err = m.dropGroupSpare(id, w)
 	default:
 		return false
 	}
@@ -108,7 +112,7 @@ func (c *change) revoke(list [][16]byte) {
 
 // invite makes the invitation that takes the place of others.
 func (c *change) invite() {
-	inv, rec, l, err := c.m.newInvite(DefaultUses, DefaultValid)
+	inv, rec, l, err := c.m.newInvite(DefaultUses, DefaultValid, RoleMember)
 	if err != nil {
 		c.err = err
 		return
@@ -335,6 +339,7 @@ func (m *Machine) setPolicy(id uint64, w SetPolicy) error {
 	replace(&p.Deadline, w.Deadline)
 	replace(&p.Retention, w.Retention)
 	replace(&p.Text, w.Policy)
+	replace(&p.Carriers, w.Carriers)
 	if p == m.state.Policy {
 		return fmt.Errorf("that is the policy already, so this %w", ErrNothingToDo)
 	}

@@ -34,6 +34,7 @@ type Security struct {
 	Reinforces  bool           `json:"reinforces"` // this device mixes ML-KEM in again as time goes by
 	Goals       []GoalInfo     `json:"goals"`      // how few could do what, as GetCoalition has it
 	Held        []EvidenceInfo `json:"held"`       // evidence, without texts
+	Lacks       []LackInfo     `json:"lacks"`      // messages that did not arrive, and what is done about them
 	// Advice is what the person can do, most urgent first; commands as
 	// cmd/parallax has them.
 	Advice []string `json:"advice"`
@@ -55,7 +56,7 @@ func (m *Machine) security() (Security, error) {
 	if err != nil {
 		return Security{}, err
 	}
-	v := Security{Status: m.status(), Code: code.Code, Compared: len(m.used()) > 1, Policy: m.policyInfo(), Advice: []string{}}
+	v := Security{Status: m.status(), Code: code.Code, Compared: len(m.used()) > 1, Policy: m.policyInfo(), Lacks: m.lackInfos(), Advice: []string{}}
 	for _, s := range v.Members {
 		switch s.Verdict {
 		case "agreed":
@@ -154,6 +155,11 @@ func (m *Machine) advise(v *Security) {
 			say("Put another relay in the place of %s: parallax relay replace %s", list, convicted[0])
 		} else {
 			say("Ask an admin to put another relay in the place of %s.", list)
+		}
+	}
+	for _, p := range m.used() {
+		if !p.aside && m.lost(p) {
+			say("Relay %s has been gone for %s. %s", p.label(), days(m.now.Sub(unixSeconds(m.meta.Relays[p.index].Missing))), m.offer(p))
 		}
 	}
 	if v.Contested > 0 {

@@ -101,11 +101,12 @@ type metaRecord struct {
 	Incarnation []byte
 	Relays      []relayRecord // every path there ever was, by its place
 	Lists       listsRecord
-	Change      *relayChange  `json:",omitempty"` // of the relays, under way here
-	Spares      []spareRecord `json:",omitempty"`
-	Asking      *askingRecord `json:",omitempty"` // to be let in, while joining
-	Announced   []byte        // own announcement
-	Admitted    []byte        // own admission; empty for the founder
+	Change      *relayChange     `json:",omitempty"` // of the relays, under way here
+	Spares      []spareRecord    `json:",omitempty"`
+	SparesTried map[string]int64 `json:",omitempty"` // the group's, by key in hex: Unix seconds when this device tried one in vain
+	Asking      *askingRecord    `json:",omitempty"` // to be let in, while joining
+	Announced   []byte           // own announcement
+	Admitted    []byte           // own admission; empty for the founder
 	Joined      bool
 	Restored    bool     `json:",omitempty"` // from a backup, not announced anew yet
 	Asked       int      `json:",omitempty"` // Restored: times that epoch keys were asked for

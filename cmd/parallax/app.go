@@ -22,8 +22,10 @@ import (
 // How long a command that runs the node itself waits for its relays.
 const (
 	pollEvery   = 20 * time.Millisecond
-	catchUpMost = 6 * time.Second         // for the first relay
-	catchUpRest = 1500 * time.Millisecond // for the others, once one has caught up
+	catchUpMost = 6 * time.Second         // for the first relay, while none brings anything
+	catchUpLong = 2 * time.Minute         // and while one does: its next command goes on
+	catchUpRest = 1500 * time.Millisecond // for the others, once one has caught up, while none brings anything
+	catchUpLast = 10 * time.Second        // and while one does
 	flushMost   = 3 * time.Second         // for receipts, before the node ends
 )
 
@@ -211,10 +213,11 @@ func (a *app) groupAnd(ctx context.Context, c node.Client, args []string) (g nod
 }
 
 // catchUp waits until every relay delivered what it has, or, when some do not
-// answer, for a short while; it says which are missing. A status is returned
-// in any case but a failure.
+// answer, for a short while; after a long absence it tells how far it is. It says
+// which are missing. A status is returned in any case but a failure.
 func (a *app) catchUp(ctx context.Context, c node.Client, unit string) (member.Status, error) {
-	start, first := time.Now(), time.Time{}
+	start := time.Now()
+	w := watch{start: start, moved: start}
 	for {
 		s, err := ask[member.Status](ctx, c, unit, member.GetStatus{})
 		if err != nil {
@@ -223,17 +226,12 @@ func (a *app) catchUp(ctx context.Context, c node.Client, unit string) (member.S
 		if s.Left {
 			return s, nil // nothing comes any more
 		}
-		done := 0
-		for _, r := range s.Relays {
-			if r.Connected && r.CaughtUp || r.Ended {
-				done++
-			}
-		}
 		now := time.Now()
-		if done > 0 && first.IsZero() {
-			first = now
+		done := w.look(now, s)
+		late := w.late(now)
+		if text := w.progress(now, s); text != "" {
+			a.Say("%s", text)
 		}
-		late := now.Sub(start) > catchUpMost || !first.IsZero() && now.Sub(first) > catchUpRest
 		if s.Ready && (done == len(s.Relays) || late) {
 			a.sayMissing(s)
 			return s, nil
@@ -254,12 +252,15 @@ func (a *app) catchUp(ctx context.Context, c node.Client, unit string) (member.S
 
 func (a *app) sayMissing(s member.Status) {
 	for _, r := range s.Relays {
-		if r.Connected && r.CaughtUp || r.Ended {
-			continue
-		}
 		why := "it has not answered"
-		if r.Problem != "" {
+		switch {
+		case readToEnd(r):
+			continue
+		case r.Problem != "":
 			why = r.Problem
+		case r.Connected:
+			a.Say("Relay %s (%s) is not read to its end yet%s. What only it has is not shown yet; reading goes on while parallax runs.", r.Label, cli.Clean(r.Operator), soFar(r))
+			continue
 		}
 		a.Say("Relay %s (%s) is missing: %s. What only it has is not shown yet.", r.Label, cli.Clean(r.Operator), cli.Clean(why))
 	}

@@ -29,8 +29,9 @@ func newCreate(a *app) *cobra.Command {
 	var name string
 	var strict bool
 	var policyFile, mode string
-	var deadline cli.Duration
-	var carriers int
+	var deadline, retention cli.Duration
+	var quorum quorumFlag
+	var carriers carriersFlag
 	c := &cobra.Command{
 		Use: "create NAME --relays A,B,C", Short: "Found a group on relays", Args: cli.Args(1, 1),
 		Long: "Founds a group on the relays whose addresses their operators gave you (`parallax-relay address`).\n" +
@@ -55,8 +56,13 @@ func newCreate(a *app) *cobra.Command {
 			if err := member.CheckName(args[0]); err != nil {
 				return cli.Errorf(cli.Usage, "the group's name: %w", err)
 			}
-			if d := time.Duration(deadline); d != 0 && (d < time.Second || d%time.Second != 0) {
-				return cli.Errorf(cli.Usage, "--deadline is %s, it counts in whole seconds", d)
+			for name, d := range map[string]cli.Duration{"deadline": deadline, "retention": retention} {
+				if !c.Flags().Changed(name) {
+					continue
+				}
+				if err := wholeSeconds(name, d); err != nil {
+					return err
+				}
 			}
 			if err := checkMode(mode); err != nil {
 				return err
@@ -64,8 +70,16 @@ func newCreate(a *app) *cobra.Command {
 			if strict && policyFile != "" {
 				return cli.Errorf(cli.Usage, "--strict needs all relays, --policy says which are enough: take one of the two")
 			}
-			if c.Flags().Changed("carriers") && (carriers < 1 || carriers > len(spots)) {
-				return cli.Errorf(cli.Usage, "--carriers is %d: of %s, 1 to %d can carry a text in full", carriers, cli.Plural(len(spots), "relay"), len(spots))
+			if quorum != 0 && (strict || policyFile != "") {
+				return cli.Errorf(cli.Usage, "--quorum says how many operators are enough, --strict that all are needed, --policy which: take one of them")
+			}
+			if int(quorum) > len(spots) {
+				return cli.Errorf(cli.Usage, "--quorum is %d: over %s, 1 to %d operators can agree; majority is %d", quorum, cli.Plural(len(spots), "relay"), len(spots), len(spots)/2+1)
+			}
+			if c.Flags().Changed("carriers") {
+				if err := carriers.check(len(spots)); err != nil {
+					return err
+				}
 			}
 			policy, err := readPolicy(policyFile)
 			if err != nil {
@@ -76,7 +90,8 @@ func newCreate(a *app) *cobra.Command {
 				return err
 			}
 			a.Say("Founding %s on %s ...", args[0], cli.Plural(len(spots), "relay"))
-			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Mode: mode, Deadline: time.Duration(deadline), Policy: policy, Carriers: uint8(min(carriers, member.MaxRelays))}
+			w := member.CreateGroup{Group: args[0], Name: own, Relays: spots, Strict: strict, Mode: mode,
+				Deadline: time.Duration(deadline), Retention: time.Duration(retention), Quorum: uint8(quorum), Policy: policy, Carriers: uint8(carriers)}
 			before, err := ask[[]node.Membership](c.Context(), client, "", node.ListGroups{})
 			if err == nil {
 				var g member.GroupInfo
@@ -94,7 +109,9 @@ func newCreate(a *app) *cobra.Command {
 	f.StringVar(&mode, "mode", "open", "who lets newcomers in: open, approve or closed")
 	f.StringVar(&policyFile, "policy", "", "file with the group's policy text: which operators are enough")
 	f.Var(&deadline, "deadline", "how long a relay may be silent before the others go on (default 30s)")
-	f.IntVar(&carriers, "carriers", 0, "how many relays get each text in full, the others its digest (default 3, or all of fewer)")
+	f.Var(&retention, "retention", "how long what members were away for can still be read (default 21d)")
+	f.Var(&quorum, "quorum", "how many operators must agree, or majority (default majority)")
+	f.Var(&carriers, "carriers", "how many relays get each text in full, the others its digest, or all (default 3, or all of fewer)")
 	return c
 }
 

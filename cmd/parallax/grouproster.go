@@ -170,14 +170,15 @@ func newLeave(a *app) *cobra.Command {
 }
 
 func newSet(a *app) *cobra.Command {
-	var quorum uint8
+	var quorum quorumFlag
+	var carriers carriersFlag
 	var strict bool
 	var deadline, retention cli.Duration
 	var policyFile, mode string
 	c := &cobra.Command{
 		Use: "set [GROUP]", Short: "Change the group's policy", Args: cli.Args(0, 1),
-		Long: "For owners. Changes what is named; the rest stays. --strict=false, --quorum 0 and\n" +
-			"--policy \"\" take back what was set.\n\n" + modesHelp +
+		Long: "For owners. Changes what is named; the rest stays. --strict=false, --quorum majority,\n" +
+			"--carriers default and --policy \"\" take back what was set.\n\n" + modesHelp +
 			"\nAnother mode ends every invitation; who came by one stays.",
 		RunE: func(c *cobra.Command, args []string) error {
 			var w member.SetPolicy
@@ -190,7 +191,8 @@ func newSet(a *app) *cobra.Command {
 				return false
 			}
 			if given("quorum") {
-				w.Quorum = &quorum
+				n := uint8(quorum)
+				w.Quorum = &n
 			}
 			if given("strict") {
 				w.Strict = &strict
@@ -205,15 +207,19 @@ func newSet(a *app) *cobra.Command {
 				if !given(name) {
 					continue
 				}
-				t := time.Duration(*d)
-				if t < time.Second || t%time.Second != 0 {
-					return cli.Errorf(cli.Usage, "--%s is %s, it counts in whole seconds", name, d)
+				if err := wholeSeconds(name, *d); err != nil {
+					return err
 				}
+				t := time.Duration(*d)
 				if name == "deadline" {
 					w.Deadline = &t
 				} else {
 					w.Retention = &t
 				}
+			}
+			if given("carriers") {
+				n := uint8(carriers)
+				w.Carriers = &n
 			}
 			if given("policy") {
 				text, err := readPolicy(policyFile)
@@ -234,12 +240,16 @@ func newSet(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if err := carriers.check(len(s.Relays)); err != nil {
+					return err
+				}
 				return a.change(c.Context(), client, g, s, w)
 			})
 		},
 	}
 	f := c.Flags()
-	f.Uint8Var(&quorum, "quorum", 0, "how many operators must agree; 0: a majority")
+	f.Var(&quorum, "quorum", "how many operators must agree, or majority")
+	f.Var(&carriers, "carriers", "how many relays get each text in full, the others its digest, all, or default")
 	f.BoolVar(&strict, "strict", false, "all relays must agree")
 	f.StringVar(&mode, "mode", "", "who lets newcomers in: open, approve or closed")
 	f.Var(&deadline, "deadline", "how long a relay may be silent before the others go on")

@@ -24,11 +24,16 @@ func newInvite(a *app) *cobra.Command {
 	var uses uint32
 	var expires cli.Duration
 	var qr bool
+	var role string
 	c := &cobra.Command{
 		Use: "invite [GROUP]", Short: "Make an invitation link, list or revoke invitations", Args: cli.Args(0, 1),
 		Long: "Makes a link that lets its readers join, also while you are offline. Pass it on where only they read it. In a group\n" +
-			"whose mode is approve its readers ask, and an admin lets them in (`parallax member requests`).",
+			"whose mode is approve who has it asks, and an admin lets them in (`parallax member requests`). With --role reader\n" +
+			"who comes by it reads and does not speak; `parallax member role` changes that later.",
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkInviteRole(role); err != nil {
+				return err
+			}
 			return a.with(c.Context(), func(client node.Client) error {
 				g, err := a.group(c.Context(), client, first(args))
 				if err != nil {
@@ -38,7 +43,7 @@ func newInvite(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				v, err := ask[member.InviteInfo](c.Context(), client, g.Unit, member.MakeInvite{Uses: uses, Valid: time.Duration(expires)})
+				v, err := ask[member.InviteInfo](c.Context(), client, g.Unit, member.MakeInvite{Uses: uses, Valid: time.Duration(expires), Role: member.Role(role)})
 				if errors.Is(err, member.ErrUnreached) {
 					return cli.Errorf(cli.Partial, "%w; for a link that is good at once, make another one then", err)
 				}
@@ -57,12 +62,16 @@ func newInvite(a *app) *cobra.Command {
 				a.Say("%d people %s %s with this link until %s; %d of %d relays keep the invitation.",
 					v.Uses, can, cli.Clean(s.Group), v.Expires.Local().Format("2 January 15:04"), v.Relays, len(s.Relays))
 				a.Say("%s They run: parallax join LINK", strings.TrimSuffix(who, "."))
+				if v.Role == member.AsReader {
+					a.Say("Who comes by it reads and does not speak: what readers send is not shown.")
+				}
 				return err
 			})
 		},
 	}
 	c.Flags().Uint32Var(&uses, "uses", 0, "how many may join with it (default 50)")
 	c.Flags().Var(&expires, "expires", "how long it is good for (default 7d)")
+	c.Flags().StringVar(&role, "role", "member", "what who comes by it is: member or reader")
 	c.Flags().BoolVar(&qr, "qr", false, "as a QR code as well, on stderr")
 	c.AddCommand(newInviteList(a), newInviteRevoke(a))
 	return c

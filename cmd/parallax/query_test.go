@@ -179,12 +179,12 @@ func TestInPassing(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	a, out, talk := newApp()
-	if err := a.paths(member.Paths{Relays: []string{"R1", "R2"}}, member.LocationsInfo{Shared: list, Table: "t"}); err != nil || strings.Count(talk.String(), "perhaps one hand") != 2 {
+	if err := a.paths(member.Paths{Relays: []string{"R1", "R2"}}, member.LocationsInfo{Shared: list, Table: "t"}, true); err != nil || strings.Count(talk.String(), "perhaps one hand") != 2 {
 		t.Errorf("%v\n%s", err, talk)
 	}
 	a.JSON = true
 	out.Reset()
-	if err := a.paths(member.Paths{Relays: []string{"R1", "R2"}}, member.LocationsInfo{Shared: list[4:], Table: "t"}); err != nil ||
+	if err := a.paths(member.Paths{Relays: []string{"R1", "R2"}}, member.LocationsInfo{Shared: list[4:], Table: "t"}, true); err != nil ||
 		out.String() != `{"relays":["R1","R2"],"messages":[],"shared":[{"kind":"country","name":"DE","relays":["R1","R2","R3"],"local":false}],"table":"t"}`+"\n" {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -50,7 +50,7 @@ func newRelayList(a *app) *cobra.Command {
 						rows = append(rows, append(row, cli.Cells(shortKey(r.Key), whereabouts(r.Locations), cli.Clean(strings.Join(r.Addrs, ", ")))...))
 					}
 					for _, r := range s.Spares {
-						row := append(cli.Cells("", "", "spare"), spareState(r))
+						row := append(cli.Cells("", "", spareStanding(r)), spareState(r))
 						rows = append(rows, append(row, cli.Cells(shortKey(r.Key), "", cli.Clean(strings.Join(r.Addrs, ", ")))...))
 					}
 					a.Table(w, []string{"relay", "operator", "standing", "state", "key", "network", "address"}, rows)
@@ -63,8 +63,12 @@ func newRelayList(a *app) *cobra.Command {
 				}
 				for _, r := range s.Relays {
 					if !r.Gone.IsZero() {
-						a.Say("Relay %s has not answered since %s. An admin can replace it: parallax relay replace %s ADDRESS",
-							r.Label, r.Gone.Local().Format("2 January 15:04"), r.Label)
+						what, with := "replace it", " ADDRESS"
+						if len(s.Spares) > 0 {
+							what, with = "put a spare relay in its place", ""
+						}
+						a.Say("Relay %s has not answered since %s. An admin can %s: parallax relay replace %s%s",
+							r.Label, r.Gone.Local().Format("2 January 15:04"), what, r.Label, with)
 					}
 				}
 				return err
@@ -109,7 +113,7 @@ func relayState(r member.RelayStatus) cli.Cell {
 	case !r.Connected:
 		return cli.Cell{Text: "not reached", Color: cli.Yellow}
 	case !r.CaughtUp:
-		return cli.Cell{Text: "catching up", Color: cli.Yellow}
+		return cli.Cell{Text: "catching up" + soFar(r), Color: cli.Yellow}
 	}
 	return cli.Cell{Text: "connected", Color: cli.Green}
 }
@@ -241,79 +245,6 @@ func newRelayRetire(a *app) *cobra.Command {
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
-}
-
-func newRelaySpare(a *app) *cobra.Command {
-	c := &cobra.Command{
-		Use: "spare", Short: "Keep relays in reserve for one that is gone",
-		Long: "An admin keeps relays in reserve, on this device: nobody else knows of them until one is used. When a relay of the group\n" +
-			"has been gone for days, or is convicted, `parallax relay replace RELAY` puts a spare one in its place; with --auto this\n" +
-			"device does so by itself, while it runs, with a relay of an operator that the group does not have yet.",
-	}
-	cli.Parent(c)
-	c.AddCommand(newSpareAdd(a), newSpareDrop(a))
-	return c
-}
-
-func newSpareAdd(a *app) *cobra.Command {
-	var auto bool
-	c := &cobra.Command{
-		Use: "add [GROUP] ADDRESS", Short: "Keep a relay in reserve", Args: cli.Args(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.spares(c.Context(), args, func(arg string) (member.Wish, error) {
-				spot, err := oneSpot(arg)
-				return member.AddSpare{Relay: spot, Auto: auto}, err
-			})
-		},
-	}
-	c.Flags().BoolVar(&auto, "auto", false, "put it in the place of a relay that is gone without asking")
-	return c
-}
-
-func newSpareDrop(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "drop [GROUP] KEY", Short: "Keep a relay in reserve no more, by the beginning of its key", Args: cli.Args(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.spares(c.Context(), args, func(arg string) (member.Wish, error) { return member.DropSpare{Relay: arg}, nil })
-		},
-	}
-}
-
-// spares obeys a wish about spare relays and shows those that are kept.
-func (a *app) spares(ctx context.Context, args []string, wish func(arg string) (member.Wish, error)) error {
-	return a.with(ctx, func(client node.Client) error {
-		g, rest, err := a.groupFor(ctx, client, args, 1)
-		if err != nil {
-			return err
-		}
-		w, err := wish(rest[0])
-		if err != nil {
-			return err
-		}
-		v, err := ask[member.SparesInfo](ctx, client, g.Unit, w)
-		if err != nil {
-			return err
-		}
-		err = a.Data(v.Spares, func(w *strings.Builder) {
-			var rows [][]cli.Cell
-			for _, r := range v.Spares {
-				rows = append(rows, append(cli.Cells(shortKey(r.Key), cli.Clean(strings.Join(r.Addrs, ", "))), spareState(r)))
-			}
-			a.Table(w, nil, rows)
-		})
-		a.Say("%s in reserve, known to this device alone.", isAreN(len(v.Spares), "relay"))
-		return err
-	})
-}
-
-func spareState(r member.SpareInfo) cli.Cell {
-	switch {
-	case !r.Tried.IsZero():
-		return cli.Cell{Text: "tried in vain " + r.Tried.Local().Format("2 January 15:04"), Color: cli.Yellow}
-	case r.Auto:
-		return cli.Cell{Text: "by itself"}
-	}
-	return cli.Cell{Text: "when asked"}
 }
 
 // tested is one address, as `relay test --json` shows it.

@@ -64,6 +64,9 @@ func (a *app) overview(w *strings.Builder, v member.Security, where member.Locat
 	if v.Outbox > 0 {
 		fmt.Fprintf(w, "%d posts wait for receipts.\n", v.Outbox)
 	}
+	for _, line := range lacking(v) {
+		fmt.Fprintln(w, line)
+	}
 	fmt.Fprintln(w, secrecy(v))
 	if v.Carriers < len(v.Relays) {
 		fmt.Fprintf(w, "Texts go in full to %d of %d relays; the others get their digest.\n", v.Carriers, len(v.Relays))
@@ -82,6 +85,24 @@ func (a *app) overview(w *strings.Builder, v member.Security, where member.Locat
 			fmt.Fprintf(w, "- %s\n", cli.Clean(line))
 		}
 	}
+}
+
+// lacking says what did not arrive, and what is being done about it.
+func lacking(v member.Security) (lines []string) {
+	for _, l := range v.Lacks {
+		line := cli.Clean(l.Text)
+		if l.State == member.LackMembers && !l.Next.IsZero() {
+			line += fmt.Sprintf(" They are asked again after %s, while parallax runs.", l.Next.Local().Format("2 January 15:04"))
+		}
+		lines = append(lines, line)
+	}
+	switch n := v.Missing; {
+	case n == 1:
+		lines = append(lines, "1 message is known here by its digest alone, and was asked for. If it comes, it is shown. Nothing for you to do.")
+	case n > 1:
+		lines = append(lines, fmt.Sprintf("%d messages are known here by their digests alone, and were asked for. What comes is shown. Nothing for you to do.", n))
+	}
+	return lines
 }
 
 func (a *app) relayTable(w *strings.Builder, v member.Security) {

@@ -25,7 +25,8 @@ import (
 type answers struct {
 	groups []node.Membership
 	status member.Status
-	other  map[string]any // by wish; an error is one
+	now    func() member.Status // in place of status, if there is one
+	other  map[string]any       // by wish; an error is one
 	asked  []member.Wish
 }
 
@@ -35,6 +36,9 @@ func (a *answers) Do(_ context.Context, r node.Request) (node.Result, error) {
 	case node.ListGroups:
 		return a.groups, nil
 	case member.GetStatus:
+		if a.now != nil {
+			return a.now(), nil
+		}
 		return a.status, nil
 	}
 	if err, ok := a.other[r.Wish.Wish()].(error); ok {
@@ -202,7 +206,7 @@ func TestPathsShown(t *testing.T) {
 			Marks: map[string]member.Mark{"R1": "matched", "R2": "silent", "R3": "matched", "R4": "matched"}},
 		{ID: "2f", Member: "Cy", Text: "two", Verdict: "unconfirmed", Operators: 1, Of: 2,
 			Marks: map[string]member.Mark{"R1": "matched", "R2": "dissented", "R3": "awaiting", "R4": "failed"}},
-	}}, member.LocationsInfo{})
+	}}, member.LocationsInfo{}, true)
 	want := "message  from  R1  R2  R3  R4  verdict      operators  text\n" +
 		"1f       Bob   ✓   –   =   ✓   agreed       2 of 2     one\n" +
 		"2f       Cy    ✓   ✗   ·   !   unconfirmed  1 of 2     two\n"
@@ -213,6 +217,52 @@ func TestPathsShown(t *testing.T) {
 		if !strings.Contains(talk.String(), sign) {
 			t.Errorf("%q is not explained in\n%s", sign, talk)
 		}
+	}
+}
+
+// TestTimesShown: how long each relay takes stands under its messages once it is
+// known of one; before, and for one message, it does not.
+func TestTimesShown(t *testing.T) {
+	v := member.Paths{Relays: []string{"R1", "R2", "R3"}, Times: []member.PathTime{
+		{Relay: "R1", Delays: 12, Usual: 40, Deadline: 2, Learned: true},
+		{Relay: "R2", Delays: 64, Usual: 1350, Deadline: 90, Learned: true},
+		{Relay: "R3", Deadline: 30},
+	}}
+	a, out, _ := newApp()
+	if err := a.paths(v, member.LocationsInfo{}, false); err != nil || strings.Contains(out.String(), "usually") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	a, out, talk := newApp()
+	want := "relay  usually after  silent after\n" +
+		"R1     40 ms          2s            learned from 12 messages\n" +
+		"R2     1.4 s          1m30s         learned from 64 messages\n" +
+		"R3     ·              30s           the group's deadline; too few messages to learn from\n"
+	if err := a.paths(v, member.LocationsInfo{}, true); err != nil || !strings.HasSuffix(out.String(), "\n\n"+want) || strings.Contains(talk.String(), "is learned while") {
+		t.Errorf("%v\n%s\n%s", err, out, talk)
+	}
+	a, out, talk = newApp()
+	v.Times = v.Times[2:]
+	v.Times = append(v.Times, v.Times[0])
+	if err := a.paths(v, member.LocationsInfo{}, true); err != nil || strings.Contains(out.String(), "usually") || !strings.Contains(talk.String(), "does not show 30s after another did") {
+		t.Errorf("%v\n%s\n%s", err, out, talk)
+	}
+}
+
+// TestLackingShown: what did not arrive is said calmly, and when it is asked for again.
+func TestLackingShown(t *testing.T) {
+	next := time.Date(2026, 11, 3, 9, 5, 0, 0, time.Local)
+	v := member.Security{Lacks: []member.LackInfo{
+		{State: member.LackMembers, Text: "2 messages of Bob\x1b are missing here.", Next: next},
+		{State: member.LackWaits, Text: "1 message of Cy is missing here.", Next: next},
+	}}
+	v.Missing = 1
+	want := []string{"2 messages of Bob\ufffd are missing here. They are asked again after 3 November 09:05, while parallax runs.",
+		"1 message of Cy is missing here.", "1 message is known here by its digest alone, and was asked for. If it comes, it is shown. Nothing for you to do."}
+	if got := lacking(v); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := lacking(member.Security{}); len(got) != 0 {
+		t.Errorf("of nothing: %q", got)
 	}
 }
 

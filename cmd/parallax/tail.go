@@ -57,6 +57,7 @@ type tail struct {
 	path    string
 	unsaved int
 	printer printer
+	watch   watch
 }
 
 // run shows events until there are no more or ctx ends. again: the process that
@@ -95,6 +96,7 @@ func (t *tail) run(ctx context.Context, name string) (again bool, err error) {
 	if err != nil {
 		return t.retry(err), err
 	}
+	t.watch = watch{start: time.Now()}
 	t.printer = printer{app: t.app, relays: labels(s), until: s.Events}
 	if t.printer.now, err = marksNow(ctx, c, g.Unit); err != nil {
 		return t.retry(err), err
@@ -107,9 +109,7 @@ func (t *tail) run(ctx context.Context, name string) (again bool, err error) {
 			return t.retry(err), err
 		}
 		if e.Number == 0 {
-			if t.follow && e.Kind != member.EventMarks && e.Text != "" {
-				t.Detail("%s", cli.Clean(e.Text))
-			}
+			t.hint(ctx, c, g.Unit, e)
 			continue
 		}
 		if err := t.printer.event(e); err != nil {
@@ -126,6 +126,25 @@ func (t *tail) run(ctx context.Context, name string) (again bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// hint tells a follower what passes: how far catching up is, now and then, and the
+// rest with -v.
+func (t *tail) hint(ctx context.Context, c node.Client, unit string, e member.Event) {
+	if !t.follow || e.Kind == member.EventMarks || e.Text == "" {
+		return
+	}
+	if e.Kind != member.EventProgress {
+		t.Detail("%s", cli.Clean(e.Text))
+		return
+	}
+	s, err := ask[member.Status](ctx, c, unit, member.GetStatus{})
+	if err != nil {
+		return // the next hint tells
+	}
+	if text := t.watch.progress(time.Now(), s); text != "" {
+		t.Say("%s", text)
+	}
 }
 
 // retry tells whether a follower takes the place of the process that ended.
