@@ -3,7 +3,6 @@ package member
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -227,7 +226,11 @@ func (m *Machine) hasNothing(s Span) {
 	if l == nil {
 		return
 	}
-	for _, hole := range m.missing(l) {
+	list := m.missing(l)
+	for _, q := range l.seen {
+		list = append(list, span{q.last, q.last})
+	}
+	for _, hole := range list {
 		first, last := max(hole.first, s.From), min(hole.last, s.To)
 		if first > last {
 			continue
@@ -237,10 +240,13 @@ func (m *Machine) hasNothing(s Span) {
 				m.unhold(h)
 			}
 		}
-		maps.DeleteFunc(l.seen, func(n uint64, _ bool) bool { return first <= n && n <= last })
 		if got := m.received[src]; got != nil && last < got.spans[len(got.spans)-1].last {
 			m.addReceivedSpan(src, span{first, last})
 		}
+	}
+	l.seen = slices.DeleteFunc(l.seen, func(q question) bool { return s.From <= q.last && q.last <= s.To })
+	if !m.endAnswered(l) {
+		m.questionsChanged(l)
 	}
 }
 
