@@ -272,9 +272,11 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	m.arrived(k)
-	m.keepText(a, d, msg.order)
-	m.showMessage(msg)
-	m.recent = append(m.recent, msg)
+	if m.heard(st, msg, c) {
+		m.keepText(a, d, msg.order)
+		m.showMessage(msg)
+		m.recent = append(m.recent, msg)
+	}
 	m.noteNamed(k, c)
 	m.compareView(st, c.View)
 	m.copies(k, msg)
