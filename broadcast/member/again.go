@@ -279,6 +279,9 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 	}
 	m.noteNamed(k, c)
 	m.compareView(st, c.View)
+	if holes := m.received[k.source].holes(0); len(holes) > 0 { // before it, maybe
+		m.mayLack(k.source, holes[len(holes)-1].last)
+	}
 	m.copies(k, msg)
 	m.matchDigests(msg)
 	m.marksChanged(msg)
