@@ -48,7 +48,7 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 	}
 	m.askedOperations(st, q.Operations)
 	m.askedForCopies(st, q.Copies)
-	m.othersAsk(q.Messages)
+	m.othersAsk(st.seat, q.Messages)
 	if !m.mayAsk() || len(m.answersDue)+2 > maxAnswers {
 		return
 	}

@@ -25,6 +25,8 @@ type question struct {
 	steps uint8 // what was done beside
 	at    int64 // Unix seconds of the last step; of a new one: when it showed
 	due   time.Time
+	// others asked for it, of a number that only others named, in this opening.
+	others []wire.Seat
 }
 
 // Steps of a question.
@@ -38,6 +40,10 @@ const (
 // maxQuestions bounds the questions about one source that wait for answers; those
 // about what others named are maxSeen more.
 const maxQuestions = 8
+
+// maxOthers is how many others ask in vain for what only others named until it is not
+// asked for any more. Default: 8.
+const maxOthers = 8
 
 // lackRest is how long an opened membership lets slower relays come before it goes
 // on with its questions: a part of the deadline.
@@ -333,22 +339,43 @@ func (m *Machine) tellGap(l *lack, lost uint64) {
 		Text: fmt.Sprintf("%s of %s did not arrive here: no relay shows them, and no member sent them again. Ask %s what was said.", plural(n, "message"), m.display(st), m.display(st))})
 }
 
-// othersAsk puts off an own question that another member has just asked: once, so
-// that nobody keeps anybody from asking.
-func (m *Machine) othersAsk(spans []Span) {
+// othersAsk puts off own questions that another member has just asked. One about a
+// hole: once, so that nobody keeps anybody from asking. One about what only others
+// named: for each seat that asks, twice as long each time; when maxOthers lack it as
+// well and got nothing, it is hardly there, and a lie in one view shall not make a
+// whole group ask.
+func (m *Machine) othersAsk(by wire.Seat, spans []Span) {
 	for _, s := range spans {
 		l := m.lacks[source{s.Seat, s.Incarnation}]
 		if l == nil {
 			continue
 		}
-		at, changed := m.now.Add(2*m.rules().Deadline), false
-		for _, list := range [][]question{l.questions, l.seen} {
-			for i := range list {
-				if q := &list[i]; q.asked == 0 && !q.did(stepPutOff) && q.due.Before(at) {
-					q.steps |= stepPutOff
-					q.due, changed = at, true
-				}
+		deadline, changed, above := m.rules().Deadline, false, l.gaveUp
+		putOff := func(q *question, times int) {
+			if at := m.now.Add(2*deadline<<times + m.jitter(deadline<<times)); q.due.Before(at) {
+				q.due, changed = at, true
 			}
+		}
+		for i := range l.questions {
+			q := &l.questions[i]
+			if q.asked == 0 && !q.did(stepPutOff) && s.From <= q.last && above < s.To {
+				q.steps |= stepPutOff
+				putOff(q, 0)
+				changed = true
+			}
+			above = q.last
+		}
+		for i := range l.seen {
+			q := &l.seen[i]
+			if q.did(stepOver) || q.last < s.From || s.To < q.last || slices.Contains(q.others, by) {
+				continue
+			}
+			if q.others = append(q.others, by); len(q.others) == maxOthers {
+				q.steps |= stepOver
+				q.at, changed = m.now.Unix(), true
+				continue
+			}
+			putOff(q, len(q.others)-1)
 		}
 		if changed {
 			m.questionsChanged(l)

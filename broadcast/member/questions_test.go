@@ -168,12 +168,48 @@ func TestNobodyIsKeptFromAsking(t *testing.T) {
 	l := m.lacks[source{x.st.seat, x.st.ann.Incarnation}]
 	first := l.due
 	ask := []Span{{l.seat, l.incarnation, 2, 2}}
-	m.othersAsk(ask)
+	m.othersAsk(wire.Seat{1}, ask)
 	once := l.due
 	m.now = m.now.Add(20 * time.Second)
-	m.othersAsk(ask)
+	m.othersAsk(wire.Seat{2}, ask)
 	if !once.After(first) || !l.due.Equal(once) {
 		t.Errorf("due at %v, then at %v, then at %v", first, once, l.due)
+	}
+}
+
+// TestALieAsksOnce: for what only others named a member waits longer with each other
+// that asks, and not at all any more when many have; one that asks again and again
+// changes nothing, and a hole by the sender's own word is asked for whoever asked.
+func TestALieAsksOnce(t *testing.T) {
+	m := laidDown(t, 1)
+	x := newPeer(t, m, "Bob")
+	x.everywhere(x.text(t, "1"))
+	s := source{x.st.seat, x.st.ann.Incarnation}
+	m.mayLackSeen(s, 3)
+	l := m.lacks[s]
+	ask := []Span{{l.seat, l.incarnation, 2, 9}}
+	began := m.now
+	for i := range byte(maxOthers) {
+		if l.due.IsZero() {
+			t.Fatalf("over after %d others", i)
+		}
+		m.othersAsk(wire.Seat{9, i}, ask)
+		due := l.due
+		m.othersAsk(wire.Seat{9, i}, ask)
+		if !l.due.Equal(due) {
+			t.Fatal("one member puts a question off again and again")
+		}
+	}
+	if !l.due.IsZero() || !l.seen[0].did(stepOver) || len(m.events) > 0 && m.told(EventGap, "") > 0 {
+		t.Errorf("after %d others it is due at %v", maxOthers, l.due)
+	}
+	if m.now != began {
+		t.Fatal("time passed")
+	}
+	x.sequence = 3
+	x.everywhere(x.text(t, "4"))
+	if asked := m.asks(t, l); asked[3] != maxAsks || asked[2] != maxAsks {
+		t.Errorf("asked %v", asked)
 	}
 }
 
