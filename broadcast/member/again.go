@@ -16,6 +16,7 @@ import (
 
 // dueAnswer is an answer that waits for its jitter.
 type dueAnswer struct {
+	number  uint64 // of its record
 	at      time.Time
 	asked   time.Time
 	texts   []*keptText
@@ -88,7 +89,7 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 	own.nothing = own.nothing[:min(len(own.nothing), MaxRefetchSpans)]
 	for _, a := range []*dueAnswer{own, others} {
 		if len(a.texts)+len(a.nothing) > 0 {
-			m.answersDue = append(m.answersDue, a)
+			m.addAnswer(a)
 		}
 	}
 }
@@ -118,8 +119,9 @@ func (m *Machine) nextAnswer() (t time.Time) {
 	if !m.mayAsk() {
 		return t
 	}
+	read := m.reading() && m.drained()
 	for _, a := range m.answersDue {
-		if t.IsZero() || a.at.Before(t) {
+		if (a.own || read) && (t.IsZero() || a.at.Before(t)) {
 			t = a.at
 		}
 	}
@@ -131,13 +133,14 @@ func (m *Machine) runAnswers() {
 	if next := m.nextAnswer(); next.IsZero() || m.now.Before(next) {
 		return
 	}
-	due := m.answersDue
+	due, read := m.answersDue, m.reading() && m.drained()
 	m.answersDue = nil
 	for _, a := range due {
-		if m.now.Before(a.at) {
+		if m.now.Before(a.at) || !a.own && !read { // what others answered may wait in a mailbox
 			m.answersDue = append(m.answersDue, a)
 			continue
 		}
+		m.del(m.key(keyAnswer, wire.U64(a.number)))
 		a.texts = slices.DeleteFunc(a.texts, func(t *keptText) bool {
 			at, did := m.agained[againID{t.key, t.d}]
 			return did && (!at.Before(a.asked) || a.own && m.now.Sub(at) < sentSoonAgain)

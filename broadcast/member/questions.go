@@ -156,6 +156,7 @@ func (m *Machine) lookForLacks() {
 	for _, h := range m.sortedHeld() {
 		m.mayLackOf(h.item)
 	}
+	m.wakeAnswers()
 }
 
 // between are the parts of spans above one number and up to another.

@@ -269,3 +269,35 @@ func FuzzQuestions(f *testing.F) {
 		}
 	})
 }
+
+// TestAnswersOutliveRestart pins the record of an answer that waits.
+func TestAnswersOutliveRestart(t *testing.T) {
+	m := laidDown(t, 1)
+	x, y := newPeer(t, m, "Bob"), newPeer(t, m, "Cy")
+	y.everywhere(y.text(t, "1"))
+	y.everywhere(y.text(t, "2"))
+	y.st.came, x.st.came = 1, 1
+	m.sawRefetch(x.st, AppendRefetch(nil, &Refetch{Messages: []Span{
+		{y.st.seat, y.st.ann.Incarnation, 1, 2}, {m.self, m.keyring.inc, 1, 3}}}))
+	if len(m.answersDue) != 2 {
+		t.Fatalf("%d answers wait", len(m.answersDue))
+	}
+	others := m.answersDue[1]
+	got := hex.EncodeToString(recordOf(m, m.key(keyAnswer, wire.U64(others.number))))
+	want := hex.EncodeToString(wire.U64(uint64(others.at.Unix()))) + hex.EncodeToString(wire.U64(uint64(m.now.Unix()))) + "0000" +
+		hex.EncodeToString(wire.U64(others.texts[0].order)) + hex.EncodeToString(wire.U64(others.texts[1].order))
+	if got != want {
+		t.Errorf("the record is %s, not %s", got, want)
+	}
+	r := reopened(t, m)
+	r.now = m.now.Add(-24 * time.Hour) // a clock that was set back
+	r.wakeAnswers()
+	if len(r.answersDue) != 2 || !r.answersDue[0].own || len(r.answersDue[0].nothing) != 1 || len(r.answersDue[1].texts) != 2 || r.answersDue[1].own {
+		t.Fatalf("read back %+v", r.answersDue)
+	}
+	for _, a := range r.answersDue {
+		if a.at.Sub(r.now) > time.Minute {
+			t.Errorf("it waits %v", a.at.Sub(r.now))
+		}
+	}
+}

@@ -131,3 +131,26 @@ func TestAskedManyTimesADay(t *testing.T) {
 		t.Errorf("%d posts in 100 openings of 17 hours", n)
 	}
 }
+
+// TestOtherAnswersOverShortOpenings: the sender is gone, and who has its text is opened
+// for two seconds a day too, at another time than who lacks it.
+func TestOtherAnswersOverShortOpenings(t *testing.T) {
+	w, _ := lacking(t, "Cy")
+	ann, bob, cy := w.nodes[0], w.nodes[1], w.nodes[2]
+	ann.leave()
+	bob.leave()
+	cy.leave()
+	for range 7 {
+		for _, n := range []*memberNode{bob, cy} {
+			n.offline = false
+			n.restart()
+			w.run(2 * time.Second)
+			n.leave()
+			w.run(day / 2)
+		}
+	}
+	if got := bob.said(); !slices.Equal(got, []string{"Ann: two", "Ann: one (by Cy)"}) {
+		t.Errorf("Bob shows %q", got)
+	}
+	w.quiet()
+}

@@ -52,6 +52,7 @@ const (
 	keyRevoked   = 'E' // invite id 16: paths told of its end u64
 	keyHead      = 'I' // relay index u8, and what it names (heads.go)
 	keyNoted     = 'J' // part u8, and what it names (noted.go)
+	keyAnswer    = 'N' // number u64: dueAnswer (answers.go)
 	keyUnread    = 'C' // relay index u8, lineage 16, number u64: a Deliver under an epoch whose key is not here
 )
 
@@ -197,7 +198,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyBundle, m.loadBundle}, {keyCarried, m.loadCarried}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyUnread, m.loadUnread}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest}, {keyAcked, m.loadAcked},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyAnswer, m.loadAnswer}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest}, {keyAcked, m.loadAcked},
 		{keyRevoked, m.loadRevoked}, {keyAsked, m.loadAsked}, {keyHead, m.loadHead}, {keyNoted, m.loadNoted},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {
