@@ -186,6 +186,10 @@ func envelopeDigest(gid wire.GroupID, e []byte) wire.Digest {
 		e[SealedHeaderSize:SealedHeaderSize+CommitmentSize], e[SealedHeaderSize+CommitmentSize:])
 }
 
+// Room is how many bytes more a content of n bytes may have for the same length of
+// its envelope.
+func Room(n int) int { return paddedSize(n) - 1 - n }
+
 // paddedSize is the smallest size class with room for n bytes and the 0x80.
 func paddedSize(n int) int {
 	size := minPadded

@@ -1,12 +1,14 @@
 package simnet
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"parallax/broadcast/member"
+	"parallax/internal/wire"
 )
 
 // catalogue are the attacks of the threat model that have a script: all but
@@ -36,7 +38,9 @@ type outcome struct {
 var outcomes = map[string]outcome{
 	"substitute":         {convicted: "R2"},
 	"substitute-insider": {convicted: "R2"},
-	"eclipse":            {convicted: "R1 R2", lost: []string{"for bob only>bob"}},
+	// A seat that is let in openly reads, and everybody sees it.
+	"substitute-letin-insider": {leaked: []string{"hello erin", "welcome, erin"}, told: "or mallory misreports"},
+	"eclipse":                  {convicted: "R1 R2", lost: []string{"for bob only>bob"}},
 	"eclipse-insider": {leaked: []string{"for bob only"}, unnoticed: true,
 		lost: []string{"for bob only>alice", "for bob only>bob", "for bob only>carol", "where is erin>erin"}},
 	"eclipse-crossing":      {convicted: "R1 R2 R3", lost: []string{"for bob only>alice", "for bob only>bob", "for bob only>carol"}},
@@ -51,18 +55,18 @@ var outcomes = map[string]outcome{
 	"replay":                {convicted: "R2"},
 	"replay-insider":        {convicted: "R2"},
 	"reorder":               {convicted: "R2"},
-	"reorder-insider":       {convicted: "R2"},
+	"reorder-insider":       {convicted: "R2", blamed: "mallory"},
 	"rollback":              {convicted: "R2"},
 	"rollback-insider":      {convicted: "R2"},
 	"rollback-board":        {convicted: "R2"},
 	"split":                 {convicted: "R2"},
 	"split-insider":         {convicted: "R2"},
 	"equivocate":            {blamed: "mallory"},
-	"equivocate-insider":    {},
-	"equivocate-keys":       {}, // two successors of its announcement
+	"equivocate-insider":    {blamed: "mallory"}, // by what she says after the second text
+	"equivocate-keys":       {},                  // two successors of its announcement
 	"equivocate-newkey":     {},
 	"insider":               {convicted: "R1 R2"},
-	"insider-all":           {unnoticed: true}, // what all relays hid is asked for
+	"insider-all":           {told: "It is not shown as alice's"}, // what all relays hid is asked for
 	"frame":                 {convicted: "R2"},
 	"frame-insider":         {convicted: "R2"},
 	"noreceipt":             {},
@@ -84,6 +88,58 @@ var outcomes = map[string]outcome{
 	"frame-digests":             {convicted: "R2 R4"},
 	"split-digests":             {convicted: "R2"},
 	"poison-digests-insider":    {},
+}
+
+// deeds are what the insiders do in each attack that has any, beside the relays' lie.
+// All of them hand their epoch keys to the relays.
+//
+//	accuses     every view says that a relay signed what it never signed
+//	announces   digests of nothing, on all relays
+//	asks        for everything that a member ever sent, again and again
+//	evidences   evidence that is none
+//	forges      an envelope under a member's next number, before it is there
+//	greets      a hello in a member's name
+//	lets in     a false seat, openly
+//	misnames    a view names other texts under a member's numbers, and texts that do not exist
+//	operates    a removal that does not count, and a role in a member's name, hand on as operations
+//	resends     other texts as a member's, as if they had been asked for
+//	seals twice two texts under one number
+//	successors  two announcements after one
+//	vouches     sees what a relay that forks shows the victim, and says so in its views
+var deeds = map[string]string{
+	"substitute-insider":        "accuses keys misnames operates", // the true bob seems false, and out
+	"substitute-letin-insider":  "keys lets in misnames",
+	"eclipse-insider":           "keys operates",                   // nothing crosses, and so nothing else would arrive
+	"target-insider":            "evidences keys operates",         // against the honest relay, and to have the victim removed
+	"timing-insider":            "accuses greets keys operates",    // the first contact is what matters
+	"race-insider":              "accuses forges keys resends",     // who is first
+	"withhold-insider":          "accuses asks keys",               // the others have more to answer
+	"replay-insider":            "accuses asks keys",               // has repeated what the relay repeats
+	"reorder-insider":           "accuses keys misnames",           // her own texts, as the relay has them
+	"rollback-insider":          "accuses evidences keys operates", // against the others, while the relay has forgotten
+	"split-insider":             "accuses keys misnames vouches",
+	"split-lineage-insider":     "accuses evidences keys misnames",
+	"equivocate-insider":        "keys misnames seals twice",
+	"insider":                   "accuses asks forges keys resends",
+	"insider-all":               "keys resends", // in the place of what is kept back
+	"frame-insider":             "accuses evidences greets keys operates",
+	"noreceipt-insider":         "accuses asks keys", // fills the outbox that gets no receipts
+	"downgrade-insider":         "keys operates",     // who cannot join hears nobody
+	"poison-insider":            "accuses forges greets keys resends",
+	"poison-digests-insider":    "announces keys misnames",
+	"withhold-carriers-insider": "announces asks keys misnames",
+	"equivocate":                "seals twice",
+	"poison":                    "forges",
+	"eclipse-crossing":          "keys",
+	"equivocate-keys":           "successors",
+	"equivocate-newkey":         "successors",
+}
+
+// traces are what somebody honest is told of a deed. Those without one do nothing
+// that people have to know.
+var traces = map[string][]string{
+	"misnames": {"mallory misreports", "mallory names another text"},
+	"resends":  {"mallory passed on a text as one of"},
 }
 
 // TestAttacks runs every attack of the catalogue, as relays alone can make it and
@@ -118,6 +174,17 @@ func TestAttacks(t *testing.T) {
 			if !strings.Contains(got.told, want.told) {
 				t.Errorf("nobody was told %q", want.told)
 			}
+			did := strings.Join(slices.Sorted(maps.Keys(x.s.deeds)), " ")
+			if did != deeds[name] || did == "" && strings.Contains(name, "insider") {
+				t.Errorf("the insiders did %q, not %q", did, deeds[name])
+			}
+			for deed := range x.s.deeds {
+				told := func(s string) bool { return strings.Contains(got.told, s) }
+				if len(traces[deed]) > 0 && !slices.ContainsFunc(traces[deed], told) {
+					t.Errorf("nobody honest was told of it: an insider %s", deed)
+				}
+			}
+			x.s.arrived(t)
 			if !same {
 				got.told = ""
 				t.Errorf("it ended otherwise:\n%+v, not\n%+v", got, want)
@@ -125,6 +192,32 @@ func TestAttacks(t *testing.T) {
 		})
 	}
 }
+
+// arrived fails unless what insiders said beside their clients opened at somebody
+// honest: a deed that reaches nobody is none.
+func (s *Scenario) arrived(t *testing.T) {
+	for _, m := range s.spoken {
+		opened := slices.ContainsFunc(s.Members, func(n *Node) bool {
+			raw, err := n.disk.Get(append(append(append(n.unit[:len(n.unit):len(n.unit)], keptReceived), m.seat[:]...), m.incarnation[:]...))
+			if s.Foes[n.name] || err != nil {
+				return false
+			}
+			r := wire.NewReader(raw)
+			for r.U64(); r.Len() >= 16; {
+				if first, last := r.U64(), r.U64(); first <= m.sequence && m.sequence <= last {
+					return true
+				}
+			}
+			return false
+		})
+		if !opened {
+			t.Errorf("number %d of %s opened nowhere", m.sequence, m.by)
+		}
+	}
+}
+
+// keptReceived is the kind of the records of what opened: seat 32, incarnation 8.
+const keptReceived = 'g'
 
 // outcome looks at everybody honest, and at what planted seats have read.
 func (s *Scenario) outcome(t *testing.T) (o outcome) {

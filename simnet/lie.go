@@ -3,6 +3,7 @@ package simnet
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"parallax/simnet/adversary"
 )
@@ -21,8 +22,80 @@ func (x *Script) insider(w words) (string, error) {
 		}
 		accused = list[0]
 	}
+	if accused != nil {
+		x.s.deeds["accuses"] = true
+	}
 	x.s.AddInsider(w.args[0], accused)
 	return "", nil
+}
+
+// witness makes relays that fork from now on show an insider what they show the
+// victim.
+func (x *Script) witness(w words) (string, error) {
+	n, err := x.first(w)
+	if err == nil && !x.s.Foes[n.name] {
+		err = fmt.Errorf("%w: %s is no insider", ErrDirective, n.name)
+	}
+	if err != nil {
+		return "", err
+	}
+	x.s.Witnesses[n.name], x.s.deeds["vouches"] = true, true
+	return "", nil
+}
+
+// say has an insider say what no honest client does.
+func (x *Script) say(w words) (string, error) {
+	n, err := x.first(w)
+	if err != nil || len(w.args) < 3 || !x.s.Foes[n.name] {
+		return "", errors.Join(err, fmt.Errorf("%w: say INSIDER N,N KIND [of=NAME] [count=N]", ErrDirective))
+	}
+	to, err := x.relays(w.args[1])
+	if err != nil {
+		return "", err
+	}
+	count, err := number(w, "count", 1)
+	if err != nil {
+		return "", err
+	}
+	kind, of := w.args[2], w.named["of"]
+	deed := map[string]func() error{
+		"misnames":  func() error { return x.s.Misname(n, to, of) },
+		"asks":      func() error { return x.s.Ask(n, to, of) },
+		"resends":   func() error { return x.s.Resend(n, to, of, w.args[len(w.args)-1]) },
+		"operates":  func() error { return x.s.Operate(n, to, of) },
+		"evidences": func() error { return x.s.Accuse(n, to) },
+	}[kind]
+	if deed == nil {
+		return "", fmt.Errorf("%w: an insider says nothing of the kind %q", ErrDirective, kind)
+	}
+	x.s.deeds[kind] = true
+	for range count {
+		if err := deed(); err != nil {
+			return "", err
+		}
+		if err := x.s.Run(time.Second); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
+// letIn has an insider let a false seat in by the link it holds.
+func (x *Script) letIn(w words) (string, error) {
+	if len(w.args) != 1 || w.named["as"] == "" {
+		return "", fmt.Errorf("%w: letin NAME as=NAME", ErrDirective)
+	}
+	x.s.deeds["lets in"] = true
+	return "", x.s.LetIn(x.s.AddMember(w.args[0]), w.named["as"])
+}
+
+func (x *Script) greet(w words) (string, error) {
+	list, err := x.liars(w)
+	if err != nil {
+		return "", err
+	}
+	x.s.deeds["greets"] = true
+	return "", x.s.Greet(list[0], list, w.named["from"])
 }
 
 func (x *Script) lie(w words) (string, error) {
@@ -125,6 +198,7 @@ func (x *Script) forge(w words) (string, error) {
 	if err != nil || len(w.args) < 2 {
 		return "", errors.Join(err, fmt.Errorf("%w: forge N,N from=NAME \"text\"", ErrDirective))
 	}
+	x.s.deeds["forges"] = true
 	return "", x.s.Forge(list[0], list, w.named["from"], w.args[1])
 }
 
@@ -137,5 +211,6 @@ func (x *Script) announce(w words) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	x.s.deeds["announces"] = true
 	return "", x.s.Announce(list[0], list, count)
 }

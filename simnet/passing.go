@@ -34,6 +34,7 @@ func (x *Script) falsify(w words) (string, error) {
 	if err != nil || len(w.args) != 2 {
 		return "", errors.Join(err, fmt.Errorf("%w: falsify NAME of=NAME \"text\"", ErrDirective))
 	}
+	x.s.deeds["falsifies"] = true
 	return "", x.s.Falsify(n, w.named["of"], w.args[1])
 }
 

@@ -25,7 +25,8 @@ type secrets struct {
 	next          map[wire.Seat]uint64            // sequence of a seat's next bundle
 }
 
-// readLog makes a coalition read what was written to one of its relays.
+// readLog makes a coalition read what was written to one of its relays, with the keys
+// that an insider handed over, or else with those in the welcome.
 func (s *Scenario) readLog(r *Relay) (*secrets, error) {
 	inv, err := member.ParseLink(s.Link)
 	if err != nil {
@@ -33,6 +34,7 @@ func (s *Scenario) readLog(r *Relay) (*secrets, error) {
 	}
 	x := &secrets{link: inv, announcements: map[string]*member.Announcement{}, next: map[wire.Seat]uint64{}}
 	x.Relay, x.Group, x.Door, x.Channels = r.Key.Public(), inv.Group, &inv.Door, &inv.Channels
+	x.Epoch = s.handed()
 	for _, m := range r.Fork.Written(relay.Unit(inv.Channel(x.Relay))) {
 		x.entry(m)
 		if h, ok := x.Header(m); ok {
@@ -61,10 +63,11 @@ func (x *secrets) entry(m proto.Message) (name string, value []byte, ok bool) {
 	return name, value, ok
 }
 
-// shownTo chooses the fork for everything that one member dials.
+// shownTo chooses the fork for everything that one member dials, and that its
+// witnesses do: insiders who see what it sees, and vouch for it in their views.
 func (s *Scenario) shownTo(victim string) func(adversary.Place, proto.Message) adversary.Side {
 	return func(at adversary.Place, _ proto.Message) adversary.Side {
-		if s.Caller(at.Link) == victim {
+		if c := s.Caller(at.Link); c == victim || s.Witnesses[c] {
 			return adversary.Forked
 		}
 		return adversary.Truth
@@ -184,6 +187,15 @@ func (s *Scenario) NoReceipt(r *Relay, victim string) {
 // coalition needs a relay to read and an epoch key, no more: it posts to honest
 // relays as anybody in the group can.
 func (s *Scenario) Forge(reader *Relay, to []*Relay, from, text string) error {
+	return s.forge(reader, to, from, member.Content{Kind: member.KindText, Body: []byte(text)}, broadcast.Standing)
+}
+
+// Greet does the same with a hello: slots that would begin sessions.
+func (s *Scenario) Greet(reader *Relay, to []*Relay, from string) error {
+	return s.forge(reader, to, from, member.Content{Kind: member.KindHello}, broadcast.FirstContact)
+}
+
+func (s *Scenario) forge(reader *Relay, to []*Relay, from string, c member.Content, class broadcast.Class) error {
 	x, err := s.readLog(reader)
 	if err != nil {
 		return err
@@ -200,7 +212,7 @@ func (s *Scenario) Forge(reader *Relay, to []*Relay, from, text string) error {
 	if err := content.Draw(random); err != nil {
 		return err
 	}
-	c := member.Content{Kind: member.KindText, Sent: s.cfg.Start, Body: []byte(text)}
+	c.Sent = s.cfg.Start
 	h := broadcast.Header{Epoch: member.FirstEpoch, Seat: victim.Seat, Incarnation: victim.Incarnation, Sequence: max(1, x.next[victim.Seat])}
 	envelope, _, err := broadcast.SealEnvelope(x.Group, x.Epoch[0], h, &content, c.Append(nil))
 	if err != nil {
@@ -220,7 +232,7 @@ func (s *Scenario) Forge(reader *Relay, to []*Relay, from, text string) error {
 		broadcast.SortFanout(boxes)
 		insider := x.Insider
 		insider.Relay = at
-		p := insider.Forge(envelope, boxes, random)
+		p := insider.Forge(envelope, boxes, class, random)
 		p.Sign(member.PostingKey(x.Epoch[0], at), at, x.link.Channel(at), p.Digest())
 		postings = append(postings, adversary.Posting{Relay: at, Channel: x.link.Channel(at), Post: p})
 	}

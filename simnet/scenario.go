@@ -51,6 +51,10 @@ type Scenario struct {
 	// Foes are the members in the coalition; Planted are those that only lying
 	// relays show: what they read has leaked.
 	Foes, Planted map[string]bool
+	// Witnesses are insiders to whom relays that fork show what they show the victim.
+	Witnesses map[string]bool
+	deeds     map[string]bool // what insiders did
+	spoken    []said
 }
 
 // Relay is one relay, with the lies it may tell.
@@ -68,7 +72,7 @@ type Relay struct {
 // NewScenario makes a scenario in a new world.
 func NewScenario(cfg Config) *Scenario {
 	s := &Scenario{World: New(cfg), seats: map[string]string{}, texts: map[string]string{}, read: map[string]uint64{}, history: map[string]*history{}, liars: map[string]bool{},
-		Foes: map[string]bool{}, Planted: map[string]bool{}}
+		Foes: map[string]bool{}, Planted: map[string]bool{}, Witnesses: map[string]bool{}, deeds: map[string]bool{}}
 	s.Relay = relay.Config{OpenCreation: true, Verify: s.Verify}
 	s.Member = member.Config{Verify: s.Verify}
 	return s
@@ -370,11 +374,11 @@ func (s *Scenario) substituteAt(r *Relay, victim, hide, accomplice string, alone
 	if err != nil {
 		return err
 	}
-	insider := &adversary.Insider{Relay: r.Key.Public(), Group: inv.Group, Door: &inv.Door, Channels: &inv.Channels}
+	insider := &adversary.Insider{Relay: r.Key.Public(), Group: inv.Group, Door: &inv.Door, Channels: &inv.Channels, Epoch: s.handed()}
 	hidden := map[wire.Seat]bool{}
 	r.Fork.FromBirth = true
 	r.Fork.Choose = func(at adversary.Place, _ proto.Message) adversary.Side {
-		if c := s.Caller(at.Link); c == victim || c == accomplice {
+		if c := s.Caller(at.Link); c == victim || c == accomplice || s.Witnesses[c] {
 			return adversary.Forked
 		}
 		return adversary.Truth

@@ -31,6 +31,16 @@ import (
 //	run D
 //	insider NAME [accuses=N]                a member in the coalition; it says that
 //	                                        relay N signed what it never signed
+//	witness NAME                            relays that fork show this insider what they
+//	                                        show the victim
+//	say NAME N,N KIND [of=NAME] [count=N] ["text"]
+//	                                        an insider says, on these relays, what no honest
+//	                                        client does: misnames (other digests of NAME's
+//	                                        texts), asks (for all of them), resends (another
+//	                                        text as theirs), operates (what does not count),
+//	                                        evidences (what is none)
+//	letin NAME as=NAME                      a false seat joins openly, under a member's name
+//	greet N,N from=NAME                     what N reads gets a hello posted in a member's name
 //	lie N,N substitute victim=NAME hide=NAME with=NAME [alone]
 //	                                        alone: nothing crosses between the views
 //	lie N,N split victim=NAME drop=NAME [life=new|twin [leaps]]
@@ -301,6 +311,10 @@ func (x *Script) actions() map[string]func(words) (string, error) {
 		"passon":   x.passOn,
 		"falsify":  x.falsify,
 		"insider":  x.insider,
+		"witness":  x.witness,
+		"say":      x.say,
+		"letin":    x.letIn,
+		"greet":    x.greet,
 		"twice":    x.twice,
 		"lie":      x.lie,
 		"forge":    x.forge,
@@ -358,6 +372,9 @@ func (x *Script) faults() map[string]func(words) (string, error) {
 		"copy": func(w words) (string, error) {
 			n, err := x.owner(w)
 			if err == nil {
+				if s.Foes[n.name] {
+					s.deeds["seals twice"] = true
+				}
 				n.Copy("copy")
 			}
 			return "", err

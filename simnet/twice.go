@@ -1,7 +1,6 @@
 package simnet
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,10 +13,6 @@ import (
 	"parallax/internal/wire"
 	"parallax/simnet/adversary"
 )
-
-// keptMeta is the kind of the record that has a membership's own keys
-// (docs/architecture.md, "What a member keeps").
-const keptMeta = 'm'
 
 // twice has a member sign two successors of its announcement.
 func (x *Script) twice(w words) (string, error) {
@@ -32,6 +27,7 @@ func (x *Script) twice(w words) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	x.s.deeds["successors"] = true
 	return "", x.s.Twice(n, list, w.has("another"))
 }
 
@@ -45,20 +41,10 @@ func (s *Scenario) Twice(n *Node, these []*Relay, another bool) error {
 	}
 	s.Foes[n.name] = true
 	n.Stop()
-	raw, err := n.disk.Get(append(n.unit[:len(n.unit):len(n.unit)], keptMeta))
-	var own struct {
-		Signing, Owner, Announced []byte
-		Epochs                    []struct{ Key []byte }
-	}
-	if err == nil {
-		err = json.Unmarshal(raw, &own)
-	}
+	own, err := folderOf(n)
 	inv, failed := member.ParseLink(s.Link)
 	if err = errors.Join(err, failed); err != nil {
 		return err
-	}
-	if len(own.Signing) != keys.SeedSize || len(own.Owner) != keys.SeedSize || len(own.Epochs) == 0 || len(own.Epochs[0].Key) != keys.SeedSize {
-		return fmt.Errorf("%w: %s is no member", ErrDirective, n.name)
 	}
 	last, err := member.ParseAnnouncement(own.Announced)
 	if err != nil {

@@ -3,7 +3,6 @@ package member
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 // dueAnswer is an answer that waits for its jitter.
 type dueAnswer struct {
+	number  uint64 // of its record
 	at      time.Time
 	asked   time.Time
 	texts   []*keptText
@@ -49,7 +49,7 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 	}
 	m.askedOperations(st, q.Operations)
 	m.askedForCopies(st, q.Copies)
-	m.othersAsk(q.Messages)
+	m.othersAsk(st.seat, q.Messages)
 	if !m.speaks() || len(m.answersDue)+2 > maxAnswers {
 		return
 	}
@@ -89,7 +89,7 @@ func (m *Machine) sawRefetch(st *seatState, body []byte) {
 	own.nothing = own.nothing[:min(len(own.nothing), MaxRefetchSpans)]
 	for _, a := range []*dueAnswer{own, others} {
 		if len(a.texts)+len(a.nothing) > 0 {
-			m.answersDue = append(m.answersDue, a)
+			m.addAnswer(a)
 		}
 	}
 }
@@ -119,8 +119,9 @@ func (m *Machine) nextAnswer() (t time.Time) {
 	if !m.mayAsk() {
 		return t
 	}
+	read := m.reading() && m.drained()
 	for _, a := range m.answersDue {
-		if t.IsZero() || a.at.Before(t) {
+		if (a.own || read) && (t.IsZero() || a.at.Before(t)) {
 			t = a.at
 		}
 	}
@@ -132,13 +133,14 @@ func (m *Machine) runAnswers() {
 	if next := m.nextAnswer(); next.IsZero() || m.now.Before(next) {
 		return
 	}
-	due := m.answersDue
+	due, read := m.answersDue, m.reading() && m.drained()
 	m.answersDue = nil
 	for _, a := range due {
-		if m.now.Before(a.at) {
+		if m.now.Before(a.at) || !a.own && !read { // what others answered may wait in a mailbox
 			m.answersDue = append(m.answersDue, a)
 			continue
 		}
+		m.del(m.key(keyAnswer, wire.U64(a.number)))
 		a.texts = slices.DeleteFunc(a.texts, func(t *keptText) bool {
 			at, did := m.agained[againID{t.key, t.d}]
 			return did && (!at.Before(a.asked) || a.own && m.now.Sub(at) < sentSoonAgain)
@@ -227,7 +229,11 @@ func (m *Machine) hasNothing(s Span) {
 	if l == nil {
 		return
 	}
-	for _, hole := range m.missing(l) {
+	list := m.missing(l)
+	for _, q := range l.seen {
+		list = append(list, span{q.last, q.last})
+	}
+	for _, hole := range list {
 		first, last := max(hole.first, s.From), min(hole.last, s.To)
 		if first > last {
 			continue
@@ -237,10 +243,13 @@ func (m *Machine) hasNothing(s Span) {
 				m.unhold(h)
 			}
 		}
-		maps.DeleteFunc(l.seen, func(n uint64, _ bool) bool { return first <= n && n <= last })
 		if got := m.received[src]; got != nil && last < got.spans[len(got.spans)-1].last {
 			m.addReceivedSpan(src, span{first, last})
 		}
+	}
+	l.seen = slices.DeleteFunc(l.seen, func(q question) bool { return s.From <= q.last && q.last <= s.To })
+	if !m.endAnswered(l) {
+		m.questionsChanged(l)
 	}
 }
 
@@ -266,11 +275,16 @@ func (m *Machine) takeAgain(a *Again, d wire.Digest, by *seatState) {
 	m.awaitCopies(msg)
 	m.addReceived(k)
 	m.arrived(k)
-	m.keepText(a, d, msg.order)
-	m.showMessage(msg)
-	m.recent = append(m.recent, msg)
+	if m.heard(st, msg, c) {
+		m.keepText(a, d, msg.order)
+		m.showMessage(msg)
+		m.recent = append(m.recent, msg)
+	}
 	m.noteNamed(k, c)
 	m.compareView(st, c.View)
+	if holes := m.received[k.source].holes(0); len(holes) > 0 { // before it, maybe
+		m.mayLack(k.source, holes[len(holes)-1].last)
+	}
 	m.copies(k, msg)
 	m.matchDigests(msg)
 	m.marksChanged(msg)

@@ -31,6 +31,7 @@ var kinds = []struct {
 	{keyDelivery, false, true}, // as history
 	{keyText, false, false},    // history has what they say
 	{keyLack, false, true},
+	{keyAnswer, false, false},  // of texts that a restore does not have
 	{keyCarried, false, false}, // of bundles that a restore does not have
 	{keyRequest, false, false}, // of the lost installation's commands
 	{keyAcked, false, true},

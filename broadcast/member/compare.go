@@ -316,6 +316,7 @@ func (m *Machine) compareView(st *seatState, v View) {
 	}
 	for _, rec := range v.Recents {
 		for key, msg := range m.messagesOf(rec) {
+			msg.named++
 			if msg.d != rec.D && !msg.mismatch && m.accuses(st.seat) {
 				msg.mismatch = true
 				m.show(Event{Kind: EventDispute, ID: msg.d.Short(), Seat: key.seat.String(), Member: m.display(m.seatOf(key.seat)),

@@ -18,17 +18,14 @@ import (
 // relay is asked for what this member passed over, then all members, once for
 // all that is missing: the sender answers at once, others if nobody did.
 
-// lack is what is missing of one source.
+// lack is what is missing of one source, and what was asked about it.
 type lack struct {
 	source
-	due     time.Time // when something is done about it; zero: nothing is
-	upTo    uint64    // greatest number that members were asked for, in this opening
-	waited  bool      // the jitter passed
-	fetched bool      // the relays were asked, in this opening
-	asked   uint8     // times that members were asked
-	gaveUp  uint64    // numbers up to it are not asked for any more
-	named   map[uint64]named
-	seen    map[uint64]bool // by other members' word, in this opening
+	due       time.Time // when something is done about it; zero: nothing is
+	gaveUp    uint64    // numbers up to it are not asked for any more
+	named     map[uint64]named
+	questions []question // ascending by their last number
+	seen      []question // about numbers by other members' word, ascending
 }
 
 // named is a digest by the sender's own word.
@@ -67,26 +64,6 @@ func (m *Machine) lackOf(s source) *lack {
 	return l
 }
 
-// mayLack notes that something of a source may be missing, up to a number: it is
-// looked at when slower paths had their time.
-func (m *Machine) mayLack(s source, upTo uint64) {
-	l := m.lackOf(s)
-	if l == nil || s.seat == m.self || m.genesis == nil || !l.due.IsZero() && (l.asked == 0 || upTo <= l.upTo) {
-		return
-	}
-	l.asked, l.waited, l.fetched = 0, false, false
-	m.seek(l, m.now.Add(m.rules().Deadline))
-}
-
-// seek sets when something is done about a source; zero: nothing is.
-func (m *Machine) seek(l *lack, at time.Time) {
-	if l.due = at; at.IsZero() {
-		delete(m.seeking, l.source)
-	} else {
-		m.seeking[l.source] = l
-	}
-}
-
 // mayLackOf is mayLack for a copy that is held: anybody in the group can make
 // one, so only what its sender named counts.
 func (m *Machine) mayLackOf(it *item) {
@@ -103,18 +80,14 @@ func (m *Machine) jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * float64(uint32(b[0])<<24|uint32(b[1])<<16|uint32(b[2])<<8|uint32(b[3])) / (1 << 32))
 }
 
-// missing are numbers of a source that did not open here: holes between those
-// that did, and texts that are held and do not open although there is a session.
+// missing are numbers of a source that did not open here, by its own word: holes
+// between those that did, and texts that are held and do not open although there is
+// a session.
 func (m *Machine) missing(l *lack) (list []span) {
 	got := m.received[l.source]
 	list = got.holes(l.gaveUp)
 	for _, n := range slices.Sorted(maps.Keys(l.named)) {
 		if n > l.gaveUp && m.heldText(l, n) && !slices.ContainsFunc(list, func(s span) bool { return s.first <= n && n <= s.last }) {
-			list = append(list, span{n, n})
-		}
-	}
-	for _, n := range slices.Sorted(maps.Keys(l.seen)) {
-		if n > l.gaveUp && !got.has(n) && !slices.ContainsFunc(list, func(s span) bool { return s.first <= n && n <= s.last }) {
 			list = append(list, span{n, n})
 		}
 	}
@@ -151,9 +124,10 @@ func (m *Machine) speaks() bool {
 // mayAsk: it sends now, and knows what there is to know from the relays.
 func (m *Machine) mayAsk() bool { return m.speaks() && !m.starting.underWay() }
 
-// nextLack is when something is missing for long enough.
+// nextLack is when something is missing for long enough, once the mailboxes are
+// drained: what waits in them is not missing.
 func (m *Machine) nextLack() (t time.Time) {
-	if !m.mayAsk() {
+	if len(m.seeking) == 0 || !m.mayAsk() || !m.reading() || !m.drained() {
 		return t
 	}
 	for _, l := range m.seeking {
@@ -162,109 +136,6 @@ func (m *Machine) nextLack() (t time.Time) {
 		}
 	}
 	return t
-}
-
-// runLacks does what is due about what is missing.
-func (m *Machine) runLacks() {
-	if next := m.nextLack(); next.IsZero() || m.now.Before(next) {
-		return
-	}
-	var due []*lack
-	for _, l := range m.seeking {
-		if !m.now.Before(l.due) {
-			due = append(due, l)
-		}
-	}
-	slices.SortFunc(due, func(a, b *lack) int { return a.source.compare(b.source) })
-	later := m.now.Add(m.rules().Deadline)
-	ready, fetching := m.reading() && m.drained(), false
-	var ask []Span
-	var room uint64 = maxNumbers
-	for _, l := range due {
-		spans := m.missing(l)
-		switch {
-		case len(spans) == 0:
-			m.noLack(l)
-			continue
-		case !l.waited: // another moment for every member
-			l.waited = true
-			m.seek(l, m.now.Add(m.jitter(max(m.rules().Deadline/2, time.Duration(len(m.seats))*100*time.Millisecond))))
-			continue
-		case !ready || m.carried(l, spans):
-			m.seek(l, later)
-			continue
-		case !l.fetched:
-			l.fetched = true
-			if fetching = m.fetchMissed() || fetching; fetching {
-				m.seek(l, later)
-				continue
-			}
-		}
-		if l.asked >= maxAsks {
-			m.giveUp(l, spans)
-			continue
-		}
-		if room == 0 || len(ask) == MaxRefetchSpans || m.now.Before(m.askedAt.Add(askEvery)) {
-			m.seek(l, later)
-			continue
-		}
-		for _, s := range spans {
-			if room == 0 || len(ask) == MaxRefetchSpans {
-				break
-			}
-			last := min(s.last, s.first+room-1)
-			room -= last - s.first + 1
-			ask = append(ask, Span{l.seat, l.incarnation, s.first, last})
-			l.upTo = max(l.upTo, last)
-		}
-		m.seek(l, m.now.Add(askAgain[l.asked]))
-		l.asked++
-		m.saveLack(l)
-	}
-	if len(ask) > 0 {
-		m.askedAt = m.now
-		m.sendBundle(KindRefetch, AppendRefetch(nil, &Refetch{Messages: ask}))
-	}
-}
-
-// noLack ends what was under way about a source.
-func (m *Machine) noLack(l *lack) {
-	m.seek(l, time.Time{})
-	l.waited, l.fetched, l.seen = false, false, nil
-	if l.asked > 0 {
-		l.asked = 0
-		m.saveLack(l)
-	}
-	if len(l.named) == 0 && l.gaveUp == 0 {
-		delete(m.lacks, l.source)
-	}
-}
-
-// giveUp ends asking for what nobody has.
-func (m *Machine) giveUp(l *lack, spans []span) {
-	holes := m.holes(l.source)
-	m.seek(l, time.Time{})
-	l.gaveUp, l.asked, l.waited, l.fetched, l.seen = spans[len(spans)-1].last, 0, false, false, nil
-	m.saveLack(l)
-	if holes == 0 {
-		holes = uint64(len(spans)) // texts that are held, or that others named
-	}
-	st := m.seatOf(l.seat)
-	m.show(Event{Kind: EventGap, Seat: l.seat.String(), Member: m.display(st), Total: int(min(holes, 1<<31)),
-		Text: fmt.Sprintf("%s of %s did not arrive here: no relay shows them, and no member sent them again. Ask %s what was said.", plural(int(min(holes, 1<<31)), "message"), m.display(st), m.display(st))})
-}
-
-// othersAsk puts off an own question that another member has just asked.
-func (m *Machine) othersAsk(spans []Span) {
-	for _, s := range spans {
-		l := m.lacks[source{s.Seat, s.Incarnation}]
-		if l == nil || l.due.IsZero() || l.asked > 0 {
-			continue
-		}
-		if at := m.now.Add(2 * m.rules().Deadline); l.due.Before(at) {
-			m.seek(l, at)
-		}
-	}
 }
 
 // noteNamed takes which digests an envelope of a sender's own names: the one
@@ -291,18 +162,10 @@ func (m *Machine) noteSeen(by wire.Seat, v View) {
 		}
 		s := source{m.prefixes[r.Seat][0], r.Incarnation}
 		got := m.received[s]
-		if got == nil || r.Sequence <= got.spans[len(got.spans)-1].last {
+		if got == nil || r.Sequence <= got.greatest() {
 			continue
 		}
-		l := m.lackOf(s)
-		if l == nil || l.seen[r.Sequence] || len(l.seen) >= maxSeen {
-			continue
-		}
-		if l.seen == nil {
-			l.seen = map[uint64]bool{}
-		}
-		l.seen[r.Sequence] = true
-		m.mayLack(s, r.Sequence)
+		m.mayLackSeen(s, r.Sequence)
 	}
 }
 
@@ -353,26 +216,27 @@ func (m *Machine) arrived(k messageKey) {
 		delete(l.named, k.sequence)
 		m.saveLack(l)
 	}
-	if !l.due.IsZero() && len(m.missing(l)) == 0 {
-		m.noLack(l)
+	if !l.due.IsZero() {
+		m.endAnswered(l)
 	}
 }
 
-// saveLack writes: asked u8 | gave up u64 | u8 count of (sequence u64, D 32, text
-// bool).
+// saveLack writes: gave up u64 | u8 count of (sequence u64, D 32, text bool) |
+// questions | questions about what others named.
 func (m *Machine) saveLack(l *lack) {
 	key := m.key(keyLack, []byte{partLack}, l.seat[:], l.incarnation[:])
-	if l.asked == 0 && l.gaveUp == 0 && len(l.named) == 0 {
+	if l.gaveUp == 0 && len(l.named)+len(l.questions)+len(l.seen) == 0 {
+		delete(m.lacks, l.source)
 		m.del(key)
 		return
 	}
-	b := wire.AppendU64([]byte{l.asked}, l.gaveUp)
+	b := wire.AppendU64(nil, l.gaveUp)
 	b = append(b, byte(len(l.named)))
 	for _, n := range slices.Sorted(maps.Keys(l.named)) {
 		is := l.named[n]
 		b = wire.AppendBool(append(wire.AppendU64(b, n), is.d[:]...), is.text)
 	}
-	m.put(key, b)
+	m.put(key, appendQuestions(appendQuestions(b, l.questions), l.seen))
 }
 
 func (m *Machine) loadLack(key, value []byte) error {
@@ -385,7 +249,7 @@ func (m *Machine) loadLack(key, value []byte) error {
 		l := &lack{}
 		kr.Fixed(l.seat[:])
 		kr.Fixed(l.incarnation[:])
-		l.asked, l.gaveUp = r.U8(), r.U64()
+		l.gaveUp = r.U64()
 		for range readCount8(r, maxDigests) {
 			if l.named == nil {
 				l.named = map[uint64]named{}
@@ -396,6 +260,7 @@ func (m *Machine) loadLack(key, value []byte) error {
 			is.text = r.Bool()
 			l.named[n] = is
 		}
+		l.questions, l.seen = readQuestions(r, maxQuestions), readQuestions(r, maxSeen)
 		m.lacks[l.source] = l
 	case partCame:
 		var seat wire.Seat
@@ -426,16 +291,4 @@ func (m *Machine) loadLack(key, value []byte) error {
 		return err
 	}
 	return r.Done()
-}
-
-// lookForLacks notes, when a membership was opened, what may be missing.
-func (m *Machine) lookForLacks() {
-	for _, s := range slices.SortedFunc(maps.Keys(m.received), source.compare) {
-		if m.holes(s) > 0 {
-			m.mayLack(s, 0)
-		}
-	}
-	for _, h := range m.sortedHeld() {
-		m.mayLackOf(h.item)
-	}
 }

@@ -101,15 +101,20 @@ func into(of map[wire.Seat]*LackInfo, seat wire.Seat, n uint64, state LackState,
 	}
 }
 
-// lackState is what is done about a source of which something is missing.
+// lackState is what was done about a source of which something is missing, by the
+// question that came furthest.
 func (m *Machine) lackState(l *lack) (state LackState, asked int) {
-	switch {
-	case l.asked > 0:
-		return LackMembers, int(l.asked)
-	case l.fetched:
-		return LackRelays, 0
+	state = LackWaits
+	for i := range l.questions {
+		q := &l.questions[i]
+		if q.did(stepFetched) && state == LackWaits {
+			state = LackRelays
+		}
+		if q.asked > 0 {
+			state, asked = LackMembers, max(asked, int(q.asked))
+		}
 	}
-	return LackWaits, 0
+	return state, asked
 }
 
 // lackText says it calmly.

@@ -23,8 +23,7 @@ func TestLackInfos(t *testing.T) {
 		t.Errorf("of holes that nobody looked at yet: %+v", v)
 	}
 	l := m.lackOf(now)
-	m.seek(l, m.now.Add(time.Hour))
-	l.fetched = true
+	l.questions, l.due = []question{{last: 8, steps: stepWaited | stepFetched}}, m.now.Add(time.Hour)
 	if v := m.lackInfos(); len(v) != 1 || v[0].State != LackRelays || !v[0].Next.Equal(l.due) || !strings.Contains(v[0].Text, "if none shows them, the members are asked") {
 		t.Errorf("after the relays: %+v", v)
 	}
@@ -32,13 +31,11 @@ func TestLackInfos(t *testing.T) {
 	m.received[before].add(1)
 	m.received[before].add(3)
 	o := m.lackOf(before)
-	m.seek(o, m.now.Add(time.Minute))
-	o.asked = 2
+	o.questions, o.due = []question{{last: 2, steps: stepWaited | stepFetched, asked: 2}}, m.now.Add(time.Minute)
 	if v := m.lackInfos(); len(v) != 1 || v[0].Messages != 6 || v[0].State != LackMembers || v[0].Asked != 2 || !v[0].Next.Equal(o.due) || !strings.Contains(v[0].Text, "6 messages of Bob are missing here. The members were asked twice.") {
 		t.Errorf("with another installation: %+v", v)
 	}
-	m.seek(l, time.Time{})
-	l.gaveUp = 4
+	l.questions, l.due, l.gaveUp = nil, time.Time{}, 4
 	v := m.lackInfos()
 	if len(v) != 2 || v[0].Messages != 3 || v[0].State != LackMembers || v[1].Messages != 3 || v[1].State != LackEnded || !v[1].Next.IsZero() ||
 		!strings.HasPrefix(v[1].Text, "3 messages of Bob did not arrive here: no relay shows them") {

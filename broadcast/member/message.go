@@ -54,6 +54,7 @@ type message struct {
 	known    time.Time // first, in this opening
 	era      int       // who counted when it came
 	beyond   bool      // it is told that its sender was out by then, in this opening
+	named    int       // times that views of others named it, in this opening
 }
 
 // showMessage hands a message to the application, once.

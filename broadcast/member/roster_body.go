@@ -59,12 +59,13 @@ type (
 		Cut  Cut
 	}
 
-	// OpRole gives a member another role. One that takes something away makes
-	// void, as a removal does, what its subject did beside it.
+	// OpRole gives a member another role, for what it says after the cut. One that
+	// takes something away makes void, as a removal does, what its subject did
+	// beside it.
 	OpRole struct {
 		Seat wire.Seat
 		Role uint8
-		Last wire.Digest // the subject's newest operation that its author knew; zero: none
+		Cut  Cut
 	}
 
 	// OpRelays replaces the relay list.
@@ -99,11 +100,23 @@ type Adopted struct {
 	Role         uint8    // RoleMember or RoleReader
 }
 
-// Cut is what still counts of a removed seat.
+// Cut is what still counts of a removed seat, or as in its role before.
 type Cut struct {
-	Operation   wire.Digest // its newest operation that the remover knew; zero: none
+	Operation   wire.Digest // its newest operation that the author knew; zero: none
 	Incarnation wire.Incarnation
-	Sequence    uint64 // of its newest message that the remover knew, within Incarnation; 0: none
+	Sequence    uint64 // of its newest message that the author knew, within Incarnation; 0: none
+}
+
+func (c *Cut) append(to []byte) []byte {
+	to = append(append(to, c.Operation[:]...), c.Incarnation[:]...)
+	return wire.AppendU64(to, c.Sequence)
+}
+
+func readCut(r *wire.Reader) (c Cut) {
+	r.Fixed(c.Operation[:])
+	r.Fixed(c.Incarnation[:])
+	c.Sequence = r.U64()
+	return c
 }
 
 // Posting is what a relay is told to take posts by in an epoch.
@@ -144,16 +157,11 @@ func (b OpAdopt) append(to []byte) []byte {
 }
 
 func (b OpRemove) append(to []byte) []byte {
-	to = append(to, b.Seat[:]...)
-	to = append(to, b.Cut.Operation[:]...)
-	to = append(to, b.Cut.Incarnation[:]...)
-	return wire.AppendU64(to, b.Cut.Sequence)
+	return b.Cut.append(append(to, b.Seat[:]...))
 }
 
 func (b OpRole) append(to []byte) []byte {
-	to = append(to, b.Seat[:]...)
-	to = append(to, b.Role)
-	return append(to, b.Last[:]...)
+	return b.Cut.append(append(append(to, b.Seat[:]...), b.Role))
 }
 
 func (b OpRelays) append(to []byte) []byte {
@@ -211,15 +219,13 @@ func readOperationBody(r *wire.Reader) OperationBody {
 	case opRemove:
 		var b OpRemove
 		r.Fixed(b.Seat[:])
-		r.Fixed(b.Cut.Operation[:])
-		r.Fixed(b.Cut.Incarnation[:])
-		b.Cut.Sequence = r.U64()
+		b.Cut = readCut(r)
 		return b
 	case opRole:
 		var b OpRole
 		r.Fixed(b.Seat[:])
 		b.Role = r.U8()
-		r.Fixed(b.Last[:])
+		b.Cut = readCut(r)
 		return b
 	case opRelays:
 		return OpRelays{Ordinal: r.U32(), Relays: readRelays(r)}

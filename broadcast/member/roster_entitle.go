@@ -105,7 +105,7 @@ func (r *Roster) entitleRole(v *rosterView, n *rosterNode, b OpRole) error {
 		return fmt.Errorf("a role for seat %s %w", b.Seat.Short(), ErrNotEntitled)
 	}
 	n.strike = now < old
-	return r.checkCut(v, b.Seat, b.Last)
+	return r.checkCut(v, b.Seat, b.Cut.Operation)
 }
 
 // checkCut: the operation that a strike names is the newest of its subject in

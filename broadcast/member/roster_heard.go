@@ -28,14 +28,7 @@ func (m *Machine) counts(st *seatState, k messageKey) bool {
 	if len(r.Cuts) == 0 {
 		return true
 	}
-	var known []wire.Incarnation
-	for _, f := range st.former {
-		known = append(known, f.incarnation)
-	}
-	if st.ann != nil {
-		known = append(known, st.ann.Incarnation)
-	}
-	last := -1
+	known, last := st.installations(), -1
 	for _, c := range r.Cuts {
 		if at := lastIndex(known, c.Incarnation); at >= 0 && (last < 0 || at < last) {
 			last = at
@@ -43,6 +36,31 @@ func (m *Machine) counts(st *seatState, k messageKey) bool {
 	}
 	at := lastIndex(known, k.incarnation)
 	return at >= 0 && (last < 0 || at <= last) && r.Counts(k.incarnation, k.sequence)
+}
+
+// installations are those of a seat that are known, oldest first.
+func (st *seatState) installations() (known []wire.Incarnation) {
+	for _, f := range st.former {
+		known = append(known, f.incarnation)
+	}
+	if st.ann != nil {
+		known = append(known, st.ann.Incarnation)
+	}
+	return known
+}
+
+// roleFor is the role in which a seat sent a message, whenever it opens here: a cut
+// of an installation that is not known here has nothing before it.
+func (m *Machine) roleFor(st *seatState, k messageKey) uint8 {
+	if s := m.standing(st.seat); !s.in && !s.gone {
+		return m.role(st)
+	}
+	known := st.installations()
+	at := lastIndex(known, k.incarnation)
+	return m.roster.all().roleAt(st.seat, func(c Cut) bool {
+		cut := lastIndex(known, c.Incarnation)
+		return at >= 0 && (at < cut || at == cut && k.sequence <= c.Sequence)
+	})
 }
 
 func lastIndex(list []wire.Incarnation, inc wire.Incarnation) int {
@@ -60,9 +78,9 @@ func (m *Machine) heard(st *seatState, msg *message, c *Content) bool {
 	switch {
 	case m.out(st.seat) && !m.counts(st, msg.key):
 		m.unheard(st, msg, c)
-	case c.Kind == KindText && !m.out(st.seat) && m.role(st) == RoleReader:
+	case c.Kind == KindText && m.roleFor(st, msg.key) == RoleReader:
 		m.tellOnce("reader "+st.seat.String(), Event{Kind: EventSilent, Seat: st.seat.String(), Member: m.display(st),
-			Text: fmt.Sprintf("%s is a reader and sent a text all the same: what readers send is not shown. Nothing for you to do.", m.display(st))})
+			Text: fmt.Sprintf("%s sent a text as a reader: what readers send is not shown. Nothing for you to do.", m.display(st))})
 	default:
 		return true
 	}

@@ -40,8 +40,8 @@ func (r *Roster) Next(author keys.SigningPublic, at time.Time, body OperationBod
 		}
 		op.Body = b
 	case OpRole:
-		if newest := last(b.Seat); b.Last == (wire.Digest{}) {
-			b.Last = newest
+		if newest := last(b.Seat); b.Cut.Operation == (wire.Digest{}) {
+			b.Cut.Operation = newest
 		}
 		op.Body = b
 	}

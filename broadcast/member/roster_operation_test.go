@@ -42,7 +42,7 @@ func exampleBodies() []goldenOperation {
 			{Seat: fill(0x71), Announcement: fill(0x72), Invite: [16]byte{7, 3}, Role: member.RoleMember},
 			{Seat: fill(0x73), Announcement: fill(0x74), Role: member.RoleReader}}}, 406},
 		{"remove", member.OpRemove{Seat: fill(0x71), Cut: member.Cut{Operation: fill(0x72), Incarnation: wire.Incarnation{1, 2, 3, 4, 5, 6, 7, 8}, Sequence: 77}}, 323},
-		{"role", member.OpRole{Seat: fill(0x71), Role: member.RoleOwner, Last: fill(0x72)}, 308},
+		{"role", member.OpRole{Seat: fill(0x71), Role: member.RoleOwner, Cut: member.Cut{Operation: fill(0x72), Incarnation: wire.Incarnation{1, 2, 3, 4, 5, 6, 7, 8}, Sequence: 77}}, 324},
 		{"relays", member.OpRelays{Ordinal: 2, Relays: g.Relays}, 664},
 		{"policy", member.OpPolicy{Policy: g.Policy}, 258},
 		{"epoch", member.NewOpEpoch(fill(5), epochKey(0xa1), []member.EpochHead{{Operation: fill(0x50), Number: 2<<32 | 9}, {Operation: fill(0x51), Number: 1<<32 | 8}}, g.Relays), 541},

@@ -120,7 +120,7 @@ func (r *reference) judge(o *member.Operation, f *refFacts) {
 		pardon := author.role == member.RoleOwner && w.suspended(b.Seat)
 		f.strike = now < old
 		f.allowed = s.in && (old != now || pardon) && max(old, now) <= rank(author.role) &&
-			(b.Seat != o.Seat() || now < old) && r.tip(f.past, b.Seat, b.Last)
+			(b.Seat != o.Seat() || now < old) && r.tip(f.past, b.Seat, b.Cut.Operation)
 	case member.OpRelays:
 		_, ordinal := w.relays()
 		f.allowed = b.Ordinal == ordinal+1
@@ -382,7 +382,7 @@ func (w *refWorld) sealed(d, prev wire.Digest) bool {
 		case member.OpRemove:
 			last = b.Cut.Operation
 		case member.OpRole:
-			last = b.Last
+			last = b.Cut.Operation
 		}
 		for o := w.r.ops[last]; o != nil; o = w.r.ops[o.Previous] {
 			if last == d {

@@ -149,7 +149,7 @@ func cutOf(b OperationBody) wire.Digest {
 	case OpRemove:
 		return b.Cut.Operation
 	case OpRole:
-		return b.Last
+		return b.Cut.Operation
 	}
 	return wire.Digest{}
 }

@@ -101,6 +101,38 @@ func (v *rosterView) ended(i int) bool {
 	})
 }
 
+// roleAt is the role that a seat had when it sent a message: of what gave it one
+// all but that whose cut has the message before it. It may be out by now. 0: none.
+func (v *rosterView) roleAt(s wire.Seat, before func(Cut) bool) uint8 {
+	var given []int
+	if s == v.r.founder {
+		given = append(given, genesisAdmits)
+	}
+	for _, i := range v.r.touching[s] {
+		if !v.has(i) || v.cause(i) != voidNot {
+			continue
+		}
+		switch b := v.r.ops[i].op.Body.(type) {
+		case OpAdd:
+			given = append(given, i)
+		case OpAdopt:
+			if !v.shutOut(i, s) {
+				given = append(given, i)
+			}
+		case OpRole:
+			if !before(b.Cut) {
+				given = append(given, i)
+			}
+		case OpRemove:
+			if v.drawn[i] && !before(b.Cut) {
+				given = append(given, i)
+			}
+		}
+	}
+	role, _, _ := v.roleOf(s, v.r.newestOf(given))
+	return role
+}
+
 // roleOf is the lowest role that these give, which know nothing of each other,
 // and of those that give it the one with the shortest path.
 func (v *rosterView) roleOf(s wire.Seat, given []int) (role uint8, path, depth int) {

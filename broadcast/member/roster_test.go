@@ -83,7 +83,7 @@ func TestRosterRefuses(t *testing.T) {
 	wrongCut := next("ann", f.remove("fay"))
 	wrongCut.Body = member.OpRemove{Seat: f.seat("ben"), Cut: member.Cut{Operation: f.ops[0].Digest()}}
 	noCut := next("ann", f.add("dan", plain))
-	noCut.Body = member.OpRole{Seat: f.seat("ben"), Role: plain, Last: fill(9)}
+	noCut.Body = member.OpRole{Seat: f.seat("ben"), Role: plain, Cut: member.Cut{Operation: fill(9)}}
 	for name, c := range map[string]struct {
 		op   *member.Operation
 		want error

@@ -217,9 +217,13 @@ func (m *Machine) removeMember(id uint64, w RemoveMember) error {
 	return c.done(id, m.about(l, st, fmt.Sprintf("%s was removed.", name)))
 }
 
-// cutNow is what counts of a seat that is removed now: all that came here.
+// cutNow is what counts of a seat that is removed now, or as in the role that it had:
+// all that came here.
 func (m *Machine) cutNow(st *seatState) (c Cut) {
-	if st.ann != nil {
+	switch {
+	case st.own:
+		c.Incarnation, c.Sequence = m.keyring.inc, m.counters.sequence
+	case st.ann != nil:
 		c.Incarnation = st.ann.Incarnation
 		c.Sequence = m.received[source{st.seat, c.Incarnation}].greatest()
 	}
@@ -283,7 +287,7 @@ func (m *Machine) setRole(id uint64, w SetRole) error {
 	}
 	c := &change{m: m}
 	c.adoptOne(st)
-	l := c.make(OpRole{Seat: st.seat, Role: role})
+	l := c.make(OpRole{Seat: st.seat, Role: role, Cut: m.cutNow(st)})
 	if c.err != nil {
 		m.publish(c.list...)
 		return c.err

@@ -14,40 +14,12 @@ import (
 	"parallax/ratchet"
 )
 
-// view is what this member saw, for others to compare.
-func (m *Machine) view() View {
-	v := View{Roster: m.roster.Digest()}
-	for _, p := range m.paths {
-		if p.position > 0 && p.listedRelay() {
-			v.Relays = append(v.Relays, RelayView{Relay: p.ref.Key, Lineage: p.lineage, N: p.position, Head: p.head, Convicted: p.aside})
-		}
-	}
-	const most = 4
-	for i := len(m.recent) - 1; i >= 0 && len(v.Recents) < most; i-- {
-		if msg := m.recent[i]; !msg.own && msg.opened {
-			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
-		}
-	}
-	own := 0
-	for i := len(m.recent) - 1; i >= 0 && own < maxOwnRecents; i-- {
-		if msg := m.recent[i]; msg.own {
-			v.Recents = append(v.Recents, Recent{Seat: [8]byte(msg.key.seat[:8]), Incarnation: msg.key.incarnation, Sequence: msg.key.sequence, D: msg.d})
-			own++
-		}
-	}
-	return v
-}
-
-// maxOwnRecents is how many own texts a view names, so that each names those
-// before it: who got one by another's hand learns from the next that it is ours.
-const maxOwnRecents = 2
-
 // sendBundle encrypts once, gives every session a slot, and puts the bundle
 // into the outbox of every path. Everything is durable before a byte leaves.
 func (m *Machine) sendBundle(kind Kind, body []byte) *message {
 	m.counters.sequence++
 	k := messageKey{source{m.self, m.keyring.inc}, m.counters.sequence}
-	c := &Content{Previous: m.counters.previous, Kind: kind, Sent: unixTime(m.now), View: m.view(), Body: body}
+	c := &Content{Previous: m.counters.previous, Kind: kind, Sent: unixTime(m.now), View: m.view(kind, len(body)), Body: body}
 	var content keys.ContentKey
 	if err := content.Draw(m.entropy); err != nil {
 		panic("member: entropy: " + err.Error())

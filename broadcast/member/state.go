@@ -53,6 +53,7 @@ const (
 	keyHead      = 'I' // relay index u8, and what it names (heads.go)
 	keyNoted     = 'J' // part u8, and what it names (noted.go)
 	keyReached   = 'K' // relay index u8: addresses at which links stood (reached.go)
+	keyAnswer    = 'N' // number u64: dueAnswer (answers.go)
 	keyUnread    = 'C' // relay index u8, lineage 16, number u64: a Deliver under an epoch whose key is not here
 )
 
@@ -202,7 +203,7 @@ func (m *Machine) load(r store.Reader) error {
 		{keyBundle, m.loadBundle}, {keyCarried, m.loadCarried}, {keyPost, m.loadPost}, {keyReceived, m.loadReceived},
 		{keyMessage, m.loadMessage}, {keyHeld, m.loadHeld}, {keyUnread, m.loadUnread}, {keyHello, m.loadHello},
 		{keyEvidence, m.loadEvidence}, {keyKept, m.loadKept}, {keyConfirmed, m.loadConfirmation}, {keyReceipt, m.loadReceipt},
-		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest}, {keyAcked, m.loadAcked},
+		{keyDelivery, m.loadDelivery}, {keyText, m.loadKeptText}, {keyAnswer, m.loadAnswer}, {keyLack, m.loadLack}, {keyRequest, m.loadRequest}, {keyAcked, m.loadAcked},
 		{keyRevoked, m.loadRevoked}, {keyAsked, m.loadAsked}, {keyHead, m.loadHead}, {keyNoted, m.loadNoted}, {keyReached, m.loadReached},
 	} {
 		if err := m.each(r, l.kind, l.read); err != nil {

@@ -76,16 +76,30 @@ func (m *Poster) Ready() broadcast.Ready {
 }
 
 // Forge makes the post of an envelope that nobody wrote, with slots of random
-// bytes for the given mailboxes: whoever holds an epoch key can post it under
-// any seat's next number. It is not signed yet.
-func (i *Insider) Forge(envelope []byte, boxes []wire.MailboxID, random io.Reader) proto.Post {
+// bytes for the given mailboxes, those of hellos or ordinary ones: whoever holds an
+// epoch key can post it under any seat's next number. It is not signed yet.
+func (i *Insider) Forge(envelope []byte, boxes []wire.MailboxID, class broadcast.Class, random io.Reader) proto.Post {
+	slots := make([]byte, len(boxes)*class.Size())
+	draw(random, slots)
+	p := i.Post(envelope, slots, boxes, random)
+	if class != broadcast.Standing {
+		for at := range boxes {
+			p.Exceptions = append(p.Exceptions, broadcast.Exception{Index: uint16(at), Class: class})
+		}
+	}
+	return p
+}
+
+// Post makes the post of an envelope with slots for the given mailboxes, which are
+// sorted. It is not signed yet.
+func (i *Insider) Post(envelope, slots []byte, boxes []wire.MailboxID, random io.Reader) proto.Post {
 	e := i.Epoch[len(i.Epoch)-1]
 	p := proto.Post{Hint: broadcast.Hint(e, i.Relay), Fanout: broadcast.FanoutHash(boxes), Mailboxes: boxes,
-		Envelope: append([]byte(nil), envelope...), Slots: make([]byte, len(boxes)*broadcast.StandingSize)}
+		Envelope: append([]byte(nil), envelope...), Slots: append([]byte(nil), slots...)}
 	draw(random, p.PostID[:])
 	draw(random, p.Nonce[:])
-	draw(random, p.Slots)
 	broadcast.Mask(p.Envelope, e, i.Relay, p.Nonce, 0)
+	broadcast.Mask(p.Slots, e, i.Relay, p.Nonce, len(envelope))
 	return p
 }
 
