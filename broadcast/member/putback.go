@@ -49,13 +49,14 @@ type announced struct {
 }
 
 // saysRead takes how far a relay says that the mailbox was read, of the path's
-// lineage or of another.
+// lineage or of another. Of one that was restored an earlier life has read more, as
+// slower relays say later.
 func (m *Machine) saysRead(p *path, f proto.Opened) {
 	here := p.position
 	if f.Statement.Lineage != p.lineage {
 		here = 0
 	}
-	p.beyond = f.Read > here
+	p.beyond = f.Read > here && !m.meta.Restored && m.now.Unix() >= m.meta.Began+int64(putBackAgain/time.Second)
 }
 
 // lookBack goes by what the relays have said.
@@ -67,7 +68,7 @@ func (m *Machine) lookBack() {
 		}
 		return
 	}
-	if beyond := func(p *path) bool { return p.read.opened && p.beyond }; m.enough(beyond) && m.now.Unix() >= m.meta.Began+int64(putBackAgain/time.Second) {
+	if beyond := func(p *path) bool { return p.read.opened && p.beyond }; m.enough(beyond) {
 		// Boards first: they may show that the membership goes on elsewhere.
 		if m.enough(func(p *path) bool { return beyond(p) && p.listed && p.caughtUp }) {
 			m.putBack()

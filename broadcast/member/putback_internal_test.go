@@ -74,10 +74,19 @@ func TestPutBackNeedsEnough(t *testing.T) {
 		"a board is not read":   {[]int{0, 2}, func(m *Machine) { m.paths[2].listed = false }, false},
 		"more comes":            {[]int{0, 2}, func(m *Machine) { m.paths[2].caughtUp = false }, false},
 		"of a link that broke":  {[]int{0, 2}, func(m *Machine) { m.paths[2].read.opened = false }, false},
-		"restored this morning": {[]int{0, 1, 2}, func(m *Machine) { m.meta.Began = m.now.Unix() - 3600 }, false},
-		"restored last week":    {[]int{0, 1, 2}, func(m *Machine) { m.meta.Began = m.now.Unix() - 7*86400 }, true},
+		"restored this morning": {[]int{0, 1, 2}, func(m *Machine) { m.now = m.now.Add(putBackAgain) }, false},
+		"restored last week":    {[]int{0, 1, 2}, func(*Machine) {}, true},
+		"restored now":          {[]int{0, 1, 2}, func(m *Machine) { m.meta.Restored = false }, false},
 	} {
 		m := laidDown(t, 1)
+		switch name {
+		case "restored this morning":
+			m.meta.Began = m.now.Unix() - 3600
+		case "restored last week":
+			m.meta.Began = m.now.Unix() - 7*86400
+		case "restored now":
+			m.meta.Restored = true
+		}
 		for _, p := range m.paths {
 			p.read.opened, p.caughtUp, p.listed, p.position = true, true, true, 7
 			read := uint64(7)

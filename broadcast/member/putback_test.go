@@ -67,6 +67,12 @@ func TestPutBack(t *testing.T) {
 					t.Errorf("Bob does not have %q", text)
 				}
 			}
+			w.run(20 * day)
+			bob.must(member.SendText{Text: "weeks later", Wait: member.WaitAll})
+			w.run(time.Minute)
+			want = append(want, "Bob: weeks later")
+			ann.sees(want...)
+			cy.sees(want...)
 			w.quiet()
 			for _, n := range w.nodes {
 				lines := map[member.EventKind][]string{}

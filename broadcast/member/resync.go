@@ -295,7 +295,7 @@ func (m *Machine) repeats() bool {
 // nextGreeting is when a session is due that is not yet; zero: never, or after
 // those that jobs begin.
 func (m *Machine) nextGreeting() (t time.Time) {
-	if !m.isMember() || m.meta.Restored || m.starting.underWay() || m.silent() {
+	if !m.mayAsk() {
 		return t
 	}
 	for _, st := range m.lacking {

@@ -163,7 +163,7 @@ func (m *Machine) unbegun() (seats []*seatState, begun bool) {
 // it. Few sessions are begun in the bundle itself; more by jobs first, so that
 // one bundle carries all.
 func (m *Machine) greet() {
-	if !m.isMember() || m.meta.Restored || m.starting.underWay() || m.silent() {
+	if !m.mayAsk() {
 		return
 	}
 	due, begun := m.unbegun()
