@@ -427,7 +427,8 @@ func TestBoardsTooDifferent(t *testing.T) {
 	for _, b := range list {
 		b.read(t)
 	}
-	if one, other := list[1], list[2]; one.pages == 0 || other.pages > 0 {
+	// Which of the two walks is given up first is by chance: names are masked.
+	if one, other := list[1], list[2]; (one.pages == 0) == (other.pages == 0) {
 		t.Errorf("%d and %d bytes of pages", one.pages, other.pages)
 	}
 	for i, b := range list {

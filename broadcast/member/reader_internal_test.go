@@ -22,7 +22,7 @@ func TestReaderUnadopted(t *testing.T) {
 				shown++
 			}
 		}
-		told := m.told(EventSilent, "Bob is a reader and sent a text all the same")
+		told := m.told(EventSilent, "Bob sent a text as a reader")
 		if reads := role == RoleReader; reads != (shown == 0) || reads != (told == 1) {
 			t.Errorf("role %s: %d texts are shown, told %d times", roleName(role), shown, told)
 		}
