@@ -184,8 +184,8 @@ func TestInPassing(t *testing.T) {
 	}
 	a.JSON = true
 	out.Reset()
-	if err := a.paths(member.Paths{Relays: []string{"R1", "R2"}}, member.LocationsInfo{Shared: list[4:], Table: "t"}, true); err != nil ||
-		out.String() != `{"relays":["R1","R2"],"messages":[],"shared":[{"kind":"country","name":"DE","relays":["R1","R2","R3"],"local":false}],"table":"t"}`+"\n" {
+	if err := a.paths(member.Paths{Relays: []string{"R1", "R2"}, Times: []member.PathTime{}}, member.LocationsInfo{Shared: list[4:], Table: "t"}, true); err != nil ||
+		out.String() != `{"relays":["R1","R2"],"messages":[],"times":[],"shared":[{"kind":"country","name":"DE","relays":["R1","R2","R3"],"local":false}],"table":"t"}`+"\n" {
 		t.Errorf("%v\n%s", err, out)
 	}
 	var w strings.Builder
