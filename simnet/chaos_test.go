@@ -99,7 +99,7 @@ func chaos(t *testing.T, seed uint64) (trace string) {
 				s.Wish(n, member.SendText{Text: text, Wait: member.WaitNone})
 			}
 			if !s.said(n, text) {
-				s.At(2*time.Second, say)
+				s.At(5*time.Second, say) // a membership that was just opened lets it wait
 			}
 		}
 		s.At(between(r, 0, span), say)

@@ -414,7 +414,11 @@ func parseMailbox(b []byte) (*mailbox, error) {
 }
 
 func (m *mailbox) encodeHint() []byte {
-	return append(wire.AppendU64(wire.AppendU64(make([]byte, 0, 32), m.seen), m.position), m.read[:]...)
+	b := wire.AppendU64(wire.AppendU64(make([]byte, 0, 32), m.seen), m.position)
+	if m.read == (wire.Lineage{}) {
+		return b
+	}
+	return append(b, m.read[:]...)
 }
 
 // readIn is how far the mailbox was read in a lineage.
@@ -429,7 +433,9 @@ func (m *mailbox) parseHint(b []byte) error {
 	r := wire.NewReader(b)
 	m.seen, m.position = r.U64(), r.U64()
 	if r.Len() > 0 { // without it the hint is of no lineage
-		r.Fixed(m.read[:])
+		if r.Fixed(m.read[:]); m.read == (wire.Lineage{}) {
+			r.Fail(wire.ErrFormat)
+		}
 	}
 	if err := r.Done(); err != nil {
 		return corrupt("mailbox hint", err)

@@ -107,7 +107,7 @@ func records() map[string]struct {
 			var m mailbox
 			err := m.parseHint(b)
 			return m.encodeHint(), err
-		}, "81f32cc99d71ce1f"},
+		}, "49a97cbe542bd84f"},
 		"grant": {g.encode(), func(b []byte) ([]byte, error) {
 			g, err := parseGrant(b)
 			if err != nil {
