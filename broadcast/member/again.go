@@ -330,9 +330,6 @@ func (m *Machine) passOn(id uint64, w PassOn) {
 	case m.meta.Superseded:
 		m.answer(id, nil, ErrSuperseded)
 		return
-	case m.starting.unsure:
-		m.looking.passes = append(m.looking.passes, passing{id, w})
-		return
 	case !m.mayAsk():
 		m.answer(id, nil, fmt.Errorf("%w: sessions are begun", ErrNotReady))
 		return

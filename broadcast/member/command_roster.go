@@ -193,5 +193,5 @@ var (
 	ErrNotOwner  = errors.New("only an owner of the group can do this")
 	ErrReader    = errors.New("readers do not speak in this group")
 	ErrOut       = errors.New("you are not in this group any more")
-	ErrRestoring = errors.New("this membership was restored from a backup and has not read the relays yet")
+	ErrRestoring = errors.New("this membership comes from a backup or an older copy and has not read the relays yet")
 )

@@ -16,7 +16,7 @@ import (
 
 // command takes a user's wish.
 func (m *Machine) command(c broadcast.Command) {
-	if m.repeated(c.ID, c.Wish) {
+	if m.repeated(c.ID, c.Wish) || m.waitsForRelays(c) {
 		return
 	}
 	if w, ok := c.Wish.(Wish); ok {

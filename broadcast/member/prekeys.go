@@ -146,7 +146,7 @@ func (m *Machine) expired(st *seatState) bool { return !m.now.Before(st.ann.Expi
 // that was away reads first whether another installation announced the seat, so
 // that no two sign one version.
 func (m *Machine) rotateAt() (t time.Time) {
-	if !m.isMember() || m.meta.Restored || m.meta.Superseded || m.silent() || len(m.keyring.prekeys) == 0 || !m.reading() && !m.readsNext() {
+	if !m.speaks() || m.starting.unsure || len(m.keyring.prekeys) == 0 || !m.reading() && !m.readsNext() {
 		return t
 	}
 	t = time.Unix(m.keyring.newest().made, 0).Add(m.cfg.Limits.PrekeyLife)

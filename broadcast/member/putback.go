@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"parallax/broadcast"
 	"parallax/broadcast/proto"
 	"parallax/internal/wire"
 )
@@ -22,8 +23,8 @@ import (
 var ErrPutBack = errors.New("this folder is an older copy of itself: the membership is announced anew, and then sends what waits")
 
 const (
-	// lookWait is how long posts wait, when a membership is opened, for relays to
-	// say how far it was read. Default: 3 s.
+	// lookWait is how long commands and posts wait, when a membership is opened, for
+	// relays to say how far it was read. Default: 3 s.
 	lookWait = 3 * time.Second
 	// putBackAgain is how long after a restore, from a backup or this one, it is not
 	// believed: slower relays know how far the earlier life had read, and relays that
@@ -33,19 +34,9 @@ const (
 
 // looking is what is known of it in one opening.
 type looking struct {
-	until  time.Time           // then posts go all the same
-	later  map[*path]announced // by whom a later own announcement is shown, of this installation
-	passes []passing           // commands that wait for it
-}
-
-type passing struct {
-	id uint64
-	w  PassOn
-}
-
-type announced struct {
-	path *path
-	raw  []byte
+	until    time.Time           // then everything goes on all the same
+	later    map[*path][]byte    // a later own announcement, of this installation, as a path shows it
+	commands []broadcast.Command // with an effect: they wait for it
 }
 
 // saysRead takes how far a relay says that the mailbox was read, of the path's
@@ -63,8 +54,7 @@ func (m *Machine) saysRead(p *path, f proto.Opened) {
 func (m *Machine) lookBack() {
 	if !m.isMember() || m.ledger == nil || m.meta.Restored || m.meta.Superseded || m.out(m.self) {
 		if m.starting.unsure {
-			m.starting.unsure = false
-			m.passLater()
+			m.sure()
 		}
 		return
 	}
@@ -78,9 +68,8 @@ func (m *Machine) lookBack() {
 	if !m.starting.unsure || m.now.Before(m.looking.until) && !m.enough(func(p *path) bool { return p.read.opened && !p.beyond }) {
 		return
 	}
-	m.starting.unsure = false
+	m.sure()
 	m.retryHeld(m.self)
-	m.passLater()
 	if len(m.looking.later) > 0 {
 		m.looking.later = nil
 		m.superseded()
@@ -95,9 +84,9 @@ func (m *Machine) laterOwn(p *path, a *Announcement) {
 		return
 	}
 	if m.looking.later == nil {
-		m.looking.later = map[*path]announced{}
+		m.looking.later = map[*path][]byte{}
 	}
-	m.looking.later[p] = announced{p, a.Append(nil)}
+	m.looking.later[p] = a.Append(nil)
 }
 
 // putBack makes the membership one that was restored from a backup: whatever no
@@ -105,8 +94,7 @@ func (m *Machine) laterOwn(p *path, a *Announcement) {
 func (m *Machine) putBack() {
 	m.meta.PutBack, m.meta.Restored, m.meta.Asked = true, true, 0
 	later := m.looking.later
-	m.starting.unsure = false
-	m.passLater() // they are refused now
+	m.sure() // what made operations is refused now, texts wait
 	m.looking = looking{}
 	m.forgetUntaken()
 	for _, st := range m.sortedSeats() {
@@ -165,8 +153,8 @@ func (m *Machine) putBack() {
 	m.show(Event{Kind: EventSession, Own: true, Seat: m.self.String(), Member: m.meta.Name,
 		Text: fmt.Sprintf("This folder is an older copy: the relays know that your membership of %s read further. It goes on under new session keys. What was written here after the copy was made stays with the others, and is missing in this history.", m.meta.Group)})
 	for _, p := range m.paths {
-		if a, ok := later[p]; ok {
-			m.sawAnnouncement(a.path, m.self, a.raw)
+		if raw, ok := later[p]; ok {
+			m.sawAnnouncement(p, m.self, raw)
 		}
 	}
 }
@@ -201,12 +189,25 @@ func (m *Machine) sayAgain() {
 	m.saveMeta()
 }
 
-// passLater goes on with the commands that waited.
-func (m *Machine) passLater() {
-	passes := m.looking.passes
-	m.looking.passes = nil
-	for _, p := range passes {
-		m.passOn(p.id, p.w)
+// waitsForRelays tells whether a command has to wait: the operation, the text or the
+// announcement that it makes would follow the newest that is known here.
+func (m *Machine) waitsForRelays(c broadcast.Command) bool {
+	if !m.starting.unsure || answerTo(c.Wish) == nil {
+		return false
+	}
+	if !slices.ContainsFunc(m.looking.commands, func(o broadcast.Command) bool { return o.ID == c.ID }) {
+		m.looking.commands = append(m.looking.commands, c)
+	}
+	return true
+}
+
+// sure ends the wait, and goes on with the commands that came meanwhile.
+func (m *Machine) sure() {
+	m.starting.unsure = false
+	commands := m.looking.commands
+	m.looking.commands = nil
+	for _, c := range commands {
+		m.command(c)
 	}
 }
 

@@ -153,3 +153,25 @@ func TestTwiceInUse(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingFollowsWhileUnsure: neither a change of relays that was under way nor an
+// announcement that is due follows what is known here before the relays have spoken.
+func TestNothingFollowsWhileUnsure(t *testing.T) {
+	m := laidDown(t, 1)
+	for _, p := range m.paths {
+		p.read.opened, p.caughtUp = true, true
+	}
+	m.meta.Change = &relayChange{Add: -1, Retire: 1}
+	ops := len(m.log)
+	m.starting.unsure = true
+	m.stepMaking()
+	if at := m.rotateAt(); len(m.log) != ops || m.meta.Change == nil || !at.IsZero() {
+		t.Errorf("%d operations of %d, the next announcement at %v", len(m.log), ops, at)
+	}
+	m.starting.unsure = false
+	at := m.rotateAt()
+	m.stepMaking()
+	if len(m.log) == ops || m.meta.Change != nil || at.IsZero() {
+		t.Errorf("afterwards %d operations of %d, the next announcement at %v", len(m.log), ops, at)
+	}
+}

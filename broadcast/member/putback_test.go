@@ -100,8 +100,36 @@ func TestPutBack(t *testing.T) {
 	}
 }
 
-// TestNotPutBack: none of this happens where nothing was put back, whatever
-// restarts, nor by the word of one relay, nor again within a day.
+// TestPutBackAdmin: an admin's older copy makes no second operation under one number,
+// though it is told to before any relay has answered.
+func TestPutBackAdmin(t *testing.T) {
+	w := newWorld(t, 3, "Ann", "Bob")
+	w.group(false)
+	ann, bob := w.nodes[0], w.nodes[1]
+	older := ann.store.Snapshot()
+	deadline := 40 * time.Second
+	ann.must(member.SetPolicy{Deadline: &deadline})
+	w.run(time.Minute)
+	ann.leave()
+	ann.store, ann.offline = older, false
+	ann.restart()
+	later := 50 * time.Second
+	if _, err := ann.do(member.SetPolicy{Deadline: &later}); err == nil || !strings.Contains(err.Error(), "backup or an older copy") {
+		t.Errorf("the policy is changed from an older copy: %v", err)
+	}
+	w.run(time.Minute)
+	ann.must(member.SetPolicy{Deadline: &later})
+	w.run(time.Minute)
+	for _, n := range []*memberNode{ann, bob} {
+		info := n.must(member.GetRoster{}).(member.RosterInfo)
+		if info.Policy.Deadline != later || len(info.Disputes) > 0 {
+			t.Errorf("%s has deadline %v, disputes %+v", n.name, info.Policy.Deadline, info.Disputes)
+		}
+	}
+	w.quiet()
+}
+
+// TestNotPutBack: none of this happens where nothing was put back, whatever restarts.
 func TestNotPutBack(t *testing.T) {
 	w := newWorld(t, 3, "Ann", "Bob")
 	w.group(false)

@@ -238,7 +238,7 @@ func (m *Machine) stepRelays() {
 // Limits.GoneAfter: nobody makes a list that the relays before it never showed
 // anybody, and nobody is kept by relays that hide it.
 func (m *Machine) listHolds(next *nextList) bool {
-	if m.unannounced() && !m.meta.Restored && !m.meta.Superseded && !m.silent() {
+	if m.unannounced() && m.speaks() {
 		return false // nothing that is sent would come back on the new ones
 	}
 	now, shown := m.eraNow(), m.shownOn(next)

@@ -137,7 +137,7 @@ func (m *Machine) changeInfo(c *relayChange) RelayChange {
 // operator, then all that belongs there, then the operation.
 func (m *Machine) stepMaking() {
 	c := m.meta.Change
-	if c == nil {
+	if c == nil || m.starting.unsure {
 		return
 	}
 	if err := m.mayChange(RoleAdmin); err != nil {
